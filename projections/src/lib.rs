@@ -1,1 +1,25 @@
+//! What it means: pure folds over recorded events. No clock, no file, no network, no chance.
 
+use recount_store::Recorded;
+
+/// A state that is made of events and of nothing else.
+pub trait Projection: Default {
+    /// The version of the fold: raised when the same events would give another state, so that
+    /// snapshots of the old one are not used any more.
+    const VERSION: u32;
+
+    /// The name under which its snapshots are kept.
+    const NAME: &'static str;
+
+    /// Takes one event in. Events come in the order of the log, each once.
+    fn apply(&mut self, recorded: &Recorded);
+}
+
+/// The state after these events.
+pub fn fold<'a, P: Projection>(events: impl IntoIterator<Item = &'a Recorded>) -> P {
+    let mut state = P::default();
+    for recorded in events {
+        state.apply(recorded);
+    }
+    state
+}
