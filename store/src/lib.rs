@@ -1,6 +1,7 @@
 //! What happened, and keeping it: the event vocabulary, its bytes, and the log.
 
 mod codec;
+pub mod derived;
 pub mod error;
 pub mod event;
 pub mod id;
