@@ -1,8 +1,13 @@
 //! What the other tests stand on holds.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
+use recount_tests::agent_http::{Agent, Message};
+use recount_tests::opencode::{Home, Server, ServerOptions};
+use recount_tests::process::{Running, recount};
 use recount_tests::provider::script::{expected_text, expected_texts};
 use recount_tests::provider::{Call, Outcome, Provider};
 use reqwest::{Client, Response, StatusCode};
@@ -237,4 +242,142 @@ async fn a_mistaken_script_is_refused_in_words() {
             .unwrap()
             .contains("there is no scenario")
     );
+}
+
+#[tokio::test]
+async fn a_real_server_stores_what_the_provider_sent() {
+    let provider = Provider::start();
+    let home = Home::new(&provider);
+    let server = Server::start(&home);
+    let agent = Agent::new(&server, &home);
+    let session = agent.create_session("support").await;
+    let prompts = [
+        "fake:plain words=20 chunks=5",
+        "fake:utf8 words=40 split=5 delay=0",
+        "fake:reason words=5",
+        "fake:write path=made.txt content=by+the+model",
+    ];
+    for prompt in prompts {
+        agent.prompt(&session, prompt).await;
+
+        let messages = agent.messages(&session).await;
+        let at = messages
+            .iter()
+            .rposition(|message| message.role == "user")
+            .unwrap();
+        let (asked, answers) = (&messages[at], &messages[at + 1..]);
+        assert_eq!(asked.texts, [prompt]);
+        let texts: Vec<_> = answers.iter().map(|answer| answer.texts.concat()).collect();
+        assert_eq!(texts, provider.texts_for(prompt));
+        assert_eq!(texts, expected_texts(prompt));
+        let ended = |answer: &Message| answer.completed && answer.error.is_none();
+        assert!(answers.iter().all(ended), "{answers:#?}");
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.parent.as_ref() == Some(&asked.id))
+        );
+        assert_eq!(answers.last().unwrap().finish.as_deref(), Some("stop"));
+    }
+    let made = fs::read_to_string(home.project_dir().join("made.txt")).unwrap();
+    assert_eq!(made, "by the model");
+    assert!(agent.statuses().await.is_empty());
+
+    assert!(home.marker().processes().contains_key(&server.pid()));
+    server.kill();
+    home.marker().assert_none_left();
+}
+
+#[tokio::test]
+async fn a_real_server_comes_back_on_its_port_with_its_sessions() {
+    let provider = Provider::start();
+    let home = Home::new(&provider);
+    let password = Some("secret".to_owned());
+    let server = Server::start_with(
+        &home,
+        ServerOptions {
+            port: None,
+            password,
+        },
+    );
+    let agent = Agent::new(&server, &home);
+    let session = agent.create_session("to be kept").await;
+
+    let same = ServerOptions {
+        port: Some(server.port()),
+        password: server.password().map(str::to_owned),
+    };
+    server.kill();
+    let server = Server::start_with(&home, same);
+    let sessions = agent.sessions().await;
+    let found = sessions
+        .iter()
+        .find(|stored| stored.id == session)
+        .expect("it was stored");
+    assert_eq!(found.title, "to be kept");
+    drop(server);
+    home.marker().assert_none_left();
+}
+
+#[tokio::test]
+async fn a_tool_outlives_its_server_but_not_its_home() {
+    let provider = Provider::start();
+    let home = Home::new(&provider);
+    let server = Server::start(&home);
+    let agent = Agent::new(&server, &home);
+    let session = agent.create_session("tool").await;
+    let tool_is_running = async {
+        while home
+            .marker()
+            .processes()
+            .values()
+            .all(|line| line.trim() != "sleep 300")
+        {
+            for permission in agent.permissions().await {
+                agent.answer_permission(&permission, "once").await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = agent.prompt(&session, "fake:bash cmd=sleep+300") => panic!("the tool has ended"),
+        () = tool_is_running => {}
+    }
+    assert_eq!(
+        agent.statuses().await,
+        BTreeMap::from([(session, "busy".to_owned())])
+    );
+
+    server.kill();
+    let left: Vec<u32> = home.marker().processes().into_keys().collect();
+    assert!(!left.is_empty());
+    drop(home);
+    // Until somebody has asked how it ended, a process is listed, without an environment.
+    let environment = |pid| fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    assert!(left.into_iter().all(|pid| environment(pid).is_empty()));
+}
+
+#[test]
+fn recount_runs_to_its_end() {
+    let provider = Provider::start();
+    let home = Home::new(&provider);
+    let finished =
+        Running::spawn(home.command(recount()).arg("--help")).finish(Duration::from_secs(30));
+    assert!(finished.status.success(), "{finished:#?}");
+}
+
+#[test]
+fn a_process_is_killed_while_it_writes() {
+    let provider = Provider::start();
+    let home = Home::new(&provider);
+    let mut command = home.command("sh");
+    let mut running = Running::spawn(command.args(["-c", "sleep 300 & echo begun; wait"]));
+    let line = running.stdout_line("begun", Duration::from_secs(10));
+    assert_eq!(line.as_deref(), Some("begun"));
+    running.kill_9();
+    assert!(
+        !home.marker().processes().is_empty(),
+        "kill -9 leaves the child"
+    );
+    drop(home);
 }
