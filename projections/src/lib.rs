@@ -1,5 +1,11 @@
 //! What it means: pure folds over recorded events. No clock, no file, no network, no chance.
 
+pub mod breaker;
+pub mod connection;
+
+pub use breaker::Breaker;
+pub use connection::Connection;
+
 use recount_store::Recorded;
 
 /// A state that is made of events and of nothing else.
