@@ -16,3 +16,24 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How many observations may wait for one session before its connection's reader waits too.
 pub const SESSION_INBOX_MAX: usize = 1024;
+
+/// How long to wait before a starting server is probed again.
+pub const PROBE_PAUSE: Duration = Duration::from_millis(250);
+
+/// How many commands may wait for a connection's task; more callers wait.
+pub const CONNECTION_COMMANDS_MAX: usize = 256;
+
+/// How many sub-agents' sessions a connection remembers the parents of; beyond it, the oldest are forgotten.
+pub const CHILD_SESSIONS_MAX: usize = 10_000;
+
+/// How much of what a server wrote is read for its word that it listens, and for its last words; beyond it the file is emptied.
+pub const SERVER_OUTPUT_BYTES_MAX: u64 = 1 << 20;
+
+/// How much of a server's last words goes into an error.
+pub const LAST_WORDS_BYTES_MAX: usize = 600;
+
+/// How often a process that is no child of this one is looked at.
+pub const PROCESS_POLL: Duration = Duration::from_millis(250);
+
+/// How long all connections together may take to end.
+pub const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(10);

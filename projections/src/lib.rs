@@ -10,6 +10,12 @@ pub mod state_store;
 pub mod transcript;
 pub mod turn;
 
+pub mod breaker;
+pub mod connection;
+
+pub use breaker::Breaker;
+pub use connection::Connection;
+
 use recount_store::Recorded;
 
 pub use pending::Pending;

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{ConnectionId, MessageId, Position, Seq, StreamId, Timestamp};
 
@@ -151,7 +151,7 @@ impl fmt::Debug for Json {
 }
 
 /// Which server a connection leads to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// A server that somebody else runs, at this URL. It is used and never stopped.
@@ -249,7 +249,7 @@ pub enum Rerun {
 }
 
 /// Where a connection stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionState {
     /// Nothing is open and nothing is tried at this moment.

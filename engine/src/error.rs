@@ -1,0 +1,69 @@
+//! What can go wrong in the engine, with the data that whoever acts on it needs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use recount_store::ConnectionId;
+
+/// Why the engine could not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The log refused.
+    #[error(transparent)]
+    Log(#[from] recount_store::Error),
+    /// No adapter has this name.
+    #[error("there is no agent called {agent:?}; there are: {}", known.join(", "))]
+    UnknownAgent {
+        /// What was asked for.
+        agent: String,
+        /// The names that there are.
+        known: Vec<&'static str>,
+    },
+    /// The log has no such connection.
+    #[error("the log has no connection {id}")]
+    UnknownConnection {
+        /// What was asked for.
+        id: ConnectionId,
+    },
+    /// The agent's program is not on this computer.
+    #[error(
+        "cannot find the program {program:?} of the agent {agent}: {}",
+        install_hint(agent)
+    )]
+    ProgramNotFound {
+        /// The agent.
+        agent: String,
+        /// The program that was looked for.
+        program: String,
+    },
+    /// The agent's server could not be started.
+    #[error("cannot {action}: {source}")]
+    Server {
+        /// A bare verb phrase: `start opencode`.
+        action: String,
+        /// The system's answer.
+        source: Arc<std::io::Error>,
+    },
+    /// A file about a server could not be used.
+    #[error("cannot {action} {}: {source}", path.display())]
+    ServerFile {
+        /// A bare verb phrase: `write the password to`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: Arc<std::io::Error>,
+    },
+    /// The connection's task has ended, since the engine was shut down or its log failed.
+    #[error("connections are shut down")]
+    ShutDown,
+}
+
+fn install_hint(agent: &str) -> String {
+    let install = match agent {
+        "opencode" => "install it (npm install -g opencode-ai)",
+        _ => "install it",
+    };
+    format!("{install}, or see how things work without it: --agent scripted")
+}

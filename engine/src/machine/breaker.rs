@@ -1,0 +1,112 @@
+//! Whether a try may be made, and what a failed one means for the next.
+
+use recount_projections::breaker::{Breaker, State};
+use recount_store::{Event, Timestamp};
+
+use super::backoff;
+use crate::policy::ConnectionPolicy;
+
+/// Whether a try may be made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// It may.
+    Go,
+    /// It may, as the one that decides whether the circuit closes.
+    Probe,
+    /// Not before then.
+    Wait(Timestamp),
+}
+
+/// Whether a try may be made at `now`. `asked_for`: somebody wants one whatever the circuit says.
+#[must_use]
+pub fn permit(breaker: &Breaker, asked_for: bool, now: Timestamp) -> Permit {
+    match breaker.state {
+        State::Closed | State::HalfOpen => Permit::Go,
+        State::Open { until } if asked_for || now >= until => Permit::Probe,
+        State::Open { until } => Permit::Wait(until),
+    }
+}
+
+/// What follows from a connection that could not be made, or did not hold: a time for the next try,
+/// or an open circuit.
+///
+/// `failures` counts this one and those before it since the last that held; 0 means that this one had
+/// held. `lasting`: trying again soon is of no use.
+#[must_use]
+pub fn after_failure(
+    breaker: &Breaker,
+    policy: &ConnectionPolicy,
+    seed: u64,
+    failures: u32,
+    lasting: bool,
+    now: Timestamp,
+) -> Event {
+    let probe_failed = breaker.state == State::HalfOpen && failures > 0;
+    if lasting || probe_failed || failures >= policy.circuit_failures.max(1) {
+        let opening = breaker.openings.saturating_add(1);
+        return Event::CircuitOpened {
+            failures,
+            until: now.plus(backoff::delay(&policy.circuit, seed, opening)),
+        };
+    }
+    let attempt = failures.saturating_add(1);
+    Event::ReconnectScheduled {
+        attempt,
+        at: now.plus(backoff::delay(&policy.backoff, seed, attempt)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn breaker(state: State) -> Breaker {
+        Breaker {
+            state,
+            ..Breaker::default()
+        }
+    }
+
+    #[test]
+    fn an_open_circuit_waits_for_its_time_or_for_a_person() {
+        let until = Timestamp(2_000_000);
+        let open = breaker(State::Open { until });
+        assert_eq!(permit(&open, false, NOW), Permit::Wait(until));
+        assert_eq!(permit(&open, true, NOW), Permit::Probe);
+        assert_eq!(permit(&open, false, until), Permit::Probe);
+        assert_eq!(permit(&breaker(State::Closed), false, NOW), Permit::Go);
+        assert_eq!(permit(&breaker(State::HalfOpen), false, NOW), Permit::Go);
+    }
+
+    #[test]
+    fn it_opens_after_so_many_failures_or_at_once_where_waiting_is_of_no_use() {
+        let policy = ConnectionPolicy::default();
+        let opens = |state, failures, lasting| {
+            let event = after_failure(&breaker(state), &policy, 1, failures, lasting, NOW);
+            matches!(event, Event::CircuitOpened { .. })
+        };
+        assert!(!opens(State::Closed, 0, false));
+        assert!(!opens(State::Closed, 4, false));
+        assert!(opens(State::Closed, 5, false));
+        assert!(opens(State::Closed, 1, true));
+        assert!(opens(State::HalfOpen, 1, false));
+    }
+
+    #[test]
+    fn an_address_where_nothing_listens_opens_it_after_about_three_seconds() {
+        let policy = ConnectionPolicy::default();
+        for seed in 0..100 {
+            let mut now = NOW;
+            for failures in 1.. {
+                match after_failure(&breaker(State::Closed), &policy, seed, failures, false, now) {
+                    Event::ReconnectScheduled { at, .. } => now = at,
+                    _ => break,
+                }
+            }
+            let passed = now.since(NOW).as_millis();
+            assert!((2_000..4_000).contains(&passed), "{seed}: {passed} ms");
+        }
+    }
+}

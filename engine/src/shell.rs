@@ -1,0 +1,1 @@
+//! The async shell: record, then do.

@@ -1,0 +1,356 @@
+//! Where a connection stands: its server, its tries, its gaps.
+
+use std::collections::BTreeMap;
+
+use recount_store::{ConnectionState, Event, Position, Recorded, Target, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::Projection;
+
+/// The link to one agent server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Connection {
+    /// The agent's name; empty before the connection was named.
+    pub agent: String,
+    /// Where it leads; `None` before the connection was named.
+    pub target: Option<Target>,
+    /// Where it stands.
+    pub state: ConnectionState,
+    /// Since when it stands there.
+    pub since: Timestamp,
+    /// How many tries have failed since the last that held.
+    pub failures: u32,
+    /// Not before this time comes the next try; `None` where nothing holds it back but the breaker.
+    pub next_try: Option<Timestamp>,
+    /// What went wrong last; `None` once it is connected.
+    pub last_error: Option<String>,
+    /// The server that the engine started, or was about to start, and has not seen gone.
+    pub server: Option<Server>,
+    /// Who answered last.
+    pub ready: Option<Ready>,
+    /// The failed probe that none has passed after.
+    pub probe_failing: Option<Position>,
+    /// The agent's sessions of which something is missing, each with the last event that says so.
+    pub gaps: BTreeMap<String, Position>,
+    /// The last event that moved anything here but a probe or a gap: what comes next follows from it.
+    pub moved: Option<Position>,
+}
+
+/// A server that the engine started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// The mark that its process carries, and the name of its files.
+    pub mark: String,
+    /// The port that it was told to listen on.
+    pub port: u16,
+    /// Its process; `None` where its start was decided and not seen.
+    pub process: Option<Process>,
+    /// Whether it is to be stopped, whatever else is wanted.
+    pub stopping: bool,
+    /// The last event about it.
+    pub position: Position,
+}
+
+/// A process, told from a later one of the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// When it began, in clock ticks since boot; 0 where unknown.
+    pub started: u64,
+}
+
+/// A server that answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Where.
+    pub url: String,
+    /// Its version, by its own word.
+    pub version: String,
+}
+
+impl Connection {
+    /// Which try the one that runs is, or the next one will be, from 1.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.failures.saturating_add(1)
+    }
+}
+
+impl Projection for Connection {
+    const VERSION: u32 = 1;
+    const NAME: &'static str = "connection";
+
+    fn apply(&mut self, recorded: &Recorded) {
+        let position = recorded.position;
+        match &recorded.event {
+            Event::ConnectionOpened { agent, target } => {
+                self.agent.clone_from(agent);
+                self.target = Some(target.clone());
+                self.since = recorded.at;
+            }
+            Event::ConnectionChanged { to, .. } => {
+                self.state = *to;
+                self.since = recorded.at;
+                self.next_try = None;
+                if *to == ConnectionState::Connected {
+                    self.last_error = None;
+                }
+            }
+            Event::ServerStartDecided { mark, port } => {
+                self.server = Some(Server {
+                    mark: mark.clone(),
+                    port: *port,
+                    process: None,
+                    stopping: false,
+                    position,
+                });
+                self.ready = None;
+            }
+            Event::ServerSpawned { pid, started } => {
+                if let Some(server) = &mut self.server {
+                    server.process = Some(Process {
+                        pid: *pid,
+                        started: *started,
+                    });
+                    server.position = position;
+                }
+            }
+            Event::ServerReady { url, version } => {
+                self.ready = Some(Ready {
+                    url: url.clone(),
+                    version: version.clone(),
+                });
+            }
+            Event::ServerStopDecided { .. } => {
+                if let Some(server) = &mut self.server {
+                    server.stopping = true;
+                    server.position = position;
+                }
+            }
+            Event::ServerExited { .. } => {
+                self.server = None;
+                self.ready = None;
+                self.probe_failing = None;
+            }
+            Event::ConnectFailed { attempt, reason } => {
+                self.failures = *attempt;
+                self.last_error = Some(reason.clone());
+            }
+            Event::StreamOpened => {}
+            Event::StreamLost { reason } => self.last_error = Some(reason.clone()),
+            Event::ReconnectScheduled { attempt, at } => {
+                self.failures = attempt.saturating_sub(1);
+                self.next_try = Some(*at);
+            }
+            Event::CircuitOpened { failures, .. } => {
+                self.failures = *failures;
+                self.next_try = None;
+            }
+            Event::CircuitHalfOpened | Event::CircuitClosed => {}
+            // These follow their own thread and leave `moved` alone.
+            Event::ProbeFailed { .. } => {
+                self.probe_failing = Some(position);
+                return;
+            }
+            Event::ProbeRecovered => {
+                self.probe_failing = None;
+                return;
+            }
+            Event::GapFound { agent_session, .. } => {
+                self.gaps.insert(agent_session.clone(), position);
+                return;
+            }
+            Event::GapFilled { agent_session } => {
+                self.gaps.remove(agent_session);
+                return;
+            }
+            // These are in other streams.
+            Event::SessionOpened { .. }
+            | Event::MessageQueued { .. }
+            | Event::MessageCancelled { .. }
+            | Event::PermissionAnswered { .. }
+            | Event::TurnAbortAsked { .. }
+            | Event::SessionClosed
+            | Event::AgentSessionBound { .. }
+            | Event::DeliveryAccepted { .. }
+            | Event::DeliveryRejected { .. }
+            | Event::DeliveryUnknown { .. }
+            | Event::DeliveryResolved { .. }
+            | Event::TurnStarted { .. }
+            | Event::OutputAppended { .. }
+            | Event::OutputReplaced { .. }
+            | Event::ToolCallStarted { .. }
+            | Event::ToolCallEnded { .. }
+            | Event::PermissionAsked { .. }
+            | Event::PermissionSettled { .. }
+            | Event::AgentRetried { .. }
+            | Event::AgentErrorReported { .. }
+            | Event::TurnCompleted { .. }
+            | Event::TurnFailed { .. }
+            | Event::TurnAborted { .. }
+            | Event::TurnInterrupted { .. }
+            | Event::FrameUnrecognised { .. }
+            | Event::AgentSessionRequested { .. }
+            | Event::DeliveryStarted { .. }
+            | Event::TurnRequested { .. }
+            | Event::RetryScheduled { .. }
+            | Event::MessageDeadLettered { .. }
+            | Event::TurnStalled { .. }
+            | Event::RerunDecided { .. }
+            | Event::EngineStarted { .. }
+            | Event::RecoveryStarted { .. }
+            | Event::RecoveryFinished { .. }
+            | Event::EngineStopped
+            | Event::Unknown { .. } => return,
+        }
+        self.moved = Some(position);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use recount_store::{Class, ConnectionId, Provenance, Seq, StreamId};
+
+    use super::*;
+    use crate::fold;
+
+    fn recorded(events: Vec<Event>) -> Vec<Recorded> {
+        let numbered = (1..).zip(events);
+        let record = |(n, event)| Recorded {
+            position: Position(n),
+            stream: StreamId::Connection(ConnectionId::from_bytes([1; 10])),
+            seq: Seq(n),
+            at: Timestamp(n * 100),
+            cause: None,
+            class: Class::Observed,
+            provenance: Provenance::Live,
+            event,
+        };
+        numbered.map(record).collect()
+    }
+
+    fn managed() -> Target {
+        Target::Managed {
+            program: None,
+            directory: "/srv/project".to_owned(),
+        }
+    }
+
+    fn beginning() -> Vec<Event> {
+        vec![
+            Event::ConnectionOpened {
+                agent: "opencode".to_owned(),
+                target: managed(),
+            },
+            Event::ConnectionChanged {
+                from: ConnectionState::Disconnected,
+                to: ConnectionState::Connecting,
+            },
+            Event::ServerStartDecided {
+                mark: "m".to_owned(),
+                port: 4101,
+            },
+            Event::ServerSpawned {
+                pid: 7,
+                started: 70,
+            },
+            Event::ServerReady {
+                url: "http://127.0.0.1:4101".to_owned(),
+                version: "1".to_owned(),
+            },
+            Event::StreamOpened,
+            Event::ConnectionChanged {
+                from: ConnectionState::Connecting,
+                to: ConnectionState::Connected,
+            },
+        ]
+    }
+
+    #[test]
+    fn a_server_is_started_and_connected_to() {
+        let expected = Connection {
+            agent: "opencode".to_owned(),
+            target: Some(managed()),
+            state: ConnectionState::Connected,
+            since: Timestamp(700),
+            server: Some(Server {
+                mark: "m".to_owned(),
+                port: 4101,
+                process: Some(Process {
+                    pid: 7,
+                    started: 70,
+                }),
+                stopping: false,
+                position: Position(4),
+            }),
+            ready: Some(Ready {
+                url: "http://127.0.0.1:4101".to_owned(),
+                version: "1".to_owned(),
+            }),
+            moved: Some(Position(7)),
+            ..Connection::default()
+        };
+        assert_eq!(fold::<Connection>(&recorded(beginning())), expected);
+    }
+
+    #[test]
+    fn a_server_that_dies_leaves_its_reason_and_the_time_of_the_next_try() {
+        let mut events = beginning();
+        events.extend([
+            Event::StreamLost {
+                reason: "eof".to_owned(),
+            },
+            Event::ConnectionChanged {
+                from: ConnectionState::Connected,
+                to: ConnectionState::Disconnected,
+            },
+            Event::ReconnectScheduled {
+                attempt: 1,
+                at: Timestamp(2000),
+            },
+            Event::ServerExited {
+                how: "signal: 9".to_owned(),
+            },
+        ]);
+        let expected = Connection {
+            agent: "opencode".to_owned(),
+            target: Some(managed()),
+            since: Timestamp(900),
+            next_try: Some(Timestamp(2000)),
+            last_error: Some("eof".to_owned()),
+            moved: Some(Position(11)),
+            ..Connection::default()
+        };
+        assert_eq!(fold::<Connection>(&recorded(events)), expected);
+    }
+
+    #[test]
+    fn gaps_and_probes_are_open_until_they_are_closed() {
+        let mut events = beginning();
+        events.extend([
+            Event::GapFound {
+                agent_session: "a".to_owned(),
+                from: 4,
+                to: 6,
+            },
+            Event::ProbeFailed {
+                reason: "late".to_owned(),
+            },
+        ]);
+        let open: Connection = fold(&recorded(events.clone()));
+        assert_eq!(open.gaps, BTreeMap::from([("a".to_owned(), Position(8))]));
+        assert_eq!(open.probe_failing, Some(Position(9)));
+
+        events.extend([
+            Event::GapFilled {
+                agent_session: "a".to_owned(),
+            },
+            Event::ProbeRecovered,
+        ]);
+        assert_eq!(
+            fold::<Connection>(&recorded(events)),
+            fold::<Connection>(&recorded(beginning()))
+        );
+    }
+}
