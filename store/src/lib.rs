@@ -1,9 +1,11 @@
 //! What happened, and keeping it: the event vocabulary, its bytes, and the log.
 
 mod codec;
+pub mod derived;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod limits;
 pub mod log;
 
 pub use error::{Error, Result};
