@@ -5,6 +5,7 @@ pub mod derived;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod limits;
 pub mod log;
 
 pub use error::{Error, Result};
