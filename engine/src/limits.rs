@@ -37,3 +37,12 @@ pub const PROCESS_POLL: Duration = Duration::from_millis(250);
 
 /// How long all connections together may take to end.
 pub const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How deep sub-agents of sub-agents are followed.
+pub const CHILD_DEPTH_MAX: usize = 32;
+
+/// How often a starting server's output is looked at.
+pub const OUTPUT_POLL: Duration = Duration::from_millis(25);
+
+/// The shortest sleep of a loop: a wake-up that is due already must not spin.
+pub const WAKE_MIN: Duration = Duration::from_millis(1);
