@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod clock;
+pub mod command;
 pub mod error;
 pub mod limits;
 pub mod machine;

@@ -1,4 +1,14 @@
-//! What it means: pure folds over recorded events. No clock, no file, no network, no chance.
+//! What it means: pure folds over recorded events, and the store that keeps them in memory.
+//!
+//! No clock, no network, no chance. The same fold serves deciding, recovering and looking back, so that
+//! a replay shows exactly what the engine believed.
+
+pub mod pending;
+pub mod queue;
+pub mod session;
+pub mod state_store;
+pub mod transcript;
+pub mod turn;
 
 pub mod breaker;
 pub mod connection;
@@ -7,6 +17,13 @@ pub use breaker::Breaker;
 pub use connection::Connection;
 
 use recount_store::Recorded;
+
+pub use pending::Pending;
+pub use queue::{Message, MessageState, Queue};
+pub use session::{Session, Status};
+pub use state_store::{SharedSession, StateStore};
+pub use transcript::Transcript;
+pub use turn::{Turn, TurnState};
 
 /// A state that is made of events and of nothing else.
 pub trait Projection: Default {

@@ -488,6 +488,8 @@ pub enum Event {
         message: MessageId,
         /// Which run of the turn, from 1.
         run: u32,
+        /// The agent's names of the answers that the dead run left behind; they will never end.
+        answers: Vec<String>,
         /// What proves it, for a person.
         evidence: String,
     },
@@ -700,4 +702,68 @@ pub enum Event {
         /// Its payload as it stands in the log.
         payload: Vec<u8>,
     },
+}
+
+impl Event {
+    /// The message that the event is about.
+    #[must_use]
+    pub const fn message(&self) -> Option<MessageId> {
+        match self {
+            Self::MessageQueued { message, .. }
+            | Self::MessageCancelled { message }
+            | Self::PermissionAnswered { message, .. }
+            | Self::TurnAbortAsked { message }
+            | Self::DeliveryAccepted { message, .. }
+            | Self::DeliveryRejected { message, .. }
+            | Self::DeliveryUnknown { message, .. }
+            | Self::DeliveryResolved { message, .. }
+            | Self::TurnStarted { message, .. }
+            | Self::OutputAppended { message, .. }
+            | Self::OutputReplaced { message, .. }
+            | Self::ToolCallStarted { message, .. }
+            | Self::ToolCallEnded { message, .. }
+            | Self::PermissionAsked { message, .. }
+            | Self::PermissionSettled { message, .. }
+            | Self::AgentRetried { message, .. }
+            | Self::AgentErrorReported { message, .. }
+            | Self::TurnCompleted { message, .. }
+            | Self::TurnFailed { message, .. }
+            | Self::TurnAborted { message, .. }
+            | Self::TurnInterrupted { message, .. }
+            | Self::DeliveryStarted { message, .. }
+            | Self::TurnRequested { message, .. }
+            | Self::RetryScheduled { message, .. }
+            | Self::MessageDeadLettered { message, .. }
+            | Self::TurnStalled { message, .. }
+            | Self::RerunDecided { message, .. } => Some(*message),
+            Self::SessionOpened { .. }
+            | Self::SessionClosed
+            | Self::AgentSessionBound { .. }
+            | Self::FrameUnrecognised { .. }
+            | Self::AgentSessionRequested { .. }
+            | Self::ConnectionOpened { .. }
+            | Self::ServerSpawned { .. }
+            | Self::ServerReady { .. }
+            | Self::ServerExited { .. }
+            | Self::ConnectFailed { .. }
+            | Self::StreamOpened
+            | Self::StreamLost { .. }
+            | Self::ProbeFailed { .. }
+            | Self::ProbeRecovered
+            | Self::GapFound { .. }
+            | Self::GapFilled { .. }
+            | Self::ConnectionChanged { .. }
+            | Self::ServerStartDecided { .. }
+            | Self::ServerStopDecided { .. }
+            | Self::ReconnectScheduled { .. }
+            | Self::CircuitOpened { .. }
+            | Self::CircuitHalfOpened
+            | Self::CircuitClosed
+            | Self::EngineStarted { .. }
+            | Self::RecoveryStarted { .. }
+            | Self::RecoveryFinished { .. }
+            | Self::EngineStopped
+            | Self::Unknown { .. } => None,
+        }
+    }
 }

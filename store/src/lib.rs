@@ -1,9 +1,11 @@
 //! What happened, and keeping it: the event vocabulary, its bytes, and the log.
 
 mod codec;
+pub mod derived;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod limits;
 pub mod log;
 
 pub use error::{Error, Result};
@@ -12,4 +14,6 @@ pub use event::{
     Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome,
 };
 pub use id::{ConnectionId, MessageId, Position, Seq, SessionId, StreamId, Timestamp};
-pub use log::{Expected, Hash, Head, Log, LogReader, Select, Snapshot, StreamHead, Tail};
+pub use log::{
+    Expected, Hash, Head, Log, LogReader, Select, Snapshot, StreamHead, Tail, Verified, verify,
+};

@@ -1,1 +1,20 @@
-//! What the tests stand on.
+//! What the tests stand on: a scripted model provider, the real agent, and processes under watch.
+//!
+//! A test with the real agent begins with a [`Provider`](provider::Provider), a
+//! [`Home`](opencode::Home) that knows it, and a [`Server`](opencode::Server) or a `recount` that runs
+//! in that home. Its prompts are scripts, and the provider tells afterwards what it was asked and what
+//! it sent. Dropping the home ends whatever was started in it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test fails by panicking"
+)]
+#![allow(
+    clippy::must_use_candidate,
+    reason = "a test that ignores an answer tests nothing, visibly"
+)]
+
+pub mod agent_http;
+pub mod opencode;
+pub mod process;
+pub mod provider;

@@ -1,1 +1,206 @@
-//! (To come.)
+//! OpenCode: its HTTP calls, its stream, and what they mean.
+//!
+//! Facts marked "seen" were seen with OpenCode 1.18.33.
+#![allow(clippy::doc_markdown, reason = "OpenCode is a name, not an item")]
+
+#[cfg(test)]
+pub(crate) mod captured;
+
+mod calls;
+mod identity;
+mod look;
+mod translate;
+mod wire;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use recount_store::{MessageId, PermissionAnswer, Timestamp};
+
+use self::calls::Calls;
+use super::{
+    AgentAdapter, AgentSession, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch,
+    LaunchSpec, Observation, PermissionOutcome, Report, SessionSpec, StreamItem, Translated, sse,
+};
+use crate::limits;
+
+/// The user that calls are made as; the server's own default, and what servers are started with.
+pub(crate) const USERNAME: &str = "opencode";
+
+/// The oldest version that is used. Older ones compare message ids as strings: seen with 1.0, 1.2 and
+/// 1.14, they asked the model hundreds of times for one message, or never ran it.
+const VERSION_MIN: (u64, u64) = (1, 18);
+
+/// How long after `server.connected` the stream is taken as listening: the frame is sent on
+/// `/global/event` before the server listens. Seen: events lost within 10 ms of it, none later.
+const LISTENING_AFTER: Duration = Duration::from_millis(25);
+
+/// OpenCode's servers, from 1.18 on.
+#[derive(Debug, Clone)]
+pub struct OpenCode {
+    calls: Calls,
+}
+
+impl OpenCode {
+    /// An adapter; it holds idle HTTP connections and nothing else.
+    ///
+    /// # Panics
+    ///
+    /// Where no HTTP client can be built at all, which takes a broken system.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            calls: Calls::new(),
+        }
+    }
+}
+
+impl Default for OpenCode {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl AgentAdapter for OpenCode {
+    fn name(&self) -> &'static str {
+        "opencode"
+    }
+
+    fn launch(&self, spec: &LaunchSpec) -> Launch {
+        let args = ["serve", "--hostname", "127.0.0.1", "--port"];
+        Launch::Process {
+            program: spec.program.clone().unwrap_or_else(|| "opencode".into()),
+            args: args
+                .into_iter()
+                .map(str::to_owned)
+                .chain([spec.port.to_string()])
+                .collect(),
+            env: vec![
+                ("OPENCODE_SERVER_USERNAME".into(), USERNAME.into()),
+                (
+                    "OPENCODE_SERVER_PASSWORD".into(),
+                    spec.password.reveal().into(),
+                ),
+            ],
+            ready_prefix: "opencode server listening on ",
+        }
+    }
+
+    fn refuse_version(&self, version: &str) -> Option<String> {
+        let (major, minor) = VERSION_MIN;
+        let mut numbers = version.split(['.', '-', '+']).map(str::parse::<u64>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(a)), Some(Ok(b))) if (a, b) >= VERSION_MIN => None,
+            (Some(Ok(_)), Some(Ok(_))) => Some(format!(
+                "OpenCode {version} is too old, {major}.{minor}.0 is the oldest that works: older \
+                 ones can ask the model for one message without end"
+            )),
+            _ => Some(format!(
+                "OpenCode's version {version:?} cannot be read, and versions before \
+                 {major}.{minor}.0 can ask the model for one message without end"
+            )),
+        }
+    }
+
+    fn identity(&self, message: MessageId, now: Timestamp) -> String {
+        identity::message(message, now)
+    }
+
+    async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError> {
+        self.calls.health(endpoint).await
+    }
+
+    async fn open_stream(&self, endpoint: &Endpoint) -> Result<FrameStream, CallError> {
+        let response = self.calls.stream(endpoint).await?;
+        let mut frames = sse::frames_of(response);
+        let lost = |reason: String| CallError::Unknown {
+            reason: format!("GET /global/event: {reason}"),
+        };
+        // What comes before the stream is known to listen is given to the caller after all.
+        let mut early = Vec::new();
+        let connected = async {
+            loop {
+                let item = frames
+                    .next()
+                    .await
+                    .ok_or_else(|| lost("ended before it began".into()))?
+                    .map_err(|error| lost(error.to_string()))?;
+                let connected = matches!(&item, StreamItem::Frame(frame)
+                    if translate::translate(frame).observation == Observation::Connected);
+                early.push(Ok(item));
+                if connected {
+                    return Ok(());
+                }
+                if early.len() > limits::SESSION_INBOX_MAX {
+                    return Err(lost("does not begin with server.connected".into()));
+                }
+            }
+        };
+        match tokio::time::timeout(limits::CALL_TIMEOUT, connected).await {
+            Ok(connected) => connected?,
+            Err(_) => return Err(lost(format!("silent for {:?}", limits::CALL_TIMEOUT))),
+        }
+        // Not read meanwhile: the socket keeps what comes.
+        tokio::time::sleep(LISTENING_AFTER).await;
+        Ok(futures_util::stream::iter(early).chain(frames).boxed())
+    }
+
+    fn translate(&self, frame: &Frame) -> Translated {
+        translate::translate(frame)
+    }
+
+    async fn create_session(
+        &self,
+        endpoint: &Endpoint,
+        spec: &SessionSpec,
+    ) -> Result<String, CallError> {
+        self.calls.create_session(endpoint, spec).await
+    }
+
+    async fn find_session(
+        &self,
+        endpoint: &Endpoint,
+        spec: &SessionSpec,
+    ) -> Result<Option<String>, CallError> {
+        self.calls.find_session(endpoint, spec).await
+    }
+
+    async fn store_message(
+        &self,
+        endpoint: &Endpoint,
+        delivery: &Delivery,
+    ) -> Result<(), CallError> {
+        self.calls.store_message(endpoint, delivery).await
+    }
+
+    async fn start_turn(&self, endpoint: &Endpoint, delivery: &Delivery) -> Result<(), CallError> {
+        self.calls.start_turn(endpoint, delivery).await
+    }
+
+    async fn look_up(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        agent_message: &str,
+    ) -> Result<Report, CallError> {
+        look::look_up(&self.calls, endpoint, session, agent_message).await
+    }
+
+    async fn abort(&self, endpoint: &Endpoint, session: &AgentSession) -> Result<(), CallError> {
+        self.calls.abort(endpoint, session).await
+    }
+
+    async fn answer_permission(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        permission: &str,
+        answer: PermissionAnswer,
+    ) -> Result<PermissionOutcome, CallError> {
+        self.calls
+            .answer_permission(endpoint, session, permission, answer)
+            .await
+    }
+}

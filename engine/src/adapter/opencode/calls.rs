@@ -1,0 +1,506 @@
+//! OpenCode's HTTP calls, one at a time, each bounded in time and size.
+//!
+//! The kinds of [`CallError`] are decided here. A refused connection is the one proof that nothing was
+//! sent; an answer of the 500 kind proves nothing, since 1.18.33 was seen to keep a message and answer
+//! 500. Reasons name the method and the path, never the address or a secret.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use recount_store::PermissionAnswer;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::identity;
+use super::wire::{HealthInfo, SessionInfo, bounded};
+use crate::adapter::{
+    AgentSession, CallError, Delivery, Endpoint, Health, PermissionOutcome, SessionSpec,
+};
+use crate::limits;
+
+/// The longest answer to a call, in bytes: a page of messages with the longest texts fits.
+const RESPONSE_BYTES_MAX: usize = 128 << 20;
+
+/// How much of an error's body is read, in bytes, to find its message.
+const ERROR_BYTES_MAX: usize = 16 << 10;
+
+/// How long making a connection may take: servers are on this machine, or near.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection is kept for the next call. Less than servers keep idle ones, so that a call
+/// does not meet one that is just being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A header that says where the page before this one is.
+const NEXT_CURSOR: &str = "x-next-cursor";
+
+#[derive(Debug, Clone)]
+pub(super) struct Calls {
+    calls: Client,
+    /// Keeps no connection: a server that was stopped and continued, or that starts, leaves requests
+    /// on old ones unanswered, and a probe is to tell of the server and not of a connection.
+    probes: Client,
+}
+
+/// An answer, and what was asked, for reasons.
+pub(super) struct Reply {
+    asked: String,
+    response: Response,
+}
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        let client = || {
+            Client::builder()
+                // Passwords must not travel through a proxy that the environment names.
+                .no_proxy()
+                // A redirect is no answer of such a server.
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+        };
+        let build = |builder: reqwest::ClientBuilder| {
+            builder
+                .build()
+                .expect("a client without TLS or proxies needs nothing from the system")
+        };
+        Self {
+            calls: build(client().pool_idle_timeout(IDLE_TIMEOUT)),
+            probes: build(client().pool_max_idle_per_host(0)),
+        }
+    }
+
+    pub(super) async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError> {
+        let probe = async {
+            let request = Request::get(endpoint, &["global", "health"], &[])?;
+            let reply = request.send(&self.probes, limits::PROBE_TIMEOUT).await?;
+            let asked = reply.asked.clone();
+            if reply.status() == StatusCode::NOT_FOUND {
+                return Err(CallError::Unsupported {
+                    reason: format!("{asked}: no OpenCode server answers there (404)"),
+                });
+            }
+            let health: HealthInfo = reply.accept().await?.json().await?;
+            if health.healthy {
+                Ok(Health {
+                    version: health.version,
+                })
+            } else {
+                Err(CallError::RefusedForNow {
+                    retry_after: None,
+                    reason: format!("{asked}: the server says that it is not healthy"),
+                })
+            }
+        };
+        tokio::time::timeout(limits::PROBE_TIMEOUT, probe)
+            .await
+            .unwrap_or_else(|_| {
+                Err(CallError::Unknown {
+                    reason: format!(
+                        "GET /global/health: no answer within {:?}",
+                        limits::PROBE_TIMEOUT
+                    ),
+                })
+            })
+    }
+
+    /// The stream of all events; its first bytes are not waited for.
+    pub(super) async fn stream(&self, endpoint: &Endpoint) -> Result<Response, CallError> {
+        let mut request = Request::get(endpoint, &["global", "event"], &[])?;
+        request.accept = "text/event-stream";
+        // A connection of its own, since it never becomes free again.
+        let reply = request.send(&self.probes, limits::CALL_TIMEOUT).await?;
+        let reply = reply.accept().await?;
+        reply.expect_type("text/event-stream")?;
+        Ok(reply.response)
+    }
+
+    pub(super) async fn create_session(
+        &self,
+        endpoint: &Endpoint,
+        spec: &SessionSpec,
+    ) -> Result<String, CallError> {
+        let request = Request::post(
+            endpoint,
+            &["session"],
+            &[("directory", &spec.directory)],
+            json!({"title": spec.title}),
+        )?;
+        let session: SessionInfo = self.call(request).await?.accept().await?.json().await?;
+        Ok(session.id)
+    }
+
+    pub(super) async fn find_session(
+        &self,
+        endpoint: &Endpoint,
+        spec: &SessionSpec,
+    ) -> Result<Option<String>, CallError> {
+        let query = [
+            ("directory", spec.directory.as_str()),
+            // The list is cut at 100 sessions; titles are looked for before that.
+            ("search", &spec.title),
+        ];
+        let request = Request::get(endpoint, &["session"], &query)?;
+        let sessions: Vec<SessionInfo> = self.call(request).await?.accept().await?.json().await?;
+        Ok(sessions
+            .into_iter()
+            .find(|session| session.title == spec.title)
+            .map(|session| session.id))
+    }
+
+    pub(super) async fn store_message(
+        &self,
+        endpoint: &Endpoint,
+        delivery: &Delivery,
+    ) -> Result<(), CallError> {
+        let mut body = prompt(delivery)?;
+        body["noReply"] = Value::Bool(true);
+        self.prompt(endpoint, delivery, "message", body).await
+    }
+
+    pub(super) async fn start_turn(
+        &self,
+        endpoint: &Endpoint,
+        delivery: &Delivery,
+    ) -> Result<(), CallError> {
+        let body = prompt(delivery)?;
+        self.prompt(endpoint, delivery, "prompt_async", body).await
+    }
+
+    async fn prompt(
+        &self,
+        endpoint: &Endpoint,
+        delivery: &Delivery,
+        call: &str,
+        body: Value,
+    ) -> Result<(), CallError> {
+        let AgentSession { id, directory } = &delivery.session;
+        let path = ["session", id, call];
+        let request = Request::post(endpoint, &path, &[("directory", directory)], body)?;
+        let reply = self.call(request).await?.accept().await?;
+        if reply.status() != StatusCode::NO_CONTENT {
+            reply.expect_type("application/json")?;
+        }
+        reply.finish().await;
+        Ok(())
+    }
+
+    pub(super) async fn abort(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+    ) -> Result<(), CallError> {
+        let path = ["session", &session.id, "abort"];
+        let query = [("directory", session.directory.as_str())];
+        let request = Request::post(endpoint, &path, &query, json!({}))?;
+        let reply = self.call(request).await?.accept().await?;
+        reply.expect_type("application/json")?;
+        reply.finish().await;
+        Ok(())
+    }
+
+    pub(super) async fn answer_permission(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        permission: &str,
+        answer: PermissionAnswer,
+    ) -> Result<PermissionOutcome, CallError> {
+        let answer = match answer {
+            PermissionAnswer::Once => "once",
+            PermissionAnswer::Always => "always",
+            PermissionAnswer::Reject => "reject",
+        };
+        let path = ["permission", permission, "reply"];
+        // Without the directory the server looks in another place and answers 404.
+        let query = [("directory", session.directory.as_str())];
+        let request = Request::post(endpoint, &path, &query, json!({"reply": answer}))?;
+        let reply = self.call(request).await?;
+        if reply.status() == StatusCode::NOT_FOUND {
+            return Ok(PermissionOutcome::Gone);
+        }
+        let reply = reply.accept().await?;
+        reply.expect_type("application/json")?;
+        reply.finish().await;
+        Ok(PermissionOutcome::Taken)
+    }
+
+    /// Gets something; what becomes of a status is the caller's.
+    pub(super) async fn get(
+        &self,
+        endpoint: &Endpoint,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Reply, CallError> {
+        self.call(Request::get(endpoint, path, query)?).await
+    }
+
+    async fn call(&self, request: Request) -> Result<Reply, CallError> {
+        request.send(&self.calls, limits::CALL_TIMEOUT).await
+    }
+}
+
+/// The body that keeps a message, and that starts work on it. Message and part are written over where
+/// they exist; without the part's id its text would be added again.
+fn prompt(delivery: &Delivery) -> Result<Value, CallError> {
+    let mut body = json!({
+        "messageID": delivery.agent_message,
+        "parts": [{
+            "type": "text",
+            "id": identity::part(&delivery.agent_message),
+            "text": delivery.text,
+        }],
+    });
+    if let Some(model) = &delivery.model {
+        let Some((provider, model)) = model.split_once('/') else {
+            return Err(CallError::RefusedForGood {
+                reason: format!(
+                    "the model {:?} is not written as PROVIDER/MODEL",
+                    bounded(model.clone())
+                ),
+            });
+        };
+        body["model"] = json!({"providerID": provider, "modelID": model});
+    }
+    Ok(body)
+}
+
+/// A request that is ready to be sent.
+struct Request {
+    asked: String,
+    method: Method,
+    url: Url,
+    password: Option<crate::adapter::Secret>,
+    accept: &'static str,
+    body: Option<Value>,
+}
+
+impl Request {
+    fn get(endpoint: &Endpoint, path: &[&str], query: &[(&str, &str)]) -> Result<Self, CallError> {
+        let asked = format!("GET /{}", path.join("/"));
+        let unusable = || CallError::NeverSent {
+            reason: format!("{asked}: the server's address is no http:// address"),
+        };
+        let mut url = Url::parse(&endpoint.url).map_err(|_| unusable())?;
+        if url.scheme() != "http" {
+            return Err(unusable());
+        }
+        // Segments are escaped, whatever an id holds.
+        url.path_segments_mut()
+            .map_err(|()| unusable())?
+            .pop_if_empty()
+            .extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(Self {
+            asked,
+            method: Method::GET,
+            url,
+            password: endpoint.password.clone(),
+            accept: "application/json",
+            body: None,
+        })
+    }
+
+    fn post(
+        endpoint: &Endpoint,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Value,
+    ) -> Result<Self, CallError> {
+        Ok(Self {
+            asked: format!("POST /{}", path.join("/")),
+            method: Method::POST,
+            body: Some(body),
+            ..Self::get(endpoint, path, query)?
+        })
+    }
+
+    /// Sends it and waits for the head of the answer.
+    async fn send(self, client: &Client, timeout: Duration) -> Result<Reply, CallError> {
+        let mut request = client
+            .request(self.method, self.url)
+            .header(reqwest::header::ACCEPT, self.accept);
+        if let Some(password) = &self.password {
+            request = request.basic_auth(super::USERNAME, Some(password.reveal()));
+        }
+        if let Some(body) = &self.body {
+            request = request.json(body);
+        }
+        let asked = self.asked;
+        match tokio::time::timeout(timeout, request.send()).await {
+            Ok(Ok(response)) => Ok(Reply { asked, response }),
+            Ok(Err(error)) => {
+                let reason = format!("{asked}: {}", cause(&error));
+                Err(if error.is_connect() || error.is_builder() {
+                    CallError::NeverSent { reason }
+                } else {
+                    CallError::Unknown { reason }
+                })
+            }
+            Err(_) => Err(CallError::Unknown {
+                reason: format!("{asked}: no answer within {timeout:?}"),
+            }),
+        }
+    }
+}
+
+impl Reply {
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// Where the page before this one is.
+    pub(super) fn next_cursor(&self) -> Option<String> {
+        let cursor = self.response.headers().get(NEXT_CURSOR)?.to_str().ok()?;
+        Some(cursor.to_owned())
+    }
+
+    /// The answer, where it is a success; else what it says.
+    pub(super) async fn accept(self) -> Result<Self, CallError> {
+        let status = self.status();
+        if status.is_success() {
+            return Ok(self);
+        }
+        let asked = self.asked.clone();
+        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+            return Err(CallError::RefusedForGood {
+                reason: format!(
+                    "{asked}: the server wants another password than it was given (HTTP {}): \
+                     OPENCODE_SERVER_PASSWORD is missing or wrong",
+                    status.as_u16()
+                ),
+            });
+        }
+        let retry_after = retry_after(self.response.headers());
+        let said = self.said().await;
+        let reason = format!("{asked}: HTTP {}{said}", status.as_u16());
+        Err(match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                CallError::RefusedForNow {
+                    retry_after,
+                    reason,
+                }
+            }
+            _ if status.is_client_error() => CallError::RefusedForGood { reason },
+            _ if status.is_server_error() => CallError::Unknown { reason },
+            _ => CallError::Unsupported { reason },
+        })
+    }
+
+    /// The JSON of a success.
+    pub(super) async fn json<T: DeserializeOwned>(self) -> Result<T, CallError> {
+        let (asked, body) = self.body().await?;
+        parse(&asked, &body)
+    }
+
+    /// The bytes of a success that says that they are JSON, with what was asked.
+    pub(super) async fn body(mut self) -> Result<(String, Vec<u8>), CallError> {
+        self.expect_type("application/json")?;
+        let mut body = Vec::new();
+        loop {
+            let lost = |why: String| CallError::Unknown {
+                reason: format!("{}: the answer broke off: {why}", self.asked),
+            };
+            let chunk =
+                match tokio::time::timeout(limits::CALL_TIMEOUT, self.response.chunk()).await {
+                    Ok(Ok(chunk)) => chunk,
+                    Ok(Err(error)) => return Err(lost(cause(&error))),
+                    Err(_) => return Err(lost("it stopped in the middle".into())),
+                };
+            let Some(chunk) = chunk else {
+                return Ok((self.asked, body));
+            };
+            if body.len() + chunk.len() > RESPONSE_BYTES_MAX {
+                return Err(CallError::Unknown {
+                    reason: format!(
+                        "{}: an answer of more than {RESPONSE_BYTES_MAX} bytes",
+                        self.asked
+                    ),
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
+    }
+
+    fn expect_type(&self, wanted: &str) -> Result<(), CallError> {
+        let header = self.response.headers().get(CONTENT_TYPE);
+        let found = header.and_then(|value| value.to_str().ok()).unwrap_or("");
+        let essence = found.split(';').next().unwrap_or("").trim();
+        if essence.eq_ignore_ascii_case(wanted) {
+            return Ok(());
+        }
+        Err(CallError::Unsupported {
+            reason: format!(
+                "{}: no OpenCode server answers there: {} where {wanted} was expected",
+                self.asked,
+                if essence.is_empty() {
+                    "an answer without a type"
+                } else {
+                    essence
+                }
+            ),
+        })
+    }
+
+    /// Reads a little more, so that the connection can be used again; what it says is of no interest.
+    async fn finish(mut self) {
+        let read = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        let _ = tokio::time::timeout(limits::PROBE_TIMEOUT, read).await;
+    }
+
+    /// The message of an error's body, to be put behind its status.
+    async fn said(mut self) -> String {
+        let mut body = Vec::new();
+        let read = async {
+            while let Ok(Some(chunk)) = self.response.chunk().await {
+                body.extend_from_slice(&chunk);
+                if body.len() > ERROR_BYTES_MAX {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(limits::PROBE_TIMEOUT, read).await;
+        let message = serde_json::from_slice::<Value>(&body)
+            .ok()
+            .and_then(|body| {
+                let message = body["data"]["message"]
+                    .as_str()
+                    .or(body["message"].as_str())?;
+                Some(message.to_owned())
+            });
+        message.map_or_else(String::new, |message| format!(": {}", bounded(message)))
+    }
+}
+
+/// Reads a success's JSON.
+pub(super) fn parse<'a, T: serde::Deserialize<'a>>(
+    asked: &str,
+    body: &'a [u8],
+) -> Result<T, CallError> {
+    serde_json::from_slice(body).map_err(|error| CallError::Unsupported {
+        reason: format!("{asked}: the answer cannot be read: {error}"),
+    })
+}
+
+/// `Retry-After` in seconds; the form with a date is not used by such servers.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    Some(Duration::from_secs(seconds.trim().parse().ok()?))
+}
+
+/// What is at the bottom of an error; what is above it repeats the address.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause = error.source();
+    while let Some(deeper) = cause.and_then(std::error::Error::source) {
+        cause = Some(deeper);
+    }
+    match cause {
+        Some(cause) => cause.to_string(),
+        None if error.is_timeout() => "timed out".into(),
+        None => "the request could not be made".into(),
+    }
+}

@@ -1,0 +1,262 @@
+//! Looking up what a server knows of a message, without being fooled by what happens meanwhile.
+//!
+//! The parts of a look are read one after the other, and a turn may begin or end between them:
+//!
+//! - The status is read first. Read last, it could say "idle" of a turn that ended after its messages
+//!   were read, and the report would show an interrupted turn that was none. Read first, a stale
+//!   "busy" is the worst, and the event of the end is then still to come.
+//! - Idle and unfinished is looked at again after a moment. Seen: the status becomes busy up to 60 ms
+//!   after a prompt's 204, and an aborted or failed turn is idle before its answer is completed.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+use super::calls::{Calls, Reply, parse};
+use super::wire::{Asked, Listed, Meaning, MessageInfo, Role, SessionInfo, Statuses};
+use crate::adapter::{
+    Activity, AgentSession, Answer, AnswerItem, CallError, Endpoint, Permission, Report,
+    ReportedAnswer,
+};
+
+/// How long to wait before each further look at a turn that seems idle and unfinished.
+const LOOK_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(150)];
+
+/// How many messages are asked for at once: a page with long texts stays well under the bound of a response.
+const PAGE: &str = "20";
+
+/// How many pages are read back until the message is found; 2,000 messages.
+const PAGES_MAX: usize = 100;
+
+/// Looks up everything that the server knows of a message.
+pub(super) async fn look_up(
+    calls: &Calls,
+    endpoint: &Endpoint,
+    session: &AgentSession,
+    agent_message: &str,
+) -> Result<Report, CallError> {
+    let look = Look {
+        calls,
+        endpoint,
+        session,
+        agent_message,
+    };
+    let mut report = look.once().await?;
+    for wait in LOOK_AGAIN_AFTER {
+        if !report.stored || report.activity != Activity::Idle || finished(&report.answers) {
+            break;
+        }
+        tokio::time::sleep(wait).await;
+        report = look.once().await?;
+        // Nothing at all after a moment: it was kept and never begun.
+        if report.answers.is_empty() {
+            break;
+        }
+    }
+    Ok(report)
+}
+
+/// Whether the last answer is the end of a turn: completed, and not for the sake of a tool.
+fn finished(answers: &[ReportedAnswer]) -> bool {
+    answers.last().is_some_and(|ReportedAnswer { answer, .. }| {
+        let ended = match answer.finish.as_deref() {
+            None | Some("tool-calls" | "unknown") => answer.error.is_some(),
+            Some(_) => true,
+        };
+        answer.completed && ended
+    })
+}
+
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    calls: &'a Calls,
+    endpoint: &'a Endpoint,
+    session: &'a AgentSession,
+    agent_message: &'a str,
+}
+
+impl Look<'_> {
+    async fn once(self) -> Result<Report, CallError> {
+        let mut statuses: Statuses = self.get(&["session", "status"]).await?.json().await?;
+        let activity = statuses
+            .remove(&self.session.id)
+            .map_or(Activity::Idle, Activity::from);
+        let messages = self.messages().await?;
+        let permissions = self.permissions().await?;
+        Ok(Report {
+            stored: messages.is_some(),
+            newest: messages.as_ref().is_some_and(|found| found.newest),
+            activity,
+            answers: messages.map(|found| found.answers).unwrap_or_default(),
+            permissions,
+        })
+    }
+
+    async fn get(self, path: &[&str]) -> Result<Reply, CallError> {
+        let query = [("directory", self.session.directory.as_str())];
+        self.calls
+            .get(self.endpoint, path, &query)
+            .await?
+            .accept()
+            .await
+    }
+
+    /// Our message and what came after it; `None` where the server does not hold it.
+    async fn messages(self) -> Result<Option<Found>, CallError> {
+        let first = self.page(None).await?;
+        if let Some(found) = Found::of(&first.messages, self.agent_message) {
+            return Ok(Some(found));
+        }
+        if first.before.is_none() || !self.stored().await? {
+            return Ok(None);
+        }
+        // It is further back. From the newest again, since one may have come meanwhile.
+        let mut messages = Vec::new();
+        let mut before = None;
+        for _ in 0..PAGES_MAX {
+            let mut page = self.page(before.as_deref()).await?;
+            page.messages.append(&mut messages);
+            messages = page.messages;
+            if let Some(found) = Found::of(&messages, self.agent_message) {
+                return Ok(Some(found));
+            }
+            before = page.before;
+            if before.is_none() {
+                break;
+            }
+        }
+        Err(CallError::Unknown {
+            reason: format!(
+                "GET /session/{}/message: {} is kept, but not among the last {} messages",
+                self.session.id,
+                self.agent_message,
+                messages.len()
+            ),
+        })
+    }
+
+    async fn page(self, before: Option<&str>) -> Result<Page, CallError> {
+        let mut query = vec![
+            ("directory", self.session.directory.as_str()),
+            ("limit", PAGE),
+        ];
+        query.extend(before.map(|before| ("before", before)));
+        let path = ["session", &self.session.id, "message"];
+        let reply = self.calls.get(self.endpoint, &path, &query).await?;
+        let reply = reply.accept().await?;
+        let before = reply.next_cursor();
+        let (asked, body) = reply.body().await?;
+        let messages: Vec<Listed<'_>> = parse(&asked, &body)?;
+        Ok(Page {
+            messages: messages.into_iter().map(Message::of).collect(),
+            before,
+        })
+    }
+
+    async fn stored(self) -> Result<bool, CallError> {
+        let path = ["session", &self.session.id, "message", self.agent_message];
+        let query = [("directory", self.session.directory.as_str())];
+        let reply = self.calls.get(self.endpoint, &path, &query).await?;
+        if reply.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        reply.accept().await?.body().await.map(|_| true)
+    }
+
+    /// The open questions of this session and its children.
+    async fn permissions(self) -> Result<Vec<Permission>, CallError> {
+        let mut asked: Vec<Asked> = self.get(&["permission"]).await?.json().await?;
+        if asked.iter().any(|asked| asked.session != self.session.id) {
+            let path = ["session", &self.session.id, "children"];
+            let children: Vec<SessionInfo> = self.get(&path).await?.json().await?;
+            let children: HashSet<String> = children.into_iter().map(|child| child.id).collect();
+            asked.retain(|asked| {
+                asked.session == self.session.id || children.contains(&asked.session)
+            });
+        }
+        Ok(asked.into_iter().map(Permission::from).collect())
+    }
+}
+
+/// Some messages, oldest first, and where those before them are.
+struct Page {
+    messages: Vec<Message>,
+    before: Option<String>,
+}
+
+/// A message in our words.
+#[derive(Debug, Clone)]
+enum Message {
+    User {
+        id: String,
+        /// The agent wrote it itself: it compacts its context, and tells itself to go on.
+        by_agent: bool,
+    },
+    Assistant(ReportedAnswer),
+}
+
+impl Message {
+    fn of(listed: Listed<'_>) -> Self {
+        let Listed { info, parts } = listed;
+        match info.role {
+            Role::User => Self::User {
+                by_agent: !parts.is_empty()
+                    && parts
+                        .iter()
+                        .all(|part| part.synthetic || (part.kind == "compaction" && part.auto)),
+                id: info.id,
+            },
+            Role::Assistant => Self::Assistant(ReportedAnswer {
+                answer: answer(info),
+                items: parts
+                    .into_iter()
+                    .filter_map(|part| match part.meaning() {
+                        Meaning::Item(item) => Some(item),
+                        Meaning::Nothing | Meaning::Unknown => None,
+                    })
+                    .collect::<Vec<AnswerItem>>(),
+            }),
+        }
+    }
+}
+
+fn answer(info: MessageInfo) -> Answer {
+    info.into()
+}
+
+/// What the list of messages says of one of them.
+#[derive(Debug, PartialEq)]
+struct Found {
+    newest: bool,
+    answers: Vec<ReportedAnswer>,
+}
+
+impl Found {
+    /// What `messages`, oldest first and up to the newest, say of the message `id`; `None` where it is not among them.
+    ///
+    /// The agent's own messages belong to ours as long as nobody else's came between: it writes them
+    /// while it works on ours, and the answer to ours may hang on them.
+    fn of(messages: &[Message], id: &str) -> Option<Self> {
+        let at = messages
+            .iter()
+            .position(|message| matches!(message, Message::User { id: user, .. } if user == id))?;
+        let mut parents = HashSet::from([id]);
+        let mut newest = true;
+        let mut answers = Vec::new();
+        for message in &messages[at + 1..] {
+            match message {
+                Message::User { id, by_agent: true } if newest => {
+                    parents.insert(id);
+                }
+                Message::User { by_agent: true, .. } => {}
+                Message::User { .. } => newest = false,
+                Message::Assistant(answer) if parents.contains(answer.answer.parent.as_str()) => {
+                    answers.push(answer.clone());
+                }
+                Message::Assistant(_) => {}
+            }
+        }
+        Some(Self { newest, answers })
+    }
+}

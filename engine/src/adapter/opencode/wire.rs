@@ -1,0 +1,425 @@
+//! OpenCode's JSON, as far as it means something here. Unknown fields are passed over, and what may be
+//! absent in any version that is taken is optional.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use recount_store::{Json, OutputKind, Timestamp};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::adapter::{
+    Activity, AgentError, Answer, AnswerItem, OutputPart, Permission, ToolCall, ToolState,
+};
+
+/// The longest word of an agent that is kept in a reason, in bytes; errors quote whole responses.
+const REASON_BYTES_MAX: usize = 2 << 10;
+
+/// A frame: bare as on `/event`, or wrapped as on `/global/event`, where `payload` holds the rest.
+#[derive(Deserialize)]
+pub(super) struct Envelope<'a> {
+    #[serde(borrow)]
+    payload: Option<Payload<'a>>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    properties: Option<&'a RawValue>,
+}
+
+/// What a frame says, its kind apart.
+#[derive(Deserialize)]
+pub(super) struct Payload<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) properties: Option<&'a RawValue>,
+    #[serde(borrow, rename = "syncEvent")]
+    pub(super) sync: Option<Sync<'a>>,
+}
+
+impl<'a> Envelope<'a> {
+    pub(super) fn payload(self) -> Option<Payload<'a>> {
+        self.payload.or(self.kind.map(|kind| Payload {
+            kind,
+            properties: self.properties,
+            sync: None,
+        }))
+    }
+}
+
+/// The frame that repeats a durable event with its number.
+#[derive(Deserialize)]
+pub(super) struct Sync<'a> {
+    pub(super) seq: u64,
+    #[serde(borrow, rename = "aggregateID")]
+    pub(super) aggregate: Cow<'a, str>,
+}
+
+/// `message.part.delta`: the hot one.
+#[derive(Deserialize)]
+pub(super) struct Delta<'a> {
+    #[serde(borrow, rename = "sessionID")]
+    pub(super) session: Cow<'a, str>,
+    #[serde(borrow, rename = "messageID")]
+    pub(super) message: Cow<'a, str>,
+    #[serde(borrow, rename = "partID")]
+    pub(super) part: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) field: Cow<'a, str>,
+    #[serde(rename = "delta")]
+    pub(super) text: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct InSession {
+    #[serde(rename = "sessionID")]
+    pub(super) session: Option<String>,
+}
+
+/// `session.created` and the like.
+#[derive(Deserialize)]
+pub(super) struct SessionChanged {
+    pub(super) info: SessionInfo,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SessionInfo {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) title: String,
+    #[serde(rename = "parentID")]
+    pub(super) parent: Option<String>,
+}
+
+/// `session.status`.
+#[derive(Deserialize)]
+pub(super) struct StatusChanged {
+    #[serde(rename = "sessionID")]
+    pub(super) session: String,
+    pub(super) status: Status,
+}
+
+/// Whether a session is worked on. In `GET /session/status` an idle one is absent.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub(super) enum Status {
+    Idle,
+    Busy,
+    Retry {
+        #[serde(default)]
+        attempt: u32,
+        #[serde(default)]
+        message: String,
+        /// Milliseconds since 1970.
+        next: Option<f64>,
+    },
+}
+
+/// `GET /session/status`, by session.
+pub(super) type Statuses = HashMap<String, Status>;
+
+impl From<Status> for Activity {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Idle => Self::Idle,
+            Status::Busy => Self::Busy,
+            Status::Retry {
+                attempt,
+                message,
+                next,
+            } => Self::Retrying {
+                attempt,
+                reason: bounded(message),
+                next: next.map(moment),
+            },
+        }
+    }
+}
+
+/// `message.updated`.
+#[derive(Deserialize)]
+pub(super) struct MessageChanged {
+    #[serde(rename = "sessionID")]
+    pub(super) session: Option<String>,
+    pub(super) info: MessageInfo,
+}
+
+/// A message, the user's or the agent's.
+#[derive(Deserialize)]
+pub(super) struct MessageInfo {
+    pub(super) id: String,
+    pub(super) role: Role,
+    #[serde(rename = "sessionID")]
+    pub(super) session: Option<String>,
+    /// The message that it answers: only an assistant's has one.
+    #[serde(rename = "parentID", default)]
+    pub(super) parent: String,
+    #[serde(default)]
+    pub(super) time: Span,
+    pub(super) finish: Option<String>,
+    pub(super) error: Option<ErrorInfo>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Role {
+    User,
+    Assistant,
+}
+
+/// Times in milliseconds; only their presence is used.
+#[derive(Deserialize, Default)]
+pub(super) struct Span {
+    pub(super) completed: Option<f64>,
+    pub(super) end: Option<f64>,
+}
+
+impl From<MessageInfo> for Answer {
+    fn from(info: MessageInfo) -> Self {
+        Self {
+            id: info.id,
+            parent: info.parent,
+            completed: info.time.completed.is_some(),
+            finish: info.finish,
+            error: info.error.map(AgentError::from),
+        }
+    }
+}
+
+/// `{"name":"APIError","data":{"message":"…"}}`
+#[derive(Deserialize)]
+pub(super) struct ErrorInfo {
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) data: ErrorData,
+    #[serde(default)]
+    pub(super) message: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct ErrorData {
+    pub(super) message: Option<String>,
+}
+
+impl From<ErrorInfo> for AgentError {
+    fn from(error: ErrorInfo) -> Self {
+        Self {
+            aborted: error.name == "MessageAbortedError",
+            reason: bounded(error.data.message.or(error.message).unwrap_or_default()),
+            name: error.name,
+        }
+    }
+}
+
+/// `session.error`; it never names a message, and not always a session.
+#[derive(Deserialize)]
+pub(super) struct SessionFailed {
+    #[serde(rename = "sessionID")]
+    pub(super) session: Option<String>,
+    pub(super) error: Option<ErrorInfo>,
+}
+
+/// `message.part.updated`.
+#[derive(Deserialize)]
+pub(super) struct PartChanged<'a> {
+    #[serde(rename = "sessionID")]
+    pub(super) session: Option<String>,
+    #[serde(borrow)]
+    pub(super) part: Part<'a>,
+}
+
+/// A part of a message: the fields of all kinds in one, since each kind has few.
+#[derive(Deserialize)]
+pub(super) struct Part<'a> {
+    #[serde(default)]
+    pub(super) id: String,
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(rename = "sessionID")]
+    pub(super) session: Option<String>,
+    #[serde(rename = "messageID", default)]
+    pub(super) message: String,
+    // Text and reasoning.
+    #[serde(default)]
+    pub(super) text: String,
+    pub(super) time: Option<Span>,
+    #[serde(default)]
+    pub(super) synthetic: bool,
+    // Compaction.
+    #[serde(default)]
+    pub(super) auto: bool,
+    // Tools.
+    #[serde(default)]
+    pub(super) tool: String,
+    #[serde(rename = "callID", default)]
+    pub(super) call: String,
+    #[serde(borrow)]
+    pub(super) state: Option<PartState<'a>>,
+}
+
+/// Where a tool call stands.
+#[derive(Deserialize)]
+pub(super) struct PartState<'a> {
+    #[serde(borrow)]
+    pub(super) status: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) input: Option<&'a RawValue>,
+    #[serde(default)]
+    pub(super) output: String,
+    #[serde(default)]
+    pub(super) error: String,
+}
+
+/// What a part is to us.
+pub(super) enum Meaning {
+    /// Of an answer: text, reasoning or a tool call.
+    Item(AnswerItem),
+    /// Known, and nothing to us.
+    Nothing,
+    /// Not known.
+    Unknown,
+}
+
+impl Part<'_> {
+    pub(super) fn meaning(self) -> Meaning {
+        let kind = match &*self.kind {
+            "text" => OutputKind::Text,
+            "reasoning" => OutputKind::Reasoning,
+            "tool" => {
+                return match self.tool_state() {
+                    Some(state) => Meaning::Item(AnswerItem::Tool(ToolCall {
+                        id: self.call,
+                        tool: self.tool,
+                        state,
+                    })),
+                    None => Meaning::Unknown,
+                };
+            }
+            "step-start" | "step-finish" | "snapshot" | "patch" | "file" | "agent" | "subtask"
+            | "retry" | "compaction" => return Meaning::Nothing,
+            _ => return Meaning::Unknown,
+        };
+        // A part does not say whose message it is in. The text that a user sent has no time, and what
+        // the agent writes in the user's name ("Continue if you have next steps…") is marked synthetic.
+        match self.time {
+            Some(time) if !self.synthetic => Meaning::Item(AnswerItem::Output(OutputPart {
+                id: self.id,
+                kind,
+                text: self.text,
+                ended: time.end.is_some(),
+            })),
+            _ => Meaning::Nothing,
+        }
+    }
+
+    fn tool_state(&self) -> Option<ToolState> {
+        let state = self.state.as_ref()?;
+        let input = Json(match state.input {
+            Some(input) => input.get().as_bytes().to_vec(),
+            None => b"{}".to_vec(),
+        });
+        Some(match &*state.status {
+            "pending" => ToolState::Pending,
+            "running" => ToolState::Running { input },
+            "completed" => ToolState::Completed {
+                input,
+                output: state.output.clone(),
+            },
+            "error" => ToolState::Failed {
+                input,
+                error: state.error.clone(),
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// A message with its parts, as `GET /session/ID/message` lists it.
+#[derive(Deserialize)]
+pub(super) struct Listed<'a> {
+    pub(super) info: MessageInfo,
+    #[serde(borrow, default)]
+    pub(super) parts: Vec<Part<'a>>,
+}
+
+/// A question, as `permission.asked` brings it and `GET /permission` lists it.
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    pub(super) id: String,
+    #[serde(rename = "sessionID")]
+    pub(super) session: String,
+    #[serde(default)]
+    pub(super) permission: String,
+    #[serde(default)]
+    pub(super) patterns: Vec<String>,
+    #[serde(default)]
+    pub(super) metadata: AskedMetadata,
+    pub(super) tool: Option<AskedBy>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct AskedMetadata {
+    /// The whole command, where the patterns hold its pieces.
+    #[serde(default)]
+    command: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AskedBy {
+    #[serde(rename = "callID")]
+    call: String,
+}
+
+impl From<Asked> for Permission {
+    fn from(asked: Asked) -> Self {
+        Self {
+            id: asked.id,
+            action: asked.permission,
+            detail: match asked.metadata.command {
+                serde_json::Value::String(command) => command,
+                _ => asked.patterns.join(", "),
+            },
+            call: asked.tool.map(|tool| tool.call),
+        }
+    }
+}
+
+/// `permission.replied`; older servers say `permissionID`.
+#[derive(Deserialize)]
+pub(super) struct Replied {
+    #[serde(rename = "sessionID")]
+    pub(super) session: String,
+    #[serde(rename = "requestID", alias = "permissionID")]
+    pub(super) request: String,
+}
+
+/// `GET /global/health`.
+#[derive(Deserialize)]
+pub(super) struct HealthInfo {
+    pub(super) healthy: bool,
+    pub(super) version: String,
+}
+
+/// A text of bounded length; what is cut off is marked.
+pub(super) fn bounded(mut text: String) -> String {
+    if text.len() > REASON_BYTES_MAX {
+        let end = (0..=REASON_BYTES_MAX)
+            .rev()
+            .find(|&at| text.is_char_boundary(at))
+            .unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float cast saturates, and a time before 1970 or after all times is no worse than that"
+)]
+fn moment(millis: f64) -> Timestamp {
+    Timestamp::from_millis(millis as u64)
+}

@@ -1,0 +1,360 @@
+//! The queue of one session: every message, in order, and where it stands.
+
+use std::collections::BTreeMap;
+
+use recount_store::{Event, MessageId, Position, Recorded, Refusal, Rerun, Resolution, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::Projection;
+
+/// Where a message stands. One word for its whole life: delivery first, then the turn that answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageState {
+    /// It waits for its turn, or for its next attempt. From `MessageQueued`.
+    Queued,
+    /// An attempt was begun, and its outcome is not recorded. From `DeliveryStarted`.
+    Sending,
+    /// The last attempt certainly did not arrive. From `DeliveryRejected` or `DeliveryResolved`.
+    Refused,
+    /// Nobody knows whether the last attempt arrived. From `DeliveryUnknown`.
+    Unknown,
+    /// The agent holds it. From `DeliveryAccepted` or `DeliveryResolved`.
+    Accepted,
+    /// The agent was, or is being, asked to work on it. From `TurnRequested`.
+    Requested,
+    /// The agent works on it. From `TurnStarted`.
+    Running,
+    /// The agent died while it worked on it. From `TurnInterrupted`.
+    Interrupted,
+    /// A person has to say whether it is run again. From `RerunDecided`.
+    Waiting,
+    /// Answered. From `TurnCompleted`.
+    Completed,
+    /// Its turn ended without a whole answer. From `TurnFailed`.
+    Failed,
+    /// Its turn was ended on request. From `TurnAborted`.
+    Aborted,
+    /// Taken back before it was sent. From `MessageCancelled`.
+    Cancelled,
+    /// Given up. From `MessageDeadLettered`.
+    DeadLettered,
+}
+
+impl MessageState {
+    /// Whether nothing more will happen to it by itself or by anybody.
+    #[must_use]
+    pub const fn is_settled(self) -> bool {
+        match self {
+            Self::Queued
+            | Self::Sending
+            | Self::Refused
+            | Self::Unknown
+            | Self::Accepted
+            | Self::Requested
+            | Self::Running
+            | Self::Interrupted
+            | Self::Waiting => false,
+            Self::Completed
+            | Self::Failed
+            | Self::Aborted
+            | Self::Cancelled
+            | Self::DeadLettered => true,
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sending => "sending",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+            Self::Accepted => "accepted",
+            Self::Requested => "requested",
+            Self::Running => "running",
+            Self::Interrupted => "interrupted",
+            Self::Waiting => "waiting",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Aborted => "aborted",
+            Self::Cancelled => "cancelled",
+            Self::DeadLettered => "dead_lettered",
+        }
+    }
+}
+
+/// Why a message is `Refused`, as far as the next attempt needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefusedHow {
+    /// It never left.
+    NeverSent,
+    /// For now; the agent may have said for how long, in milliseconds.
+    ForNow(Option<u64>),
+    /// For good.
+    ForGood,
+    /// It was sent, and the agent does not hold it.
+    Absent,
+}
+
+/// One message and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Its id.
+    pub id: MessageId,
+    /// The application's idempotency key.
+    pub key: Option<String>,
+    /// BLAKE3 of its text: what "the same content" means for a repeated key.
+    pub content: [u8; 32],
+    /// Its text, as long as it may have to be sent; none once it is settled.
+    pub text: Option<String>,
+    /// Where it stands.
+    pub state: MessageState,
+    /// How many attempts to deliver it were begun.
+    pub attempts: u32,
+    /// The identity that the agent knows it by, from the first attempt on.
+    pub agent_message: Option<String>,
+    /// Why the last attempt was refused, while it is `Refused`.
+    pub refused: Option<RefusedHow>,
+    /// Not before: when the next attempt is due, while one is scheduled.
+    pub retry_at: Option<Timestamp>,
+    /// Whether somebody wanted it ended.
+    pub abort_asked: bool,
+    /// The last thing that went wrong with it.
+    pub reason: Option<String>,
+    /// The event that queued it.
+    pub queued: Position,
+    /// The last event that moved it.
+    pub moved: Position,
+}
+
+/// All messages of one session, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    messages: Vec<Message>,
+    by_key: BTreeMap<String, usize>,
+    /// Invariant: every message before this index is settled. Keeps [`Queue::head`] from walking a long life.
+    settled: usize,
+}
+
+impl Queue {
+    /// All messages, oldest first.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// The oldest message that is not settled: the only one that may be worked on.
+    #[must_use]
+    pub fn head(&self) -> Option<&Message> {
+        self.open().next()
+    }
+
+    /// The messages that are not settled, oldest first.
+    pub fn open(&self) -> impl Iterator<Item = &Message> {
+        self.messages[self.settled..]
+            .iter()
+            .filter(|message| !message.state.is_settled())
+    }
+
+    /// The message with this id.
+    #[must_use]
+    pub fn get(&self, id: MessageId) -> Option<&Message> {
+        self.messages.iter().rev().find(|message| message.id == id)
+    }
+
+    /// The message that was queued with this idempotency key.
+    #[must_use]
+    pub fn by_key(&self, key: &str) -> Option<&Message> {
+        self.by_key.get(key).map(|index| &self.messages[*index])
+    }
+
+    /// Moves a message; one that this log never queued is passed over.
+    fn update(&mut self, id: MessageId, position: Position, change: impl FnOnce(&mut Message)) {
+        let Some(message) = self
+            .messages
+            .iter_mut()
+            .rev()
+            .find(|message| message.id == id)
+        else {
+            return;
+        };
+        message.moved = position;
+        change(message);
+        if message.state.is_settled() {
+            message.text = None;
+            while self
+                .messages
+                .get(self.settled)
+                .is_some_and(|m| m.state.is_settled())
+            {
+                self.settled += 1;
+            }
+        }
+    }
+}
+
+impl Projection for Queue {
+    const VERSION: u32 = 1;
+    const NAME: &'static str = "queue";
+
+    fn apply(&mut self, recorded: &Recorded) {
+        use MessageState as State;
+        let at = recorded.position;
+        let mut go = |id: MessageId, state: State| {
+            self.update(id, at, |message| message.state = state);
+        };
+        match &recorded.event {
+            Event::MessageQueued { message, key, text } => {
+                if let Some(key) = key {
+                    self.by_key.insert(key.clone(), self.messages.len());
+                }
+                self.messages.push(Message {
+                    id: *message,
+                    key: key.clone(),
+                    content: content_hash(text),
+                    text: Some(text.clone()),
+                    state: State::Queued,
+                    attempts: 0,
+                    agent_message: None,
+                    refused: None,
+                    retry_at: None,
+                    abort_asked: false,
+                    reason: None,
+                    queued: at,
+                    moved: at,
+                });
+            }
+            Event::DeliveryStarted {
+                message,
+                attempt,
+                agent_message,
+            } => {
+                self.update(*message, at, |m| {
+                    m.state = State::Sending;
+                    m.attempts = *attempt;
+                    m.agent_message = Some(agent_message.clone());
+                    m.refused = None;
+                    m.retry_at = None;
+                });
+            }
+            Event::DeliveryAccepted { message, .. } => go(*message, State::Accepted),
+            Event::DeliveryRejected {
+                message,
+                refusal,
+                reason,
+                ..
+            } => {
+                self.update(*message, at, |m| {
+                    m.state = State::Refused;
+                    m.refused = Some(match refusal {
+                        Refusal::NeverSent => RefusedHow::NeverSent,
+                        Refusal::ForNow { retry_after } => RefusedHow::ForNow(*retry_after),
+                        Refusal::ForGood => RefusedHow::ForGood,
+                    });
+                    m.reason = Some(reason.clone());
+                });
+            }
+            Event::DeliveryUnknown {
+                message, reason, ..
+            } => {
+                self.update(*message, at, |m| {
+                    m.state = State::Unknown;
+                    m.reason = Some(reason.clone());
+                });
+            }
+            Event::DeliveryResolved {
+                message,
+                resolution,
+                ..
+            } => {
+                self.update(*message, at, |m| match resolution {
+                    Resolution::Stored => m.state = State::Accepted,
+                    Resolution::Absent => {
+                        m.state = State::Refused;
+                        m.refused = Some(RefusedHow::Absent);
+                    }
+                });
+            }
+            Event::RetryScheduled {
+                message, at: due, ..
+            } => {
+                self.update(*message, at, |m| m.retry_at = Some(*due));
+            }
+            Event::TurnRequested { message, .. } => go(*message, State::Requested),
+            Event::TurnStarted { message, .. } => go(*message, State::Running),
+            Event::TurnInterrupted { message, .. } => go(*message, State::Interrupted),
+            Event::RerunDecided { message, rerun, .. } => match rerun {
+                Rerun::Run => go(*message, State::Accepted),
+                Rerun::Wait => go(*message, State::Waiting),
+                // Stays where it is: the failure of the turn follows in the same commit.
+                Rerun::GiveUp => {}
+            },
+            Event::TurnCompleted { message, .. } => go(*message, State::Completed),
+            Event::TurnFailed {
+                message, reason, ..
+            } => {
+                self.update(*message, at, |m| {
+                    m.state = State::Failed;
+                    m.reason = Some(reason.clone());
+                });
+            }
+            Event::TurnAborted { message, .. } => go(*message, State::Aborted),
+            Event::MessageCancelled { message } => go(*message, State::Cancelled),
+            Event::MessageDeadLettered { message, reason } => {
+                self.update(*message, at, |m| {
+                    m.state = State::DeadLettered;
+                    m.reason = Some(reason.clone());
+                });
+            }
+            Event::TurnAbortAsked { message } => {
+                self.update(*message, at, |m| m.abort_asked = true);
+            }
+            Event::SessionOpened { .. }
+            | Event::PermissionAnswered { .. }
+            | Event::SessionClosed
+            | Event::AgentSessionBound { .. }
+            | Event::OutputAppended { .. }
+            | Event::OutputReplaced { .. }
+            | Event::ToolCallStarted { .. }
+            | Event::ToolCallEnded { .. }
+            | Event::PermissionAsked { .. }
+            | Event::PermissionSettled { .. }
+            | Event::AgentRetried { .. }
+            | Event::AgentErrorReported { .. }
+            | Event::FrameUnrecognised { .. }
+            | Event::AgentSessionRequested { .. }
+            | Event::TurnStalled { .. }
+            | Event::ConnectionOpened { .. }
+            | Event::ServerSpawned { .. }
+            | Event::ServerReady { .. }
+            | Event::ServerExited { .. }
+            | Event::ConnectFailed { .. }
+            | Event::StreamOpened
+            | Event::StreamLost { .. }
+            | Event::ProbeFailed { .. }
+            | Event::ProbeRecovered
+            | Event::GapFound { .. }
+            | Event::GapFilled { .. }
+            | Event::ConnectionChanged { .. }
+            | Event::ServerStartDecided { .. }
+            | Event::ServerStopDecided { .. }
+            | Event::ReconnectScheduled { .. }
+            | Event::CircuitOpened { .. }
+            | Event::CircuitHalfOpened
+            | Event::CircuitClosed
+            | Event::EngineStarted { .. }
+            | Event::RecoveryStarted { .. }
+            | Event::RecoveryFinished { .. }
+            | Event::EngineStopped
+            | Event::Unknown { .. } => {}
+        }
+    }
+}
+
+/// What "the same content" means for a repeated idempotency key.
+#[must_use]
+pub fn content_hash(text: &str) -> [u8; 32] {
+    *blake3::hash(text.as_bytes()).as_bytes()
+}

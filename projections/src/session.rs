@@ -1,0 +1,177 @@
+//! Where one session stands: what the engine decides by.
+
+use recount_store::{ConnectionId, Event, MessageId, Position, Recorded, Seq, StreamId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::Projection;
+use crate::queue::{Message, MessageState, Queue};
+use crate::turn::{Turn, TurnState};
+
+/// What a session does, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Nothing waits and nothing runs.
+    Idle,
+    /// A message waits or is on its way.
+    Queued,
+    /// The agent works.
+    Busy,
+    /// A person is asked for something: a permission, or whether to run a turn again.
+    Waiting,
+    /// It was closed.
+    Closed,
+}
+
+impl Status {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Queued => "queued",
+            Self::Busy => "busy",
+            Self::Waiting => "waiting",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// How a session was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The connection that leads to its agent.
+    pub connection: ConnectionId,
+    /// The agent's name.
+    pub agent: String,
+    /// The folder that the agent works in: absolute.
+    pub directory: String,
+    /// The model, as `PROVIDER/MODEL`.
+    pub model: Option<String>,
+    /// What the conversation is called.
+    pub title: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Where one session stands: its queue and the turn of the message at the head of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// How it was opened; none before its first event.
+    pub opening: Option<Opening>,
+    /// The agent's name for its own session, once there is one.
+    pub agent_session: Option<String>,
+    /// Where the agent was asked for a session of its own, while no answer is recorded.
+    pub bind_requested: Option<Position>,
+    /// Whether it was closed.
+    pub closed: bool,
+    /// Its messages.
+    pub queue: Queue,
+    /// The turn of the oldest open message, once the agent was asked to begin; the last one's until then.
+    pub turn: Option<Turn>,
+    /// Kinds of frames that were recorded as unrecognised: one of each is enough.
+    pub unrecognised: Vec<String>,
+    /// The number of its last event: how many it has.
+    pub seq: Seq,
+    /// The position of its first event.
+    pub first: Position,
+    /// The position of its last event.
+    pub last: Position,
+    /// When its last event happened.
+    pub last_at: Timestamp,
+}
+
+impl Session {
+    /// What it does, in one word.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        if self.closed {
+            return Status::Closed;
+        }
+        match self.queue.head().map(|message| message.state) {
+            None => Status::Idle,
+            Some(MessageState::Waiting) => Status::Waiting,
+            Some(_) if self.questions_open() => Status::Waiting,
+            Some(
+                MessageState::Accepted
+                | MessageState::Requested
+                | MessageState::Running
+                | MessageState::Interrupted,
+            ) => Status::Busy,
+            Some(_) => Status::Queued,
+        }
+    }
+
+    /// Whether the agent waits for an answer of a person.
+    #[must_use]
+    pub fn questions_open(&self) -> bool {
+        self.turn.as_ref().is_some_and(|turn| {
+            matches!(turn.state, TurnState::Requested | TurnState::Running)
+                && turn.open_questions().next().is_some()
+        })
+    }
+
+    /// The turn of this message, if it is the one at hand.
+    #[must_use]
+    pub fn turn_of(&self, message: MessageId) -> Option<&Turn> {
+        self.turn.as_ref().filter(|turn| turn.message == message)
+    }
+
+    /// The oldest open message with the turn that it has, if it has one yet.
+    #[must_use]
+    pub fn head(&self) -> Option<(&Message, Option<&Turn>)> {
+        let message = self.queue.head()?;
+        Some((message, self.turn_of(message.id)))
+    }
+}
+
+impl Projection for Session {
+    const VERSION: u32 = 1;
+    const NAME: &'static str = "session";
+
+    fn apply(&mut self, recorded: &Recorded) {
+        if !matches!(recorded.stream, StreamId::Session(_)) {
+            return;
+        }
+        if self.first == Position::default() {
+            self.first = recorded.position;
+        }
+        self.seq = recorded.seq;
+        self.last = recorded.position;
+        self.last_at = recorded.at;
+        match &recorded.event {
+            Event::SessionOpened {
+                connection,
+                agent,
+                directory,
+                model,
+                title,
+            } => {
+                self.opening = Some(Opening {
+                    connection: *connection,
+                    agent: agent.clone(),
+                    directory: directory.clone(),
+                    model: model.clone(),
+                    title: title.clone(),
+                    at: recorded.at,
+                });
+            }
+            Event::SessionClosed => self.closed = true,
+            Event::AgentSessionRequested { .. } => self.bind_requested = Some(recorded.position),
+            Event::AgentSessionBound { agent_session } => {
+                self.agent_session = Some(agent_session.clone());
+                self.bind_requested = None;
+            }
+            Event::FrameUnrecognised { kind, .. } => self.unrecognised.push(kind.clone()),
+            Event::TurnRequested { message, .. } if self.turn_of(*message).is_none() => {
+                self.turn = Some(Turn::begin(*message, recorded));
+            }
+            // Everything else moves the queue or the turn, below, or nothing.
+            _ => {}
+        }
+        self.queue.apply(recorded);
+        if let Some(turn) = &mut self.turn {
+            turn.apply(recorded);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The one owner of session state: on disk as events and snapshots, in memory as folds, bounded.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use recount_store::{
+    Expected, Log, LogReader, NewEvent, Position, Recorded, Result, Seq, SessionId, Snapshot,
+    StreamId, derived,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Projection;
+use crate::pending::Pending;
+use crate::session::Session;
+
+/// How many events a session may have beyond its snapshot: what a load folds at most, more or less.
+const SNAPSHOT_EVERY: u64 = 1000;
+
+/// Session states in memory, loaded from snapshot and tail, and kept in step with the log.
+///
+/// Cheap to clone; all clones are the same store. What nobody uses is forgotten, the longest unused
+/// first, once there are more than the bound; the log has it all.
+#[derive(Clone)]
+pub struct StateStore {
+    log: Log,
+    cache: Arc<Mutex<Cache>>,
+}
+
+struct Cache {
+    entries: HashMap<SessionId, Entry>,
+    /// Counts uses; an entry's stamp is the count at its last use.
+    uses: u64,
+    capacity: usize,
+}
+
+struct Entry {
+    state: SharedSession,
+    used: u64,
+}
+
+/// A session's state, shared between the store and the one task that moves it.
+#[derive(Clone, Default)]
+pub struct SharedSession(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    session: Session,
+    snapshot: Seq,
+}
+
+impl SharedSession {
+    /// Looks at the state; what `look` gives comes back. Must not take long: appends wait for it.
+    pub fn with<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
+        look(&lock(&self.0).session)
+    }
+
+    /// The state as it is now.
+    #[must_use]
+    pub fn copy(&self) -> Session {
+        self.with(Clone::clone)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A fold that panicked is our own mistake and has ended its task; what it left is read no further than here.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl StateStore {
+    /// A store over this log that keeps up to `capacity` unused sessions in memory.
+    #[must_use]
+    pub fn new(log: Log, capacity: usize) -> Self {
+        let cache = Cache {
+            entries: HashMap::new(),
+            uses: 0,
+            capacity,
+        };
+        Self {
+            log,
+            cache: Arc::new(Mutex::new(cache)),
+        }
+    }
+
+    /// The log underneath.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The state of a session, from memory or from the log; an empty one where it has no events.
+    ///
+    /// # Errors
+    ///
+    /// Where the log cannot be read.
+    pub fn session(&self, id: SessionId) -> Result<SharedSession> {
+        if let Some(known) = lock(&self.cache).find(id) {
+            return Ok(known);
+        }
+        // Loaded without the lock, so that a long session delays nobody; the first one to finish wins.
+        let (session, snapshot) = load_with_snapshot(&self.log, StreamId::Session(id))?;
+        let loaded = SharedSession(Arc::new(Mutex::new(Held { session, snapshot })));
+        Ok(lock(&self.cache).keep(id, loaded))
+    }
+
+    /// Appends to a session's stream, and moves its state once the events are durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::append`]; the state is then as it was.
+    pub async fn append(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<Recorded>> {
+        let shared = self.session(id)?;
+        let stream = StreamId::Session(id);
+        let recorded = self.log.append(stream, expected, events).await?;
+        let mut held = lock(&shared.0);
+        for event in &recorded {
+            // Two appenders of one session may come back in either order; the log's order holds.
+            if event.seq == held.session.seq.next() {
+                held.session.apply(event);
+            } else if event.seq > held.session.seq {
+                held.session = load(&self.log, stream)?;
+            }
+        }
+        if held.session.seq.0 >= held.snapshot.0 + SNAPSHOT_EVERY {
+            held.snapshot = held.session.seq;
+            let seq = held.session.seq;
+            put_snapshot(&self.log, stream, seq, &held.session);
+        }
+        Ok(recorded)
+    }
+
+    /// What is open in the whole log.
+    ///
+    /// # Errors
+    ///
+    /// Where the log cannot be read.
+    pub fn pending(&self) -> Result<Pending> {
+        pending(&self.log)
+    }
+
+    /// Keeps a snapshot of what is open, so that the next start reads only what comes after.
+    ///
+    /// # Errors
+    ///
+    /// Where the log cannot be read.
+    pub fn snapshot_pending(&self) -> Result<()> {
+        let pending = self.pending()?;
+        put_snapshot(
+            &self.log,
+            StreamId::Engine,
+            Seq(pending.position.0),
+            &pending,
+        );
+        Ok(())
+    }
+}
+
+impl Cache {
+    fn find(&mut self, id: SessionId) -> Option<SharedSession> {
+        self.uses += 1;
+        let entry = self.entries.get_mut(&id)?;
+        entry.used = self.uses;
+        Some(entry.state.clone())
+    }
+
+    fn keep(&mut self, id: SessionId, loaded: SharedSession) -> SharedSession {
+        self.uses += 1;
+        let used = self.uses;
+        let kept = self
+            .entries
+            .entry(id)
+            .or_insert(Entry {
+                state: loaded,
+                used,
+            })
+            .state
+            .clone();
+        if self.entries.len() > self.capacity {
+            self.forget();
+        }
+        kept
+    }
+
+    /// Forgets the older half of what nobody holds: seldom, so that it costs little each time.
+    fn forget(&mut self) {
+        let mut stamps: Vec<u64> = self
+            .entries
+            .values()
+            .filter(|entry| Arc::strong_count(&entry.state.0) == 1)
+            .map(|entry| entry.used)
+            .collect();
+        let middle = stamps.len() / 2;
+        if middle == 0 {
+            return;
+        }
+        let (_, median, _) = stamps.select_nth_unstable(middle);
+        let median = *median;
+        self.entries
+            .retain(|_, entry| Arc::strong_count(&entry.state.0) > 1 || entry.used >= median);
+    }
+}
+
+fn put_snapshot<P: Projection + Serialize>(log: &Log, stream: StreamId, seq: Seq, state: &P) {
+    let snapshot = Snapshot {
+        fold_version: P::VERSION,
+        seq,
+        bytes: derived::encode(state),
+    };
+    log.put_snapshot(stream, P::NAME, snapshot);
+}
+
+/// The state of a stream: its last snapshot, and the events after it.
+///
+/// # Errors
+///
+/// Where the log cannot be read.
+pub fn load<P: Projection + DeserializeOwned>(reader: &LogReader, stream: StreamId) -> Result<P> {
+    load_with_snapshot(reader, stream).map(|(state, _)| state)
+}
+
+fn load_with_snapshot<P: Projection + DeserializeOwned>(
+    reader: &LogReader,
+    stream: StreamId,
+) -> Result<(P, Seq)> {
+    let (mut state, seq) = snapshot::<P>(reader, stream)?.unwrap_or_default();
+    for recorded in reader.read(stream, seq.next()) {
+        state.apply(&recorded?);
+    }
+    Ok((state, seq))
+}
+
+fn snapshot<P: Projection + DeserializeOwned>(
+    reader: &LogReader,
+    stream: StreamId,
+) -> Result<Option<(P, Seq)>> {
+    let Some(kept) = reader.snapshot(stream, P::NAME)? else {
+        return Ok(None);
+    };
+    if kept.fold_version != P::VERSION {
+        return Ok(None);
+    }
+    // One that cannot be read is as good as none: nothing but time is lost.
+    Ok(derived::decode(&kept.bytes)
+        .ok()
+        .map(|state| (state, kept.seq)))
+}
+
+/// What is open in the whole log: the last snapshot of it, and the events after it.
+///
+/// # Errors
+///
+/// Where the log cannot be read.
+pub fn pending(reader: &LogReader) -> Result<Pending> {
+    let (mut pending, _) = snapshot::<Pending>(reader, StreamId::Engine)?.unwrap_or_default();
+    let from = Position(pending.position.0).next();
+    for recorded in reader.read_all(from) {
+        pending.apply(&recorded?);
+    }
+    Ok(pending)
+}

@@ -1,0 +1,426 @@
+//! One turn: the agent's work on one message, over all its runs.
+
+use recount_store::{
+    Event, Json, MessageId, OutputKind, PermissionAnswer, Placement, Position, Recorded, Rerun,
+    Timestamp, ToolOutcome,
+};
+use serde::{Deserialize, Serialize};
+
+/// Where a turn stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnState {
+    /// The agent was, or is being, asked to begin.
+    Requested,
+    /// The agent works.
+    Running,
+    /// The agent died in it; what becomes of it is about to be decided.
+    Interrupted,
+    /// A person has to say what becomes of it.
+    Waiting,
+    /// It ended with a whole answer.
+    Completed,
+    /// It ended without one.
+    Failed,
+    /// It was ended on request.
+    Aborted,
+}
+
+/// A part of the agent's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The agent's name for it.
+    pub id: String,
+    /// Whether it is the answer, or what was thought on the way.
+    pub reasoning: bool,
+    /// Its text, from the beginning and without a hole.
+    pub text: String,
+    /// Text after a hole of unknown length, until the hole is closed.
+    pub after_hole: String,
+    /// Text that was streamed and that the agent then took back or wrote anew.
+    pub withdrawn: Option<String>,
+}
+
+/// A tool call of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// The agent's name for it.
+    pub id: String,
+    /// The tool.
+    pub tool: String,
+    /// What it was given, as JSON.
+    pub input: String,
+    /// How it ended and what it gave; none while it runs.
+    pub outcome: Option<(CallOutcome, String)>,
+}
+
+/// How a tool call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallOutcome {
+    /// It did its work.
+    Completed,
+    /// It failed, or was refused.
+    Failed,
+    /// Nobody knows.
+    Lost,
+}
+
+/// One thing in an answer, in the order in which it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Item {
+    /// Text or reasoning.
+    Part(Part),
+    /// A tool call.
+    Call(Call),
+}
+
+/// A question of the agent's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The agent's name for it.
+    pub id: String,
+    /// What for.
+    pub action: String,
+    /// What exactly.
+    pub detail: String,
+    /// Our answer, once there is one.
+    pub answer: Option<Answered>,
+    /// Whether it is settled at the agent.
+    pub settled: bool,
+}
+
+/// An answer to a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answered {
+    /// Yes, this time.
+    Once,
+    /// Yes, and whatever is like it.
+    Always,
+    /// No.
+    Reject,
+}
+
+impl From<PermissionAnswer> for Answered {
+    fn from(answer: PermissionAnswer) -> Self {
+        match answer {
+            PermissionAnswer::Once => Self::Once,
+            PermissionAnswer::Always => Self::Always,
+            PermissionAnswer::Reject => Self::Reject,
+        }
+    }
+}
+
+impl From<Answered> for PermissionAnswer {
+    fn from(answer: Answered) -> Self {
+        match answer {
+            Answered::Once => Self::Once,
+            Answered::Always => Self::Always,
+            Answered::Reject => Self::Reject,
+        }
+    }
+}
+
+/// One run of a turn. A turn has more than one only where the agent died in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Whether the agent was seen to begin.
+    pub started: bool,
+    /// What it said and did.
+    pub items: Vec<Item>,
+}
+
+impl Run {
+    /// The part with this name.
+    #[must_use]
+    pub fn part(&self, id: &str) -> Option<&Part> {
+        self.items.iter().rev().find_map(|item| match item {
+            Item::Part(part) if part.id == id => Some(part),
+            Item::Part(_) | Item::Call(_) => None,
+        })
+    }
+
+    /// The tool call with this name.
+    #[must_use]
+    pub fn call(&self, id: &str) -> Option<&Call> {
+        self.calls().find(|call| call.id == id)
+    }
+
+    /// The tool calls, in order.
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Call(call) => Some(call),
+            Item::Part(_) => None,
+        })
+    }
+
+    /// What it answered: its text without reasoning, in order; what came after a hole is left out until the hole is closed.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.items
+            .iter()
+            .filter_map(|item| match item {
+                Item::Part(part) if !part.reasoning => Some(part.text.as_str()),
+                Item::Part(_) | Item::Call(_) => None,
+            })
+            .collect()
+    }
+
+    fn part_mut(&mut self, id: &str, kind: OutputKind) -> &mut Part {
+        let known = self
+            .items
+            .iter()
+            .rposition(|item| matches!(item, Item::Part(part) if part.id == id));
+        let index = known.unwrap_or_else(|| {
+            self.items.push(Item::Part(Part {
+                id: id.to_owned(),
+                reasoning: kind == OutputKind::Reasoning,
+                text: String::new(),
+                after_hole: String::new(),
+                withdrawn: None,
+            }));
+            self.items.len() - 1
+        });
+        match &mut self.items[index] {
+            Item::Part(part) => part,
+            Item::Call(_) => unreachable!("the index was taken from a part"),
+        }
+    }
+}
+
+/// The agent's work on one message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The message.
+    pub message: MessageId,
+    /// Where it stands.
+    pub state: TurnState,
+    /// Its runs, oldest first; never empty.
+    pub runs: Vec<Run>,
+    /// How often the agent was asked to begin the last run.
+    pub requests: u32,
+    /// When the agent was last asked to begin.
+    pub requested_at: Timestamp,
+    /// When the agent was first asked to begin.
+    pub begun_at: Timestamp,
+    /// What the agent asked.
+    pub questions: Vec<Question>,
+    /// Answers that dead runs left at the agent; they will never end.
+    pub dead_answers: Vec<String>,
+    /// Which bound it passed, once it did.
+    pub stalled: Option<String>,
+    /// The last error that the agent reported in this run.
+    pub agent_error: Option<String>,
+    /// Why it failed, or its agent's word for how it ended.
+    pub ending: Option<String>,
+    /// The last event that moved it.
+    pub moved: Position,
+}
+
+impl Turn {
+    /// The turn that begins with a request for its first run.
+    #[must_use]
+    pub fn begin(message: MessageId, recorded: &Recorded) -> Self {
+        Self {
+            message,
+            state: TurnState::Requested,
+            runs: vec![Run {
+                number: 1,
+                started: false,
+                items: Vec::new(),
+            }],
+            requests: 0,
+            requested_at: recorded.at,
+            begun_at: recorded.at,
+            questions: Vec::new(),
+            dead_answers: Vec::new(),
+            stalled: None,
+            agent_error: None,
+            ending: None,
+            moved: recorded.position,
+        }
+    }
+
+    /// The run that counts: the last.
+    ///
+    /// # Panics
+    ///
+    /// Never: a turn begins with a run.
+    #[must_use]
+    pub fn run(&self) -> &Run {
+        self.runs.last().expect("a turn begins with a run")
+    }
+
+    /// What was answered: the text of the last run.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.run().text()
+    }
+
+    /// The tools that a dead run may have done work with, in the order in which they began.
+    pub fn tools_begun(&self) -> impl Iterator<Item = &str> {
+        self.runs
+            .iter()
+            .flat_map(Run::calls)
+            .map(|call| call.tool.as_str())
+    }
+
+    /// The questions that nobody has answered and that the agent still holds.
+    pub fn open_questions(&self) -> impl Iterator<Item = &Question> {
+        self.questions
+            .iter()
+            .filter(|question| !question.settled && question.answer.is_none())
+    }
+
+    /// Takes one event in; what is about another message is passed over.
+    pub fn apply(&mut self, recorded: &Recorded) {
+        let event = &recorded.event;
+        if event.message() != Some(self.message) {
+            return;
+        }
+        match event {
+            Event::TurnRequested { run, .. } => {
+                if *run > self.run().number {
+                    self.runs.push(Run {
+                        number: *run,
+                        started: false,
+                        items: Vec::new(),
+                    });
+                    self.requests = 0;
+                    self.agent_error = None;
+                }
+                self.requests += 1;
+                self.requested_at = recorded.at;
+                self.go(TurnState::Requested, recorded);
+            }
+            Event::TurnStarted { .. } => {
+                self.run_mut().started = true;
+                self.go(TurnState::Running, recorded);
+            }
+            Event::OutputAppended {
+                part,
+                kind,
+                placement,
+                text,
+                ..
+            } => {
+                let part = self.run_mut().part_mut(part, *kind);
+                match placement {
+                    Placement::End => part.text.push_str(text),
+                    Placement::AfterHole => part.after_hole.push_str(text),
+                    Placement::IntoHole => {
+                        part.text.push_str(text);
+                        let after = std::mem::take(&mut part.after_hole);
+                        part.text.push_str(&after);
+                    }
+                }
+            }
+            Event::OutputReplaced {
+                part, kind, text, ..
+            } => {
+                let part = self.run_mut().part_mut(part, *kind);
+                let mut old = std::mem::replace(&mut part.text, text.clone());
+                old.push_str(&std::mem::take(&mut part.after_hole));
+                part.withdrawn = Some(old);
+            }
+            Event::ToolCallStarted {
+                call, tool, input, ..
+            } => {
+                if self.run().call(call).is_none() {
+                    let Json(input) = input;
+                    let call = Call {
+                        id: call.clone(),
+                        tool: tool.clone(),
+                        input: String::from_utf8_lossy(input).into_owned(),
+                        outcome: None,
+                    };
+                    self.run_mut().items.push(Item::Call(call));
+                }
+            }
+            Event::ToolCallEnded {
+                call,
+                outcome,
+                output,
+                ..
+            } => {
+                let outcome = match outcome {
+                    ToolOutcome::Completed => CallOutcome::Completed,
+                    ToolOutcome::Failed => CallOutcome::Failed,
+                    ToolOutcome::Lost => CallOutcome::Lost,
+                };
+                for item in &mut self.run_mut().items {
+                    if let Item::Call(known) = item
+                        && known.id == *call
+                    {
+                        known.outcome = Some((outcome, output.clone()));
+                    }
+                }
+            }
+            Event::PermissionAsked {
+                permission,
+                action,
+                detail,
+                ..
+            } => {
+                self.questions.push(Question {
+                    id: permission.clone(),
+                    action: action.clone(),
+                    detail: detail.clone(),
+                    answer: None,
+                    settled: false,
+                });
+            }
+            Event::PermissionAnswered {
+                permission, answer, ..
+            } => {
+                for question in self.questions.iter_mut().filter(|q| q.id == *permission) {
+                    question.answer = Some((*answer).into());
+                }
+            }
+            Event::PermissionSettled { permission, .. } => {
+                for question in self.questions.iter_mut().filter(|q| q.id == *permission) {
+                    question.settled = true;
+                }
+            }
+            Event::TurnStalled { reason, .. } => self.stalled = Some(reason.clone()),
+            Event::AgentErrorReported { name, reason, .. } => {
+                self.agent_error = Some(format!("{name}: {reason}"));
+            }
+            Event::TurnInterrupted { answers, .. } => {
+                self.dead_answers.extend_from_slice(answers);
+                // What the dead process asked died with it.
+                for question in &mut self.questions {
+                    question.settled = true;
+                }
+                self.go(TurnState::Interrupted, recorded);
+            }
+            Event::RerunDecided {
+                rerun: Rerun::Wait, ..
+            } => self.go(TurnState::Waiting, recorded),
+            Event::TurnCompleted { finish, .. } => {
+                self.ending = Some(finish.clone());
+                self.go(TurnState::Completed, recorded);
+            }
+            Event::TurnFailed { reason, .. } | Event::MessageDeadLettered { reason, .. } => {
+                self.ending = Some(reason.clone());
+                self.go(TurnState::Failed, recorded);
+            }
+            Event::TurnAborted { .. } => self.go(TurnState::Aborted, recorded),
+            // About the message's delivery, or about no message: a turn is not moved by it.
+            _ => {}
+        }
+    }
+
+    fn go(&mut self, state: TurnState, recorded: &Recorded) {
+        self.state = state;
+        self.moved = recorded.position;
+    }
+
+    fn run_mut(&mut self) -> &mut Run {
+        self.runs.last_mut().expect("a turn begins with a run")
+    }
+}

@@ -1,0 +1,309 @@
+//! What the codec promises: old bytes keep their meaning, everything reads back, nothing breaks it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::arbitrary::{Arbitrary as _, Source};
+use super::*;
+
+/// Payloads of released versions: `number version payload event`, the payload in hexadecimal, the event as JSON.
+const GOLDEN: &str = include_str!("golden.txt");
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    assert!(text.len().is_multiple_of(2));
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal"))
+        .collect()
+}
+
+fn golden() -> impl Iterator<Item = (u16, u8, Vec<u8>, &'static str)> {
+    GOLDEN.lines().map(|line| {
+        let mut columns = line.splitn(4, ' ');
+        let mut next = || columns.next().expect("four columns");
+        let number = next().parse().expect("a type number");
+        let version = next().parse().expect("a version");
+        let payload = match next() {
+            "-" => Vec::new(),
+            payload => unhex(payload),
+        };
+        (number, version, payload, next())
+    })
+}
+
+fn json(event: &Event) -> String {
+    serde_json::to_string(event).expect("an event can be shown")
+}
+
+/// The one record that an append of `new` gives, at position 9 with number 4.
+fn record(stream: StreamId, new: NewEvent) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Draft::encode(stream, &[new]).expect("it is small").place(
+        Position(9),
+        Seq(4),
+        Hash([3; 32]),
+        |record| {
+            bytes.extend_from_slice(record.bytes());
+        },
+    );
+    bytes
+}
+
+fn engine_record(event: Event) -> Vec<u8> {
+    record(StreamId::Engine, NewEvent::live(event, Timestamp(7)))
+}
+
+fn decode(bytes: &[u8]) -> Result<Recorded> {
+    let (record, rest) = Record::split(bytes).expect("a whole record");
+    assert!(rest.is_empty());
+    record.decode()
+}
+
+#[test]
+fn golden_payloads_keep_their_meaning() {
+    for (number, version, payload, shown) in golden() {
+        assert_eq!(version, v1::VERSION);
+        let event = v1::decode(number, &payload)
+            .expect("a type of the table")
+            .expect("a payload that can be read");
+        assert_eq!(json(&event), shown);
+        assert_eq!(event.type_number(), number);
+        let mut again = Vec::new();
+        v1::encode(&event, &mut again);
+        assert_eq!(hex(&again), hex(&payload), "{shown}");
+    }
+}
+
+#[test]
+fn every_type_has_golden_bytes_and_a_class_that_its_number_tells() {
+    let golden: BTreeSet<u16> = golden().map(|(number, ..)| number).collect();
+    let table: BTreeSet<u16> = v1::TYPES.iter().map(|(number, ..)| *number).collect();
+    assert_eq!(golden, table);
+    assert_eq!(table.len(), v1::TYPES.len(), "a number was given twice");
+    for (number, class, name) in v1::TYPES {
+        let unknown = Event::Unknown {
+            type_number: *number,
+            type_version: 0,
+            payload: Vec::new(),
+        };
+        assert_eq!(unknown.class(), *class, "{name}");
+    }
+}
+
+#[test]
+fn another_crate_reads_and_writes_the_same_bytes() {
+    for (number, _, payload, shown) in golden() {
+        assert_eq!(
+            hex(&v1::reencode_elsewhere(number, &payload)),
+            hex(&payload),
+            "{shown}"
+        );
+    }
+}
+
+/// Prints lines for `golden.txt`. Lines that are there already are never changed; new ones are added by hand.
+#[test]
+#[ignore = "a tool, not a test"]
+fn print_golden_lines() {
+    for (number, ..) in v1::TYPES {
+        for seed in 0..4_u8 {
+            let mut bytes = blake3::Hasher::new();
+            bytes.update(&number.to_le_bytes()).update(&[seed]);
+            let mut entropy = vec![0; 300];
+            bytes.finalize_xof().fill(&mut entropy);
+            let event = Event::arbitrary_of(*number, &mut Source::new(entropy));
+            let mut payload = Vec::new();
+            v1::encode(&event, &mut payload);
+            let payload = if payload.is_empty() {
+                "-".to_owned()
+            } else {
+                hex(&payload)
+            };
+            println!("{number} {} {payload} {}", v1::VERSION, json(&event));
+        }
+    }
+}
+
+#[test]
+fn the_envelope_is_what_the_table_says() {
+    let session = crate::SessionId::from_bytes([0xab; 10]);
+    let new = NewEvent::live(Event::SessionClosed, Timestamp(0x0102))
+        .because(Cause::At(Position(5)))
+        .known(Provenance::Inferred);
+    let bytes = record(StreamId::Session(session), new);
+    let envelope = concat!(
+        "55000000",               // length: 85
+        "01",                     // record format
+        "0600",                   // SessionClosed
+        "01",                     // type version
+        "0900000000000000",       // position
+        "01abababababababababab", // stream
+        "0400000000000000",       // number
+        "0201000000000000",       // time
+        "0500000000000000",       // cause
+        "00",                     // asked
+        "02",                     // inferred
+    );
+    assert_eq!(hex(&bytes[..PAYLOAD]), envelope);
+    let mut chained = vec![3; 32];
+    chained.extend_from_slice(&bytes[..PAYLOAD]);
+    assert_eq!(bytes[PAYLOAD..], *blake3::hash(&chained).as_bytes());
+}
+
+#[test]
+fn siblings_become_positions() {
+    let event = |cause| NewEvent::live(Event::StreamOpened, Timestamp(1)).because(cause);
+    let mut draft = Draft::encode(
+        StreamId::Engine,
+        &[
+            event(Cause::None),
+            event(Cause::Sibling(0)),
+            event(Cause::At(Position(2))),
+            event(Cause::Sibling(1)),
+        ],
+    )
+    .expect("it is small");
+    let mut places = Vec::new();
+    draft.place(Position(10), Seq(3), Hash([0; 32]), |record| {
+        let recorded = record.decode().expect("it is whole");
+        places.push((
+            recorded.position.0,
+            recorded.seq.0,
+            recorded.cause.map(|at| at.0),
+        ));
+    });
+    assert_eq!(
+        places,
+        [
+            (10, 3, None),
+            (11, 4, Some(10)),
+            (12, 5, Some(2)),
+            (13, 6, Some(11))
+        ]
+    );
+}
+
+#[test]
+#[should_panic(expected = "event 0 of an append cannot follow from event 0 of it")]
+fn a_cause_comes_first() {
+    let new = NewEvent::live(Event::StreamOpened, Timestamp(1)).because(Cause::Sibling(0));
+    let _ = Draft::encode(StreamId::Engine, &[new]);
+}
+
+#[test]
+fn a_type_or_a_version_of_later_stays_what_it_is() {
+    for (type_number, type_version) in [(99, 1), (60_000, 1), (106, 2), (106, 0)] {
+        let event = Event::Unknown {
+            type_number,
+            type_version,
+            payload: vec![1, 2, 3],
+        };
+        let bytes = engine_record(event.clone());
+        let recorded = decode(&bytes).expect("it is whole");
+        assert_eq!(
+            (recorded.event, recorded.class),
+            (event.clone(), event.class())
+        );
+    }
+}
+
+#[test]
+fn an_append_has_a_limit() {
+    let text = "x".repeat(limits::APPEND_BYTES_MAX);
+    let message = crate::MessageId::from_bytes([0; 10]);
+    let new = NewEvent::live(
+        Event::MessageQueued {
+            message,
+            key: None,
+            text,
+        },
+        Timestamp(1),
+    );
+    assert!(matches!(
+        Draft::encode(StreamId::Engine, &[new]),
+        Err(Error::TooLarge { bytes, limit: limits::APPEND_BYTES_MAX }) if bytes > limits::APPEND_BYTES_MAX
+    ));
+}
+
+proptest! {
+    #[test]
+    fn every_event_reads_back(entropy in prop::collection::vec(any::<u8>(), 0..300)) {
+        let event = Event::arbitrary(&mut Source::new(entropy));
+        let bytes = engine_record(event.clone());
+        let recorded = decode(&bytes).expect("it is whole");
+        prop_assert_eq!(recorded.class, event.class());
+        prop_assert_eq!(&recorded.event, &event);
+        prop_assert_eq!(recorded, Recorded {
+            position: Position(9),
+            stream: StreamId::Engine,
+            seq: Seq(4),
+            at: Timestamp(7),
+            cause: None,
+            class: event.class(),
+            provenance: Provenance::Live,
+            event,
+        });
+        prop_assert!(Record::split(&bytes).expect("a whole record").0.follows(Hash([3; 32])));
+    }
+
+    #[test]
+    fn any_bytes_are_no_danger(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        if let Some((record, _)) = Record::split(&bytes) {
+            let _ = record.decode();
+        }
+        for (number, ..) in v1::TYPES {
+            if let Some(Ok(event)) = v1::decode(*number, &bytes) {
+                // What is read is not larger than what it was read from.
+                let mut again = Vec::new();
+                v1::encode(&event, &mut again);
+                prop_assert!(again.len() <= bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_bit_is_noticed(
+        entropy in prop::collection::vec(any::<u8>(), 0..100),
+        place in any::<prop::sample::Index>(),
+        bit in 0..8_u8,
+    ) {
+        let mut bytes = engine_record(Event::arbitrary(&mut Source::new(entropy)));
+        let at = place.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        if let Some((record, rest)) = Record::split(&bytes) {
+            prop_assert!(!rest.is_empty() || !record.follows(Hash([3; 32])));
+        }
+    }
+
+    #[test]
+    fn derived_bytes_are_no_danger(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let _ = decode_derived::<(String, Vec<u64>, Option<Vec<String>>)>(&bytes);
+    }
+}
+
+#[test]
+fn a_length_that_lies_takes_no_memory() {
+    // A text of 2^63 bytes, of which none is there.
+    let payload = [&[0; 10][..], &[0], &(1_u64 << 63).to_le_bytes()].concat();
+    assert!(v1::decode(2, &payload).expect("MessageQueued").is_err());
+    assert!(decode_derived::<String>(&(1_u64 << 63).to_le_bytes()).is_err());
+    assert!(decode_derived::<Vec<u64>>(&(1_u64 << 40).to_le_bytes()).is_err());
+}
+
+#[test]
+fn derived_data_reads_back() {
+    let value = ("text".to_owned(), vec![1_u64, 2, 3]);
+    let bytes = encode_derived(&value);
+    assert_eq!(decode_derived(&bytes), Ok(value));
+    assert!(decode_derived::<(String, Vec<u64>)>(&bytes[1..]).is_err());
+    assert!(decode_derived::<String>(&bytes).is_err());
+}

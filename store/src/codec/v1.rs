@@ -1,0 +1,378 @@
+//! Version 1 of every event's payload: frozen.
+//!
+//! A payload is the fields of its type in this order, encoded by bincode. Nothing here may change its
+//! meaning: no field or variant is added, removed, moved or retyped. An event that needs another form
+//! gets a type of version 2 in a file of its own, and this one stays to read old logs.
+//!
+//! Types borrow from the payload, so that decoding allocates for nothing that is not there.
+
+use serde::{Deserialize, Serialize};
+
+use super::payload;
+use crate::event::{self, Class, Event, Json};
+use crate::id::{ConnectionId, MessageId, Timestamp};
+
+/// The version that all types of this file carry in their envelope.
+pub(super) const VERSION: u8 = 1;
+
+/// What a frozen type and the domain's type for the same thing are to each other.
+trait Frozen<'a, Domain>: Sized {
+    /// The frozen form, borrowing what is long.
+    fn freeze(domain: &'a Domain) -> Self;
+    /// The domain's form.
+    fn thaw(self) -> Domain;
+}
+
+/// Makes, from the one table of event types: the frozen types, both directions, and their names.
+macro_rules! events {
+    ($(
+        $number:literal $class:ident $name:ident $(<$life:lifetime>)? {
+            $( $(#[$attribute:meta])* $field:ident: $wire:ty ),* $(,)?
+        }
+    )*) => {
+        $(
+            #[derive(Serialize, Deserialize)]
+            struct $name $(<$life>)? { $( $(#[$attribute])* $field: $wire, )* }
+        )*
+
+        impl Event {
+            /// The number that names this event's type in the log. It never changes.
+            #[must_use]
+            pub const fn type_number(&self) -> u16 {
+                match self {
+                    $( Self::$name { .. } => $number, )*
+                    Self::Unknown { type_number, .. } => *type_number,
+                }
+            }
+
+            /// The name of this event's type: `MessageQueued`; `Unknown` where this build does not know it.
+            #[must_use]
+            pub const fn type_name(&self) -> &'static str {
+                match self {
+                    $( Self::$name { .. } => stringify!($name), )*
+                    Self::Unknown { .. } => "Unknown",
+                }
+            }
+
+            /// Who an event of this type comes from.
+            ///
+            /// For a type that this build does not know it is told by the number; what the log holds
+            /// is in [`Recorded::class`](crate::Recorded::class).
+            #[must_use]
+            pub const fn class(&self) -> Class {
+                match self {
+                    $( Self::$name { .. } => Class::$class, )*
+                    Self::Unknown { type_number, .. } => class_of_number(*type_number),
+                }
+            }
+        }
+
+        /// Every type number of the table with its name.
+        #[cfg(test)]
+        pub(super) const TYPES: &[(u16, Class, &str)] = &[$( ($number, Class::$class, stringify!($name)), )*];
+
+        /// Appends the payload of `event`.
+        pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
+            match event {
+                $( Event::$name { $( $field ),* } => {
+                    payload::encode(&$name { $( $field: Frozen::freeze($field) ),* }, out);
+                } )*
+                Event::Unknown { payload, .. } => out.extend_from_slice(payload),
+            }
+        }
+
+        /// The event of a type number and a payload of this version; `None` for a number that is not in the table.
+        pub(super) fn decode(number: u16, bytes: &[u8]) -> Option<Result<Event, String>> {
+            match number {
+                $( $number => Some(payload::decode::<$name>(bytes).map(
+                    |$name { $( $field ),* }| Event::$name { $( $field: $field.thaw() ),* },
+                )), )*
+                _ => None,
+            }
+        }
+
+        /// What another crate makes of a payload: the same bytes, written again.
+        #[cfg(test)]
+        pub(super) fn reencode_elsewhere(number: u16, bytes: &[u8]) -> Vec<u8> {
+            use serde_wincode::{SerdeCompat, wincode::{Deserialize as _, Serialize as _}};
+            match number {
+                $( $number => {
+                    let value = SerdeCompat::<$name>::deserialize(bytes).expect("the other crate reads it");
+                    SerdeCompat::<$name>::serialize(&value).expect("the other crate writes it")
+                } )*
+                _ => panic!("{number} is not in the table"),
+            }
+        }
+
+        #[cfg(test)]
+        impl super::arbitrary::Arbitrary for Event {
+            fn arbitrary(source: &mut super::arbitrary::Source) -> Self {
+                let (number, ..) = TYPES[source.below(TYPES.len())];
+                Self::arbitrary_of(number, source)
+            }
+        }
+
+        #[cfg(test)]
+        impl Event {
+            /// Some event of one type.
+            pub(super) fn arbitrary_of(number: u16, source: &mut super::arbitrary::Source) -> Self {
+                match number {
+                    $( $number => Self::$name { $( $field: super::arbitrary::Arbitrary::arbitrary(source) ),* }, )*
+                    _ => panic!("{number} is not in the table"),
+                }
+            }
+        }
+    };
+}
+
+/// Who an event comes from by its number alone: each hundred of the table below has one class.
+const fn class_of_number(number: u16) -> Class {
+    match number {
+        0..100 | 300..400 => Class::Asked,
+        200..300 | 500..600 => Class::Decided,
+        _ => Class::Observed,
+    }
+}
+
+// The number of a type is for ever. A new type takes the next free number of its hundred.
+events! {
+    // Session.
+    1 Asked SessionOpened<'a> { connection: Id, agent: &'a str, directory: &'a str, #[serde(borrow)] model: Option<&'a str>, #[serde(borrow)] title: Option<&'a str> }
+    2 Asked MessageQueued<'a> { message: Id, #[serde(borrow)] key: Option<&'a str>, text: &'a str }
+    3 Asked MessageCancelled { message: Id }
+    4 Asked PermissionAnswered<'a> { message: Id, permission: &'a str, answer: PermissionAnswer }
+    5 Asked TurnAbortAsked { message: Id }
+    6 Asked SessionClosed {}
+    100 Observed AgentSessionBound<'a> { agent_session: &'a str }
+    101 Observed DeliveryAccepted { message: Id, attempt: u32 }
+    102 Observed DeliveryRejected<'a> { message: Id, attempt: u32, refusal: Refusal, reason: &'a str }
+    103 Observed DeliveryUnknown<'a> { message: Id, attempt: u32, reason: &'a str }
+    104 Observed DeliveryResolved<'a> { message: Id, attempt: u32, resolution: Resolution, evidence: &'a str }
+    105 Observed TurnStarted { message: Id, run: u32 }
+    106 Observed OutputAppended<'a> { message: Id, run: u32, part: &'a str, kind: OutputKind, placement: Placement, text: &'a str }
+    107 Observed OutputReplaced<'a> { message: Id, run: u32, part: &'a str, kind: OutputKind, text: &'a str }
+    108 Observed ToolCallStarted<'a> { message: Id, run: u32, call: &'a str, tool: &'a str, #[serde(borrow)] input: Bytes<'a> }
+    109 Observed ToolCallEnded<'a> { message: Id, run: u32, call: &'a str, outcome: ToolOutcome, output: &'a str }
+    110 Observed PermissionAsked<'a> { message: Id, permission: &'a str, action: &'a str, detail: &'a str, #[serde(borrow)] call: Option<&'a str> }
+    111 Observed PermissionSettled<'a> { message: Id, permission: &'a str }
+    112 Observed AgentRetried<'a> { message: Id, attempt: u32, reason: &'a str, next: Option<u64> }
+    113 Observed AgentErrorReported<'a> { message: Id, name: &'a str, reason: &'a str }
+    114 Observed TurnCompleted<'a> { message: Id, run: u32, finish: &'a str }
+    115 Observed TurnFailed<'a> { message: Id, run: u32, reason: &'a str }
+    116 Observed TurnAborted { message: Id, run: u32 }
+    117 Observed TurnInterrupted<'a> { message: Id, run: u32, #[serde(borrow)] answers: Vec<&'a str>, evidence: &'a str }
+    118 Observed FrameUnrecognised<'a> { kind: &'a str, #[serde(borrow)] frame: Bytes<'a> }
+    200 Decided AgentSessionRequested<'a> { marker: &'a str }
+    201 Decided DeliveryStarted<'a> { message: Id, attempt: u32, agent_message: &'a str }
+    202 Decided TurnRequested { message: Id, run: u32 }
+    203 Decided RetryScheduled { message: Id, attempt: u32, at: u64 }
+    204 Decided MessageDeadLettered<'a> { message: Id, reason: &'a str }
+    205 Decided TurnStalled<'a> { message: Id, run: u32, reason: &'a str }
+    206 Decided RerunDecided<'a> { message: Id, run: u32, rerun: Rerun, reason: &'a str }
+
+    // Connection.
+    300 Asked ConnectionOpened<'a> { agent: &'a str, #[serde(borrow)] target: Target<'a> }
+    400 Observed ServerSpawned { pid: u32, started: u64 }
+    401 Observed ServerReady<'a> { url: &'a str, version: &'a str }
+    402 Observed ServerExited<'a> { how: &'a str }
+    403 Observed ConnectFailed<'a> { attempt: u32, reason: &'a str }
+    404 Observed StreamOpened {}
+    405 Observed StreamLost<'a> { reason: &'a str }
+    406 Observed ProbeFailed<'a> { reason: &'a str }
+    407 Observed ProbeRecovered {}
+    408 Observed GapFound<'a> { agent_session: &'a str, from: u64, to: u64 }
+    409 Observed GapFilled<'a> { agent_session: &'a str }
+    500 Decided ConnectionChanged { from: ConnectionState, to: ConnectionState }
+    501 Decided ServerStartDecided<'a> { mark: &'a str, port: u16 }
+    502 Decided ServerStopDecided<'a> { reason: &'a str }
+    503 Decided ReconnectScheduled { attempt: u32, at: u64 }
+    504 Decided CircuitOpened { failures: u32, until: u64 }
+    505 Decided CircuitHalfOpened {}
+    506 Decided CircuitClosed {}
+
+    // Engine.
+    600 Observed EngineStarted<'a> { version: &'a str, pid: u32 }
+    601 Observed RecoveryStarted { sessions: u64 }
+    602 Observed RecoveryFinished { sessions: u64, resolved: u64, completed: u64, dead_lettered: u64, waiting: u64 }
+    603 Observed EngineStopped {}
+}
+
+/// The bytes of a session's, a connection's or a message's id.
+type Id = [u8; 10];
+
+macro_rules! same {
+    ($($number:ty),*) => {
+        $(
+            impl Frozen<'_, $number> for $number {
+                fn freeze(domain: &$number) -> Self {
+                    *domain
+                }
+                fn thaw(self) -> $number {
+                    self
+                }
+            }
+        )*
+    };
+}
+same!(u16, u32, u64);
+
+macro_rules! ids {
+    ($($id:ident),*) => {
+        $(
+            impl Frozen<'_, $id> for Id {
+                fn freeze(domain: &$id) -> Self {
+                    domain.to_bytes()
+                }
+                fn thaw(self) -> $id {
+                    $id::from_bytes(self)
+                }
+            }
+        )*
+    };
+}
+ids!(ConnectionId, MessageId);
+
+impl<'a> Frozen<'a, String> for &'a str {
+    fn freeze(domain: &'a String) -> Self {
+        domain
+    }
+    fn thaw(self) -> String {
+        self.to_owned()
+    }
+}
+
+impl<'a, D: 'a, F: Frozen<'a, D>> Frozen<'a, Option<D>> for Option<F> {
+    fn freeze(domain: &'a Option<D>) -> Self {
+        domain.as_ref().map(F::freeze)
+    }
+    fn thaw(self) -> Option<D> {
+        self.map(F::thaw)
+    }
+}
+
+impl<'a, D: 'a, F: Frozen<'a, D>> Frozen<'a, Vec<D>> for Vec<F> {
+    fn freeze(domain: &'a Vec<D>) -> Self {
+        domain.iter().map(F::freeze).collect()
+    }
+    fn thaw(self) -> Vec<D> {
+        self.into_iter().map(F::thaw).collect()
+    }
+}
+
+/// Microseconds since 1970.
+impl Frozen<'_, Timestamp> for u64 {
+    fn freeze(domain: &Timestamp) -> Self {
+        domain.0
+    }
+    fn thaw(self) -> Timestamp {
+        Timestamp(self)
+    }
+}
+
+/// A length and so many bytes; serde would take a slice for a sequence, and walk it byte by byte.
+struct Bytes<'a>(&'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(Self)
+    }
+}
+
+impl<'a> Frozen<'a, Json> for Bytes<'a> {
+    fn freeze(domain: &'a Json) -> Self {
+        Self(&domain.0)
+    }
+    fn thaw(self) -> Json {
+        Json(self.0.to_vec())
+    }
+}
+
+/// Makes a frozen copy of a small enum: bincode writes the variant's place in this order, from 0, as four bytes.
+macro_rules! choices {
+    ($($name:ident { $($variant:ident),* })*) => {
+        $(
+            #[derive(Serialize, Deserialize)]
+            enum $name { $($variant),* }
+
+            impl Frozen<'_, event::$name> for $name {
+                fn freeze(domain: &event::$name) -> Self {
+                    match domain { $( event::$name::$variant => Self::$variant ),* }
+                }
+                fn thaw(self) -> event::$name {
+                    match self { $( Self::$variant => event::$name::$variant ),* }
+                }
+            }
+        )*
+    };
+}
+
+choices! {
+    PermissionAnswer { Once, Always, Reject }
+    OutputKind { Text, Reasoning }
+    Placement { End, AfterHole, IntoHole }
+    ToolOutcome { Completed, Failed, Lost }
+    Resolution { Stored, Absent }
+    Rerun { Run, Wait, GiveUp }
+    ConnectionState { Disconnected, Connecting, Connected }
+}
+
+#[derive(Serialize, Deserialize)]
+enum Refusal {
+    NeverSent,
+    ForNow { retry_after: Option<u64> },
+    ForGood,
+}
+
+impl Frozen<'_, event::Refusal> for Refusal {
+    fn freeze(domain: &event::Refusal) -> Self {
+        match *domain {
+            event::Refusal::NeverSent => Self::NeverSent,
+            event::Refusal::ForNow { retry_after } => Self::ForNow { retry_after },
+            event::Refusal::ForGood => Self::ForGood,
+        }
+    }
+    fn thaw(self) -> event::Refusal {
+        match self {
+            Self::NeverSent => event::Refusal::NeverSent,
+            Self::ForNow { retry_after } => event::Refusal::ForNow { retry_after },
+            Self::ForGood => event::Refusal::ForGood,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum Target<'a> {
+    Url(&'a str),
+    Managed {
+        #[serde(borrow)]
+        program: Option<&'a str>,
+        directory: &'a str,
+    },
+}
+
+impl<'a> Frozen<'a, event::Target> for Target<'a> {
+    fn freeze(domain: &'a event::Target) -> Self {
+        match domain {
+            event::Target::Url(url) => Self::Url(url),
+            event::Target::Managed { program, directory } => Self::Managed {
+                program: program.as_deref(),
+                directory,
+            },
+        }
+    }
+    fn thaw(self) -> event::Target {
+        match self {
+            Self::Url(url) => event::Target::Url(url.to_owned()),
+            Self::Managed { program, directory } => event::Target::Managed {
+                program: program.map(str::to_owned),
+                directory: directory.to_owned(),
+            },
+        }
+    }
+}

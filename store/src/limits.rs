@@ -1,0 +1,51 @@
+//! Every bound of the log, each with its reason.
+
+use std::time::Duration;
+
+/// The bytes of one append's records: what one session may hold in memory for one call.
+pub const APPEND_BYTES_MAX: usize = 64 << 20;
+
+/// The bytes of all appends that wait: callers beyond it wait before they are queued.
+pub(crate) const QUEUE_BYTES_MAX: usize = 128 << 20;
+
+/// The appends that wait in the queue: more would only wait longer, and hold memory.
+pub(crate) const QUEUE_APPENDS_MAX: usize = 4096;
+
+/// The bytes that one commit takes: beyond it the gain is gone and the first to wait waits too long.
+pub(crate) const COMMIT_BYTES_MAX: usize = 8 << 20;
+
+/// The bytes of a block with more than one record: the storage rounds up to 64 KiB, its own header included.
+pub(crate) const BLOCK_BYTES_MAX: usize = 60_000;
+
+/// The events that the index may lag behind: what opening has to read again, and what memory holds of it.
+pub(crate) const INDEX_LAG_EVENTS_MAX: u64 = 65_536;
+
+/// The bytes of records that the index may lag behind: tens of milliseconds of reading at opening.
+pub(crate) const INDEX_LAG_BYTES_MAX: u64 = 16 << 20;
+
+/// The entries of one index row: with its key it fills a page of the storage.
+pub(crate) const INDEX_ROW_ENTRIES_MAX: usize = 240;
+
+/// The bytes that a reader gathers under one look at the storage: about one block.
+pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// The blocks that a reader visits under one look at the storage: a look pins what it sees.
+pub(crate) const CHUNK_BLOCKS_MAX: usize = 256;
+
+/// The bytes of a snapshot's state; a larger one is not kept, since reading it would cost more than folding.
+pub const SNAPSHOT_BYTES_MAX: usize = 64 << 20;
+
+/// The bytes of snapshots that wait for a commit; beyond it they are written at once.
+pub(crate) const SNAPSHOT_LAG_BYTES_MAX: usize = 4 << 20;
+
+/// The bytes of snapshots that may wait at all; beyond it new ones are dropped until the writer comes by.
+pub(crate) const SNAPSHOT_WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// The memory that the storage may use for its pages: hot ends of tables, not the log.
+pub(crate) const CACHE_BYTES: usize = 64 << 20;
+
+/// How often a log written by another process is asked whether it moved: below what a person notices.
+pub(crate) const FOLLOW_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The events of the engine's stream that are searched for who holds the log: one start writes a few.
+pub(crate) const HOLDER_LOOKBACK: u64 = 64;
