@@ -14,7 +14,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::calls::{Calls, Reply, parse};
-use super::wire::{Asked, Listed, Meaning, MessageInfo, Role, SessionInfo, Statuses};
+use super::wire::{Asked, Listed, Meaning, Role, SessionInfo, Statuses};
 use crate::adapter::{
     Activity, AgentSession, Answer, AnswerItem, CallError, Endpoint, Permission, Report,
     ReportedAnswer,
@@ -208,7 +208,7 @@ impl Message {
                 id: info.id,
             },
             Role::Assistant => Self::Assistant(ReportedAnswer {
-                answer: answer(info),
+                answer: Answer::from(info),
                 items: parts
                     .into_iter()
                     .filter_map(|part| match part.meaning() {
@@ -219,10 +219,6 @@ impl Message {
             }),
         }
     }
-}
-
-fn answer(info: MessageInfo) -> Answer {
-    info.into()
 }
 
 /// What the list of messages says of one of them.
@@ -258,5 +254,76 @@ impl Found {
             }
         }
         Some(Self { newest, answers })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Messages as they are listed: `u` a user's, `c` a compaction of the agent's, `g` its "go on",
+    /// `m` a compaction that a person wanted, `ID<PARENT` an answer.
+    fn list(listed: &str) -> Vec<Message> {
+        let message = |word: &str| {
+            let (id, role) = match word.split_once('<') {
+                Some((id, parent)) => (id, format!(r#""role":"assistant","parentID":"{parent}""#)),
+                None => (word, r#""role":"user""#.to_owned()),
+            };
+            let part = match &word[..1] {
+                "c" => r#""type":"compaction","auto":true"#,
+                "m" => r#""type":"compaction","auto":false"#,
+                "g" => r#""type":"text","text":"Continue","synthetic":true,"time":{"start":1}"#,
+                _ => r#""type":"text","text":"hi""#,
+            };
+            let json = format!(r#"{{"info":{{"id":"{id}",{role}}},"parts":[{{{part}}}]}}"#);
+            Message::of(serde_json::from_str(&json).expect("a listed message"))
+        };
+        listed.split_whitespace().map(message).collect()
+    }
+
+    /// Whether a message is the newest, and its answers.
+    fn found(listed: &str, id: &str) -> Option<(bool, Vec<String>)> {
+        let found = Found::of(&list(listed), id)?;
+        let answers = found.answers.into_iter().map(|answer| answer.answer.id);
+        Some((found.newest, answers.collect()))
+    }
+
+    #[test]
+    fn answers_hang_on_the_message_or_on_what_the_agent_wrote_while_it_worked_on_it() {
+        let answers =
+            |newest, ids: &[&str]| Some((newest, ids.iter().map(|&id| id.to_owned()).collect()));
+        assert_eq!(found("u1 a1<u1", "u2"), None);
+        assert_eq!(found("u1", "u1"), answers(true, &[]));
+        assert_eq!(found("u1 a1<u1 a2<u1", "u1"), answers(true, &["a1", "a2"]));
+        assert_eq!(found("u1 a1<u1 u2 a2<u2", "u1"), answers(false, &["a1"]));
+        assert_eq!(found("u1 a1<u1 u2 a2<u2", "u2"), answers(true, &["a2"]));
+        // Run again behind a newer one: the answer is ours, though the message is not the newest.
+        assert_eq!(
+            found("u1 a1<u1 u2 a2<u2 a3<u1", "u1"),
+            answers(false, &["a1", "a3"])
+        );
+        let compacted = "u1 a1<u1 c1 a2<c1 g1 a3<g1";
+        assert_eq!(found(compacted, "u1"), answers(true, &["a1", "a2", "a3"]));
+        // What follows somebody else's message belongs to that one.
+        assert_eq!(found("u1 a1<u1 u2 c1 a2<c1", "u1"), answers(false, &["a1"]));
+        assert_eq!(found("u1 a1<u1 m1 a2<m1", "u1"), answers(false, &["a1"]));
+    }
+
+    #[test]
+    fn a_turn_is_finished_by_an_answer_that_is_not_for_a_tool() {
+        let finished = |info: &str| {
+            let json = format!(r#"{{"info":{{"id":"a","role":"assistant",{info}}}}}"#);
+            match Message::of(serde_json::from_str(&json).expect("a listed message")) {
+                Message::Assistant(answer) => finished(&[answer]),
+                Message::User { .. } => unreachable!(),
+            }
+        };
+        let ended = r#""time":{"created":1,"completed":2}"#;
+        assert!(finished(&format!(r#"{ended},"finish":"stop""#)));
+        assert!(finished(&format!(r#"{ended},"error":{{"name":"E"}}"#)));
+        assert!(!finished(&format!(r#"{ended},"finish":"tool-calls""#)));
+        // Aborted while it waited to try again: neither.
+        assert!(!finished(ended));
+        assert!(!finished(r#""time":{"created":1}"#));
     }
 }
