@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use recount_store::ConnectionId;
+use recount_store::{ConnectionId, SessionId};
 
 /// Why the engine could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -55,6 +55,24 @@ pub enum Error {
         /// The system's answer.
         source: Arc<std::io::Error>,
     },
+    /// The session does not take it, as it stands.
+    #[error(transparent)]
+    Rejected(#[from] crate::command::Rejection),
+    /// The log has no such session.
+    #[error("the log has no session {session}")]
+    UnknownSession {
+        /// What was asked for.
+        session: SessionId,
+    },
+    /// A subscriber was too slow, and missed updates; what was recorded is in the log.
+    #[error("{missed} updates were missed, being read too slowly; the log has them")]
+    Lagged {
+        /// How many.
+        missed: u64,
+    },
+    /// The session's task has ended, since the engine was shut down or its log failed.
+    #[error("the session has stopped: the engine was shut down, or its log failed")]
+    Stopped,
     /// The connection's task has ended, since the engine was shut down or its log failed.
     #[error("connections are shut down")]
     ShutDown,

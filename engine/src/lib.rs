@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod clock;
+pub mod command;
 pub mod error;
 pub mod limits;
 pub mod machine;
@@ -9,4 +10,11 @@ pub mod policy;
 pub mod shell;
 
 pub use clock::Clock;
+pub use command::Rejection;
 pub use error::Error;
+pub use machine::session::policy::{RerunPolicy, SessionPolicy};
+pub use policy::ConnectionPolicy;
+pub use recount_projections::{MessageState, Status};
+pub use recount_store::{MessageId, PermissionAnswer, SessionId, Target};
+pub use shell::session::{Session, Subscription, Update};
+pub use shell::session_manager::{OpenSession, Options, Recovered, SessionManager};

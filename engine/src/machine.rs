@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod breaker;
 pub mod connection;
+pub mod session;
 
 use recount_store::{Cause, Event, NewEvent, Provenance, Timestamp};
 
@@ -56,6 +57,22 @@ impl<E> Step<E> {
             .checked_sub(1)
             .map_or(first_cause, Cause::Sibling);
         self.events.push(NewEvent::live(event, at).because(cause));
+    }
+
+    /// A step that only does something.
+    #[must_use]
+    pub fn act(effect: E) -> Self {
+        Self {
+            effects: vec![effect],
+            ..Self::default()
+        }
+    }
+
+    /// The same step, and then this effect.
+    #[must_use]
+    pub fn and(mut self, effect: E) -> Self {
+        self.effects.push(effect);
+        self
     }
 
     /// Marks all events of this step as concluded, not seen.

@@ -1,1 +1,13 @@
-//! The async shell: record, then do.
+//! The async shell. Its rule: record, then do.
+//!
+//! A task owns a machine and everything that is open for it. What happens goes in as an input, the
+//! events that come out are appended in one commit, and only then the effects are begun.
+
+pub mod session_manager;
+pub mod session;
+pub mod connection_manager;
+pub mod connection;
+mod route;
+mod server;
+mod process;
+mod chance;

@@ -52,7 +52,7 @@ pub struct Server {
 }
 
 /// A process, told from a later one of the same id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Process {
     /// Its id.
     pub pid: u32,

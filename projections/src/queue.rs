@@ -119,6 +119,8 @@ pub struct Message {
     pub refused: Option<RefusedHow>,
     /// Not before: when the next attempt is due, while one is scheduled.
     pub retry_at: Option<Timestamp>,
+    /// Whether somebody wanted it ended.
+    pub abort_asked: bool,
     /// The last thing that went wrong with it.
     pub reason: Option<String>,
     /// The event that queued it.
@@ -218,6 +220,7 @@ impl Projection for Queue {
                     agent_message: None,
                     refused: None,
                     retry_at: None,
+                    abort_asked: false,
                     reason: None,
                     queued: at,
                     moved: at,
@@ -305,9 +308,11 @@ impl Projection for Queue {
                     m.reason = Some(reason.clone());
                 });
             }
+            Event::TurnAbortAsked { message } => {
+                self.update(*message, at, |m| m.abort_asked = true);
+            }
             Event::SessionOpened { .. }
             | Event::PermissionAnswered { .. }
-            | Event::TurnAbortAsked { .. }
             | Event::SessionClosed
             | Event::AgentSessionBound { .. }
             | Event::OutputAppended { .. }

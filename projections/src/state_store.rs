@@ -206,17 +206,12 @@ impl Cache {
 }
 
 fn put_snapshot<P: Projection + Serialize>(log: &Log, stream: StreamId, seq: Seq, state: &P) {
-    match derived::encode(state) {
-        Ok(bytes) => {
-            let snapshot = Snapshot {
-                fold_version: P::VERSION,
-                seq,
-                bytes,
-            };
-            log.put_snapshot(stream, P::NAME, snapshot);
-        }
-        Err(error) => tracing::warn!(%stream, %error, "encode a snapshot"),
-    }
+    let snapshot = Snapshot {
+        fold_version: P::VERSION,
+        seq,
+        bytes: derived::encode(state),
+    };
+    log.put_snapshot(stream, P::NAME, snapshot);
 }
 
 /// The state of a stream: its last snapshot, and the events after it.

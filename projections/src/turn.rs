@@ -211,8 +211,6 @@ pub struct Turn {
     pub questions: Vec<Question>,
     /// Answers that dead runs left at the agent; they will never end.
     pub dead_answers: Vec<String>,
-    /// Whether somebody wanted it ended.
-    pub abort_asked: bool,
     /// Which bound it passed, once it did.
     pub stalled: Option<String>,
     /// The last error that the agent reported in this run.
@@ -240,7 +238,6 @@ impl Turn {
             begun_at: recorded.at,
             questions: Vec::new(),
             dead_answers: Vec::new(),
-            abort_asked: false,
             stalled: None,
             agent_error: None,
             ending: None,
@@ -389,7 +386,6 @@ impl Turn {
                     question.settled = true;
                 }
             }
-            Event::TurnAbortAsked { .. } => self.abort_asked = true,
             Event::TurnStalled { reason, .. } => self.stalled = Some(reason.clone()),
             Event::AgentErrorReported { name, reason, .. } => {
                 self.agent_error = Some(format!("{name}: {reason}"));

@@ -14,4 +14,6 @@ pub use event::{
     Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome,
 };
 pub use id::{ConnectionId, MessageId, Position, Seq, SessionId, StreamId, Timestamp};
-pub use log::{Expected, Hash, Head, Log, LogReader, Select, Snapshot, StreamHead, Tail};
+pub use log::{
+    Expected, Hash, Head, Log, LogReader, Select, Snapshot, StreamHead, Tail, Verified, verify,
+};

@@ -38,6 +38,9 @@ pub const SNAPSHOT_BYTES_MAX: usize = 64 << 20;
 /// The bytes of snapshots that wait for a commit; beyond it they are written at once.
 pub(crate) const SNAPSHOT_LAG_BYTES_MAX: usize = 4 << 20;
 
+/// The bytes of snapshots that may wait at all; beyond it new ones are dropped until the writer comes by.
+pub(crate) const SNAPSHOT_WAITING_BYTES_MAX: usize = 64 << 20;
+
 /// The memory that the storage may use for its pages: hot ends of tables, not the log.
 pub(crate) const CACHE_BYTES: usize = 64 << 20;
 

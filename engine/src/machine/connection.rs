@@ -258,6 +258,12 @@ impl Machine {
         matches!(self.phase, Phase::Streaming { .. })
     }
 
+    /// Whether somebody wants it in this process.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.wish == Wish::Connection
+    }
+
     /// Whether nothing is open or in flight, and nothing that is wanted gone remains.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {

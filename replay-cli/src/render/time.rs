@@ -21,7 +21,7 @@ pub(crate) fn full(at: Timestamp, zone: &TimeZone) -> String {
     zoned(at, zone, "%Y-%m-%d %H:%M:%S")
 }
 
-/// The day, in a zone: `Sunday, 2026-11-22`.
+/// The day and its zone: `2026-11-22 CET`.
 pub(crate) fn day(at: Timestamp, zone: &TimeZone) -> String {
     zoned(at, zone, "%Y-%m-%d %Z")
 }

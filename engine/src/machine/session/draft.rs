@@ -1,0 +1,46 @@
+//! Events in the making: each with its time and its cause.
+
+use recount_store::{Cause, Event, NewEvent, Position, Provenance, Timestamp};
+
+use super::Step;
+
+/// The events of one step, in order, in the making.
+pub(super) struct Draft {
+    now: Timestamp,
+    cause: Cause,
+    events: Vec<NewEvent>,
+}
+
+impl Draft {
+    /// Events that follow from the one at `position`.
+    pub(super) fn after(position: Position, now: Timestamp) -> Self {
+        Self {
+            now,
+            cause: Cause::At(position),
+            events: Vec::new(),
+        }
+    }
+
+    /// Adds an event.
+    pub(super) fn push(&mut self, event: Event, provenance: Provenance) {
+        self.events.push(NewEvent {
+            event,
+            at: self.now,
+            cause: self.cause,
+            provenance,
+        });
+    }
+
+    /// Adds an event from which the next ones follow.
+    pub(super) fn then(&mut self, event: Event, provenance: Provenance) {
+        self.push(event, provenance);
+        self.cause = Cause::Sibling(self.events.len() - 1);
+    }
+
+    pub(super) fn step(self) -> Step {
+        Step {
+            events: self.events,
+            ..Step::default()
+        }
+    }
+}

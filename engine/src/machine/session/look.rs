@@ -1,0 +1,419 @@
+//! What a look found, as events: the one place where a turn ends.
+//!
+//! The stream shows output as it comes, but no frame of it is taken for the end of a turn: an agent says
+//! "idle" early, twice, and for its sub-agents (seen with OpenCode 1.18). The end is what its own history
+//! says while it does not work; so the same rules serve a turn that was watched and one that was missed.
+
+use recount_projections::turn::{Answered, Run};
+use recount_projections::{Message, MessageState, Session, Turn, TurnState};
+use recount_store::{Event, MessageId, Placement, Provenance, Resolution, Timestamp, ToolOutcome};
+
+use super::draft::Draft;
+use super::observe::{ask, reconcile_call};
+use super::{Effect, Looks, SessionMachine, Step};
+use crate::adapter::{Activity, Answer, AnswerItem, CallError, OutputPart, Report, ReportedAnswer};
+use crate::machine::backoff;
+
+impl SessionMachine {
+    pub(super) fn looked(
+        &mut self,
+        state: &Session,
+        outcome: Result<Report, CallError>,
+        now: Timestamp,
+    ) -> Step {
+        self.flight = None;
+        let Some((message, turn)) = state.head() else {
+            return Step::default();
+        };
+        let report = match outcome {
+            Ok(report) => report,
+            Err(error) => return self.look_failed(message, turn, &error, now),
+        };
+        self.looks.failures = 0;
+        self.newest = report.newest;
+        match (message.state, turn) {
+            (MessageState::Unknown, _) => Self::resolved(message, &report, now),
+            (MessageState::Requested | MessageState::Running, Some(turn)) => {
+                self.conclude(state, message, turn, report, now)
+            }
+            _ => Step::default(),
+        }
+    }
+
+    fn look_failed(
+        &mut self,
+        message: &Message,
+        turn: Option<&Turn>,
+        error: &CallError,
+        now: Timestamp,
+    ) -> Step {
+        self.looks.failures += 1;
+        if self.looks.failures < self.policy.looks_max || !self.is_up() {
+            let pause = backoff::delay(&self.policy.backoff, 0, self.looks.failures);
+            self.look_at(now.plus(pause));
+            return Step::act(Effect::Suspect);
+        }
+        let mut draft = Draft::after(message.moved, now);
+        let id = message.id;
+        draft.push(
+            match turn {
+                Some(turn) => Event::TurnFailed {
+                    message: id,
+                    run: turn.run().number,
+                    reason: format!("how it ended cannot be found out: {error}"),
+                },
+                None => Event::MessageDeadLettered {
+                    message: id,
+                    reason: format!("whether it arrived cannot be found out: {error}"),
+                },
+            },
+            Provenance::Inferred,
+        );
+        draft.step()
+    }
+
+    fn resolved(message: &Message, report: &Report, now: Timestamp) -> Step {
+        let (resolution, evidence) = if report.stored {
+            (Resolution::Stored, "the agent's history holds it")
+        } else {
+            (Resolution::Absent, "the agent's history does not hold it")
+        };
+        let mut draft = Draft::after(message.moved, now);
+        draft.push(
+            Event::DeliveryResolved {
+                message: message.id,
+                attempt: message.attempts,
+                resolution,
+                evidence: evidence.to_owned(),
+            },
+            Provenance::Backfilled,
+        );
+        draft.step()
+    }
+
+    /// What the agent's history means for a turn that was asked for.
+    fn conclude(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        turn: &Turn,
+        report: Report,
+        now: Timestamp,
+    ) -> Step {
+        let mut draft = Draft::after(message.moved, now);
+        let idle = report.activity == Activity::Idle;
+        let answers: Vec<ReportedAnswer> = report
+            .answers
+            .into_iter()
+            .filter(|reported| !turn.dead_answers.contains(&reported.answer.id))
+            .collect();
+        if !report.stored && idle && answers.is_empty() && !turn.run().started {
+            return Self::forgotten(message, now);
+        }
+        if turn.state == TurnState::Requested && !(answers.is_empty() && idle) {
+            let seen = if idle {
+                Provenance::Backfilled
+            } else {
+                Provenance::Live
+            };
+            let run = turn.run().number;
+            draft.then(
+                Event::TurnStarted {
+                    message: message.id,
+                    run,
+                },
+                seen,
+            );
+        }
+        let last = answers.last().map(|reported| reported.answer.clone());
+        let ids: Vec<String> = answers
+            .iter()
+            .map(|reported| reported.answer.id.clone())
+            .collect();
+        let ending = last
+            .as_ref()
+            .filter(|_| idle)
+            .and_then(|last| ending(message, turn, last));
+        let completed = matches!(ending, Some(Event::TurnCompleted { .. }));
+        for reported in answers {
+            self.backfill(&mut draft, message, turn, reported, completed);
+        }
+        if let Some(ending) = ending {
+            self.looks = Looks::default();
+            draft.push(ending, Provenance::Live);
+            return draft.step();
+        }
+        if idle {
+            return self.idle_unfinished(state, message, turn, (ids, draft), now);
+        }
+        self.looks.idle = 0;
+        for permission in report.permissions {
+            ask(
+                &mut draft,
+                message,
+                turn,
+                permission,
+                Provenance::Backfilled,
+            );
+        }
+        for question in turn.questions.iter().filter(|question| !question.settled) {
+            // An answer that did not get through is given again.
+            self.answering.remove(&question.id);
+        }
+        if let Activity::Retrying {
+            attempt,
+            reason,
+            next,
+        } = report.activity
+        {
+            draft = self.agent_retries(&mut draft, message, turn, (attempt, reason, next), now);
+        }
+        draft.step()
+    }
+
+    /// The agent does not hold a message any more that it had accepted, and had not begun with: it is sent again.
+    fn forgotten(message: &Message, now: Timestamp) -> Step {
+        let mut draft = Draft::after(message.moved, now);
+        draft.push(
+            Event::DeliveryResolved {
+                message: message.id,
+                attempt: message.attempts,
+                resolution: Resolution::Absent,
+                evidence: "the agent's history does not hold it any more".to_owned(),
+            },
+            Provenance::Backfilled,
+        );
+        draft.step()
+    }
+
+    /// Records what an answer holds and the log does not.
+    fn backfill(
+        &mut self,
+        draft: &mut Draft,
+        message: &Message,
+        turn: &Turn,
+        reported: ReportedAnswer,
+        turn_completed: bool,
+    ) {
+        for item in reported.items {
+            match item {
+                AnswerItem::Output(part) => {
+                    let known = turn.run().part(&part.id).is_some();
+                    let event = reconcile_part(message.id, turn.run(), &part, turn_completed);
+                    let provenance = if known && self.opened.contains(&part.id) {
+                        Provenance::Live
+                    } else {
+                        Provenance::Backfilled
+                    };
+                    if !part.ended {
+                        self.kinds.entry(part.id).or_insert(part.kind);
+                    }
+                    if let Some(event) = event {
+                        draft.push(event, provenance);
+                    }
+                }
+                AnswerItem::Tool(call) => {
+                    reconcile_call(draft, message, turn, call, Provenance::Backfilled);
+                }
+            }
+        }
+    }
+
+    /// The agent does not work, and the turn is not finished. One look more, since it may just have begun or
+    /// ended; then it never began, or the agent died in it.
+    fn idle_unfinished(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        turn: &Turn,
+        (answers, mut draft): (Vec<String>, Draft),
+        now: Timestamp,
+    ) -> Step {
+        if message.abort_asked || turn.stalled.is_some() {
+            draft.push(ended_on_request(message, turn), Provenance::Inferred);
+            return draft.step();
+        }
+        self.looks.idle += 1;
+        let begun = turn.run().started || !answers.is_empty();
+        if self.looks.idle < 2 {
+            let soon = now.plus(self.policy.second_look_after);
+            let grace = turn.requested_at.plus(self.policy.request_grace);
+            self.looks.due = Some(if begun { soon } else { soon.max(grace) });
+            return draft.step();
+        }
+        self.looks.idle = 0;
+        if begun {
+            interrupted(&mut draft, message, turn, answers);
+            return draft.step();
+        }
+        if let Some(reason) = self.never_began(turn) {
+            let run = turn.run().number;
+            draft.push(
+                Event::TurnFailed {
+                    message: message.id,
+                    run,
+                    reason,
+                },
+                Provenance::Live,
+            );
+            return draft.step();
+        }
+        self.request_run(state, message, turn.run().number, now)
+    }
+
+    /// Why a run that has not begun is not asked for again; `None` where it is.
+    fn never_began(&self, turn: &Turn) -> Option<String> {
+        if let Some(error) = &turn.agent_error {
+            return Some(error.clone());
+        }
+        if let Some(reason) = &self.start_refused {
+            return Some(format!("the agent refused to begin: {reason}"));
+        }
+        if !self.newest {
+            return Some("a newer message is in the agent's session".to_owned());
+        }
+        (turn.requests >= self.policy.requests_max).then(|| {
+            format!(
+                "the agent was asked {} times and never began",
+                turn.requests
+            )
+        })
+    }
+}
+
+/// The agent died in a run.
+fn interrupted(draft: &mut Draft, message: &Message, turn: &Turn, answers: Vec<String>) {
+    let run = turn.run().number;
+    draft.then(
+        Event::TurnInterrupted {
+            message: message.id,
+            run,
+            answers,
+            evidence: "the agent does not work on it, and its answer has no end".to_owned(),
+        },
+        Provenance::Inferred,
+    );
+    for call in turn.run().calls().filter(|call| call.outcome.is_none()) {
+        draft.push(
+            Event::ToolCallEnded {
+                message: message.id,
+                run,
+                call: call.id.clone(),
+                outcome: ToolOutcome::Lost,
+                output: String::new(),
+            },
+            Provenance::Inferred,
+        );
+    }
+}
+
+/// How a turn ends that somebody, or a bound, wanted ended.
+pub(super) fn ended_on_request(message: &Message, turn: &Turn) -> Event {
+    let (message, run) = (message.id, turn.run().number);
+    match &turn.stalled {
+        Some(reason) => Event::TurnFailed {
+            message,
+            run,
+            reason: reason.clone(),
+        },
+        None => Event::TurnAborted { message, run },
+    }
+}
+
+/// How the turn ended, if its last answer is an end.
+///
+/// An answer that ended in tool calls is none, since another follows it; unless the calls were refused,
+/// which ends an agent's work (seen with OpenCode 1.18).
+fn ending(message: &Message, turn: &Turn, last: &Answer) -> Option<Event> {
+    if !last.completed {
+        return None;
+    }
+    let (id, run) = (message.id, turn.run().number);
+    let failed = |reason: String| Event::TurnFailed {
+        message: id,
+        run,
+        reason,
+    };
+    let requested = message.abort_asked || turn.stalled.is_some();
+    if let Some(error) = &last.error {
+        return Some(match (error.aborted, requested) {
+            (true, true) => ended_on_request(message, turn),
+            (true, false) => {
+                failed("aborted at the agent, by somebody else or by its restart".to_owned())
+            }
+            (false, _) => failed(format!("{}: {}", error.name, error.reason)),
+        });
+    }
+    match last.finish.as_deref() {
+        Some("tool-calls" | "unknown") => {
+            let refused = turn
+                .questions
+                .iter()
+                .find(|q| q.answer == Some(Answered::Reject))?;
+            Some(failed(format!(
+                "permission was refused: {} {}",
+                refused.action, refused.detail
+            )))
+        }
+        Some(finish) => Some(Event::TurnCompleted {
+            message: id,
+            run,
+            finish: finish.to_owned(),
+        }),
+        None if requested => Some(ended_on_request(message, turn)),
+        None => Some(failed(
+            "the agent ended its answer without an answer or an error".to_owned(),
+        )),
+    }
+}
+
+/// What is to be recorded so that the log reads as the agent's own record of a part; `None` where it does.
+pub(super) fn reconcile_part(
+    message: MessageId,
+    run: &Run,
+    part: &OutputPart,
+    turn_completed: bool,
+) -> Option<Event> {
+    let (number, kind) = (run.number, part.kind);
+    let append = |placement: Placement, text: &str| Event::OutputAppended {
+        message,
+        run: number,
+        part: part.id.clone(),
+        kind,
+        placement,
+        text: text.to_owned(),
+    };
+    let replace = || Event::OutputReplaced {
+        message,
+        run: number,
+        part: part.id.clone(),
+        kind,
+        text: part.text.clone(),
+    };
+    let Some(known) = run.part(&part.id) else {
+        return (!part.text.is_empty()).then(|| append(Placement::End, &part.text));
+    };
+    let rest = part.text.strip_prefix(known.text.as_str());
+    if !part.ended {
+        // The agent keeps no text of a part that has not ended: what was streamed is all there is, unless the
+        // answer was completed without it; then the agent gave that part up and began another.
+        return match rest {
+            Some(rest) if !rest.is_empty() && known.after_hole.is_empty() => {
+                Some(append(Placement::End, rest))
+            }
+            _ if turn_completed && part.text.is_empty() && !known.text.is_empty() => {
+                Some(replace())
+            }
+            _ => None,
+        };
+    }
+    match rest {
+        Some("") if known.after_hole.is_empty() => None,
+        Some(rest) if known.after_hole.is_empty() => Some(append(Placement::End, rest)),
+        Some(rest) => Some(match rest.strip_suffix(known.after_hole.as_str()) {
+            Some(hole) => append(Placement::IntoHole, hole),
+            None => replace(),
+        }),
+        None => Some(replace()),
+    }
+}

@@ -1,0 +1,289 @@
+//! What the agent's stream says, as events.
+
+use recount_projections::{Message, Session, Turn, TurnState};
+use recount_store::{Event, Json, Placement, Provenance, Timestamp, ToolOutcome};
+
+use super::draft::Draft;
+use super::look::reconcile_part;
+use super::{SessionMachine, Step};
+use crate::adapter::{Answer, Observation, Permission, ToolCall, ToolState};
+
+/// How many kinds of unrecognised frames are recorded in one session: a new agent may have many.
+const UNRECOGNISED_MAX: usize = 64;
+
+impl SessionMachine {
+    pub(super) fn observed(
+        &mut self,
+        state: &Session,
+        observation: Observation,
+        from_child: bool,
+        now: Timestamp,
+    ) -> Step {
+        if let Observation::Unrecognised { kind, frame } = observation {
+            return Self::unrecognised(state, kind, frame, now);
+        }
+        let Some((message, Some(turn))) = state.head() else {
+            return Step::default();
+        };
+        if !matches!(turn.state, TurnState::Requested | TurnState::Running) {
+            return Step::default();
+        }
+        let mut draft = Draft::after(message.moved, now);
+        match observation {
+            Observation::PermissionAsked(permission) => {
+                ask(&mut draft, message, turn, permission, Provenance::Live);
+            }
+            Observation::PermissionReplied { permission } => {
+                if turn
+                    .questions
+                    .iter()
+                    .any(|q| q.id == permission && !q.settled)
+                {
+                    let message = message.id;
+                    draft.push(
+                        Event::PermissionSettled {
+                            message,
+                            permission,
+                        },
+                        Provenance::Live,
+                    );
+                }
+            }
+            // Of a sub-agent's session only its questions are ours; the rest shows that it is alive.
+            _ if from_child => {}
+            Observation::Connected
+            | Observation::Ignored
+            | Observation::Counted { .. }
+            | Observation::ChildOf { .. }
+            | Observation::Busy
+            | Observation::Unrecognised { .. } => {}
+            Observation::AnswerUpdated(answer) => {
+                if Self::is_ours(state, message, turn, &answer) {
+                    self.begin(&mut draft, message, turn);
+                }
+            }
+            Observation::PartOpened { part, kind, answer } => {
+                if !turn.dead_answers.contains(&answer) {
+                    self.begin(&mut draft, message, turn);
+                    self.kinds.insert(part.clone(), kind);
+                    self.opened.insert(part);
+                }
+            }
+            Observation::Delta { part, text, .. } => {
+                // A part that nothing has shown yet is known by the look that is due anyway.
+                let Some(kind) = self.kinds.get(&part).copied() else {
+                    return Step::default();
+                };
+                let placement = if self.opened.contains(&part) {
+                    Placement::End
+                } else {
+                    Placement::AfterHole
+                };
+                self.gather.add(part, kind, placement, &text, now);
+            }
+            Observation::PartEnded { part, answer } => {
+                if !turn.dead_answers.contains(&answer) {
+                    self.begin(&mut draft, message, turn);
+                    let seen_whole =
+                        self.opened.remove(&part.id) || turn.run().part(&part.id).is_none();
+                    let provenance = if seen_whole {
+                        Provenance::Live
+                    } else {
+                        Provenance::Backfilled
+                    };
+                    if let Some(event) = reconcile_part(message.id, turn.run(), &part, true) {
+                        draft.push(event, provenance);
+                    }
+                }
+            }
+            Observation::Tool { call, answer } => {
+                if !turn.dead_answers.contains(&answer) {
+                    self.begin(&mut draft, message, turn);
+                    reconcile_call(&mut draft, message, turn, call, Provenance::Live);
+                }
+            }
+            Observation::Idle => self.look_at(now),
+            Observation::Retrying {
+                attempt,
+                reason,
+                next,
+            } => {
+                self.begin(&mut draft, message, turn);
+                let step =
+                    self.agent_retries(&mut draft, message, turn, (attempt, reason, next), now);
+                draft = step;
+            }
+            Observation::Error { name, reason } => {
+                draft.push(
+                    Event::AgentErrorReported {
+                        message: message.id,
+                        name,
+                        reason,
+                    },
+                    Provenance::Live,
+                );
+                self.look_at(now.plus(self.policy.second_look_after));
+            }
+        }
+        draft.step()
+    }
+
+    /// The agent waits before it asks its model again: recorded, and ended where it would wait too long.
+    pub(super) fn agent_retries(
+        &mut self,
+        draft: &mut Draft,
+        message: &Message,
+        turn: &Turn,
+        (attempt, reason, next): (u32, String, Option<Timestamp>),
+        now: Timestamp,
+    ) -> Draft {
+        let mut draft = std::mem::replace(draft, Draft::after(message.moved, now));
+        draft.push(
+            Event::AgentRetried {
+                message: message.id,
+                attempt,
+                reason: reason.clone(),
+                next,
+            },
+            Provenance::Live,
+        );
+        if let Some(next) = next {
+            if next > now.plus(self.policy.agent_retry_max) {
+                let run = turn.run().number;
+                let reason = format!(
+                    "the agent would wait for more than {:?} before it asks its model again: {reason}",
+                    self.policy.agent_retry_max
+                );
+                draft.push(
+                    Event::TurnStalled {
+                        message: message.id,
+                        run,
+                        reason,
+                    },
+                    Provenance::Live,
+                );
+            }
+            // Its silence until then is announced.
+            self.last_activity = self.last_activity.max(next);
+        }
+        draft
+    }
+
+    /// The first sign of work on a run.
+    pub(super) fn begin(&mut self, draft: &mut Draft, message: &Message, turn: &Turn) {
+        if turn.state == TurnState::Requested {
+            let run = turn.run().number;
+            draft.then(
+                Event::TurnStarted {
+                    message: message.id,
+                    run,
+                },
+                Provenance::Live,
+            );
+            self.looks.due = None;
+        }
+        self.looks.idle = 0;
+    }
+
+    /// Whether an answer belongs to the turn at hand: to its message, or to one that the agent wrote itself
+    /// meanwhile (it may summarise, and carry on). Turns come one at a time, so what is not another's is ours.
+    fn is_ours(state: &Session, message: &Message, turn: &Turn, answer: &Answer) -> bool {
+        if turn.dead_answers.contains(&answer.id) {
+            return false;
+        }
+        message.agent_message.as_deref() == Some(answer.parent.as_str())
+            || !state
+                .queue
+                .messages()
+                .iter()
+                .any(|other| other.agent_message.as_deref() == Some(answer.parent.as_str()))
+    }
+
+    fn unrecognised(state: &Session, kind: String, frame: Json, now: Timestamp) -> Step {
+        let mut draft = Draft::after(state.last, now);
+        if !state.unrecognised.contains(&kind) && state.unrecognised.len() < UNRECOGNISED_MAX {
+            draft.push(Event::FrameUnrecognised { kind, frame }, Provenance::Live);
+        }
+        draft.step()
+    }
+}
+
+/// Records a question, unless it is known.
+pub(super) fn ask(
+    draft: &mut Draft,
+    message: &Message,
+    turn: &Turn,
+    permission: Permission,
+    provenance: Provenance,
+) {
+    if turn
+        .questions
+        .iter()
+        .any(|question| question.id == permission.id)
+    {
+        return;
+    }
+    let Permission {
+        id,
+        action,
+        detail,
+        call,
+    } = permission;
+    draft.push(
+        Event::PermissionAsked {
+            message: message.id,
+            permission: id,
+            action,
+            detail,
+            call,
+        },
+        provenance,
+    );
+}
+
+/// Records what is new about a tool call.
+pub(super) fn reconcile_call(
+    draft: &mut Draft,
+    message: &Message,
+    turn: &Turn,
+    call: ToolCall,
+    provenance: Provenance,
+) {
+    let ToolCall { id, tool, state } = call;
+    let run = turn.run().number;
+    let message = message.id;
+    let known = turn.run().call(&id);
+    let (input, end) = match state {
+        ToolState::Pending => return,
+        ToolState::Running { input } => (input, None),
+        ToolState::Completed { input, output } => (input, Some((ToolOutcome::Completed, output))),
+        ToolState::Failed { input, error } => (input, Some((ToolOutcome::Failed, error))),
+    };
+    if known.is_none() {
+        let call = id.clone();
+        draft.push(
+            Event::ToolCallStarted {
+                message,
+                run,
+                call,
+                tool,
+                input,
+            },
+            provenance,
+        );
+    }
+    if let Some((outcome, output)) = end
+        && known.is_none_or(|call| call.outcome.is_none())
+    {
+        draft.push(
+            Event::ToolCallEnded {
+                message,
+                run,
+                call: id,
+                outcome,
+                output,
+            },
+            provenance,
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! The choices of a session that are not laws: each with its default and its reason.
+
+use std::time::Duration;
+
+use crate::policy::Backoff;
+
+/// What becomes of a turn that the agent died in. Running it again asks the model again, and a tool may
+/// already have done its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RerunPolicy {
+    /// Run it again, whatever it had begun.
+    Auto,
+    /// Run it again where no tool was seen to begin; else wait for a person.
+    #[default]
+    Ask,
+    /// Never run it again: it has failed.
+    Never,
+}
+
+/// The bounds and choices of one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPolicy {
+    /// How many messages may wait. More are refused: a queue that only grows is an outage in hiding.
+    pub queue_depth_max: usize,
+    /// How often a message is tried before it is dead-lettered.
+    pub attempts_max: u32,
+    /// The pauses between tries.
+    pub backoff: Backoff,
+    /// How often the agent is asked to begin one run before the turn has failed.
+    pub requests_max: u32,
+    /// How long after a request the agent may show no sign before it is looked at: a cold server takes 2 s.
+    pub request_grace: Duration,
+    /// How long an agent that seems idle with the turn unfinished is left before it is looked at once more.
+    pub second_look_after: Duration,
+    /// How often a look may fail in a row, with the connection standing, before it is given up.
+    pub looks_max: u32,
+    /// How long a running turn is left unseen before it is looked at: its end may have been missed.
+    pub look_every: Duration,
+    /// What becomes of a turn that the agent died in.
+    pub rerun: RerunPolicy,
+    /// How many runs a turn may have.
+    pub runs_max: u32,
+    /// How long a running turn may be silent, no question being open, before it is ended.
+    pub silence_max: Duration,
+    /// How long a turn may take in all.
+    pub turn_max: Duration,
+    /// How far ahead the agent's own next retry may lie: agents obey a `Retry-After` of days.
+    pub agent_retry_max: Duration,
+    /// How long an abort may take before the turn is ended without the agent's word.
+    pub abort_patience: Duration,
+    /// How long the head of the queue waits once the connection's breaker has opened, before it is given up.
+    pub unreachable_patience: Duration,
+    /// How long a piece of output is gathered before it is recorded.
+    pub gather: Duration,
+    /// How much output is gathered at most before it is recorded, in bytes.
+    pub gather_bytes: usize,
+}
+
+impl Default for SessionPolicy {
+    fn default() -> Self {
+        Self {
+            queue_depth_max: 1000,
+            attempts_max: 8,
+            backoff: Backoff {
+                delay_min: Duration::from_millis(100),
+                delay_max: Duration::from_secs(30),
+            },
+            requests_max: 8,
+            request_grace: Duration::from_secs(3),
+            second_look_after: Duration::from_millis(500),
+            looks_max: 8,
+            look_every: Duration::from_secs(30),
+            rerun: RerunPolicy::Ask,
+            runs_max: 10,
+            silence_max: Duration::from_secs(300),
+            turn_max: Duration::from_secs(3600),
+            agent_retry_max: Duration::from_secs(300),
+            abort_patience: Duration::from_secs(10),
+            unreachable_patience: Duration::from_secs(600),
+            gather: Duration::from_millis(25),
+            gather_bytes: 32 << 10,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A connection as its sessions see it: a link that is up or down, and an inbox each.
+
+mod driver;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use recount_store::ConnectionId;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub(super) use driver::{Driver, Setting};
+
+use crate::adapter::{AgentAdapter, Endpoint, Observation};
+use crate::error::Error;
+
+/// Whether calls can be made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Link {
+    /// Not connected.
+    Down {
+        /// Whether the breaker is open: it has been tried enough for now.
+        circuit_open: bool,
+        /// What went wrong last, for a person.
+        reason: Option<String>,
+    },
+    /// Connected.
+    Up {
+        /// Where calls go.
+        endpoint: Endpoint,
+        /// Counts the openings of the stream in this process, from 1.
+        epoch: u64,
+    },
+}
+
+/// What an agent said of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FromAgent {
+    /// The opening of the stream that it came over.
+    pub epoch: u64,
+    /// What it said.
+    pub observation: Observation,
+    /// Whether it said so of a sub-agent's session that works for this one.
+    pub from_child: bool,
+}
+
+/// A handle on a connection. Cheap to clone; its task ends when the last one is gone.
+#[derive(Clone)]
+pub struct Connection {
+    id: ConnectionId,
+    adapter: Arc<dyn AgentAdapter>,
+    link: watch::Receiver<Link>,
+    commands: mpsc::Sender<Command>,
+    failure: LastFailure,
+}
+
+/// Why no server could be started, last.
+#[derive(Clone, Default)]
+struct LastFailure(Arc<Mutex<Option<Error>>>);
+
+impl LastFailure {
+    fn set(&self, failure: Option<Error>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    fn get(&self) -> Option<Error> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// What handles ask of a connection's task.
+enum Command {
+    Want {
+        now: bool,
+    },
+    Attach {
+        agent_session: String,
+        inbox: mpsc::Sender<FromAgent>,
+        done: oneshot::Sender<()>,
+    },
+    Detach {
+        agent_session: String,
+    },
+    Suspect,
+    GapFilled {
+        agent_session: String,
+    },
+    /// Ends the stream, the server if it is to be stopped, and the task.
+    End {
+        stop: bool,
+        done: oneshot::Sender<()>,
+    },
+    /// Stops what an earlier engine left running, if nobody has wanted the connection since.
+    StopIfUnused {
+        done: oneshot::Sender<()>,
+    },
+}
+
+impl Connection {
+    /// Its name in the log.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The agent's protocol.
+    #[must_use]
+    pub fn adapter(&self) -> &Arc<dyn AgentAdapter> {
+        &self.adapter
+    }
+
+    /// Whether calls can be made, now and as it changes. Closed when the connection was shut down.
+    #[must_use]
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
+    }
+
+    /// Why the last try to start a server failed, with its data; `None` where none failed since one lived.
+    #[must_use]
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.get()
+    }
+
+    /// Has it connect, when its delays and its breaker allow.
+    pub async fn want(&self) {
+        self.send(Command::Want { now: false }).await;
+    }
+
+    /// Has it connect since a person waits: the first try of this process is made at once, even if an
+    /// earlier engine left the circuit open. After that it is [`Connection::want`].
+    pub async fn want_now(&self) {
+        self.send(Command::Want { now: true }).await;
+    }
+
+    /// From now on what the agent says of this session goes into `inbox`, as do the questions and the
+    /// activity of its sub-agents' sessions. Has the connection connect.
+    ///
+    /// An inbox that is full makes the connection's reader wait, for all sessions: empty it promptly.
+    pub async fn attach(&self, agent_session: &str, inbox: mpsc::Sender<FromAgent>) {
+        let (done, attached) = oneshot::channel();
+        let agent_session = agent_session.to_owned();
+        let command = Command::Attach {
+            agent_session,
+            inbox,
+            done,
+        };
+        self.send(command).await;
+        // An error means that the connection was shut down: its closed link says so.
+        let _ = attached.await;
+    }
+
+    /// Ends what [`Connection::attach`] began.
+    pub async fn detach(&self, agent_session: &str) {
+        let agent_session = agent_session.to_owned();
+        self.send(Command::Detach { agent_session }).await;
+    }
+
+    /// A call failed: the server is probed now.
+    pub fn suspect(&self) {
+        // With so many commands waiting, a probe more or less does not matter.
+        let _ = self.commands.try_send(Command::Suspect);
+    }
+
+    /// What was missing of a session was read from the agent's own history.
+    pub async fn gap_filled(&self, agent_session: &str) {
+        let agent_session = agent_session.to_owned();
+        self.send(Command::GapFilled { agent_session }).await;
+    }
+
+    /// Ends the task; resolves once nothing is open.
+    pub(super) async fn end(&self, stop: bool) {
+        let (done, ended) = oneshot::channel();
+        self.send(Command::End { stop, done }).await;
+        let _ = ended.await;
+    }
+
+    /// Stops what an earlier engine left running, if nobody has wanted the connection since.
+    pub(super) async fn stop_if_unused(&self) {
+        let (done, stopped) = oneshot::channel();
+        self.send(Command::StopIfUnused { done }).await;
+        let _ = stopped.await;
+    }
+
+    async fn send(&self, command: Command) {
+        // An error means that the connection was shut down: its closed link says so.
+        let _ = self.commands.send(command).await;
+    }
+}

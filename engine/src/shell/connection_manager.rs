@@ -1,0 +1,213 @@
+//! All connections of an engine: one for each agent and target, whoever asks.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use recount_projections::{Breaker, Connection as State, Projection};
+use recount_store::{
+    Cause, ConnectionId, Event, Expected, Log, NewEvent, Position, Recorded, Seq, StreamId, Target,
+};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::connection::{Connection, Driver, Setting};
+use super::server::Files;
+use crate::adapter::{AgentAdapter, Secret};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::limits;
+use crate::machine::connection::Machine;
+use crate::policy::ConnectionPolicy;
+
+/// Keeps the connections to agent servers: finds, starts, adopts, reconnects, stops.
+///
+/// A connection is dialled when a session wants it, not before.
+pub struct ConnectionManager {
+    setting: Setting,
+    adapters: Vec<Arc<dyn AgentAdapter>>,
+    /// `None` once the engine is shut down.
+    connections: Mutex<Option<BTreeMap<ConnectionId, Connection>>>,
+}
+
+impl ConnectionManager {
+    /// A manager that records in `log` and keeps the passwords of its servers in `servers_dir`.
+    #[must_use]
+    pub fn new(
+        log: Log,
+        servers_dir: PathBuf,
+        adapters: Vec<Arc<dyn AgentAdapter>>,
+        policy: ConnectionPolicy,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            setting: Setting {
+                log,
+                files: Files::new(servers_dir),
+                policy,
+                clock,
+                url_password: None,
+            },
+            adapters,
+            connections: Mutex::new(Some(BTreeMap::new())),
+        }
+    }
+
+    /// The same, with the password for servers that somebody else runs.
+    #[must_use]
+    pub fn with_url_password(mut self, password: Option<Secret>) -> Self {
+        self.setting.url_password = password;
+        self
+    }
+
+    /// The connection for this agent and target: the same one for the same pair.
+    ///
+    /// Its stream begins with `ConnectionOpened`, following from `cause`, where it is new.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownAgent`], [`Error::ShutDown`], or what the log answered.
+    pub async fn open(
+        &self,
+        agent: &str,
+        target: Target,
+        cause: Option<Position>,
+    ) -> Result<Connection, Error> {
+        let adapter = self.adapter(agent)?;
+        let target = canonical(target);
+        let id = id_of(agent, &target);
+        let mut connections = self.connections.lock().await;
+        let connections = connections.as_mut().ok_or(Error::ShutDown)?;
+        if let Some(connection) = connections.get(&id) {
+            return Ok(connection.clone());
+        }
+        let mut history = self.history(id)?;
+        if history.is_empty() {
+            let agent = agent.to_owned();
+            let event = Event::ConnectionOpened { agent, target };
+            let opened = NewEvent::live(event, self.setting.clock.now())
+                .because(cause.map_or(Cause::None, Cause::At));
+            let stream = StreamId::Connection(id);
+            let append = self
+                .setting
+                .log
+                .append(stream, Expected::NoStream, vec![opened]);
+            history = append.await?;
+        }
+        let connection = self.start(id, adapter, &history);
+        connections.insert(id, connection.clone());
+        Ok(connection)
+    }
+
+    /// The connection that the log knows by this id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownConnection`], [`Error::UnknownAgent`], [`Error::ShutDown`], or what the log answered.
+    pub async fn find(&self, id: ConnectionId) -> Result<Connection, Error> {
+        let mut connections = self.connections.lock().await;
+        let connections = connections.as_mut().ok_or(Error::ShutDown)?;
+        if let Some(connection) = connections.get(&id) {
+            return Ok(connection.clone());
+        }
+        let history = self.history(id)?;
+        let state: State = recount_projections::fold(&history);
+        if state.target.is_none() {
+            return Err(Error::UnknownConnection { id });
+        }
+        let adapter = self.adapter(&state.agent)?;
+        let connection = self.start(id, adapter, &history);
+        connections.insert(id, connection.clone());
+        Ok(connection)
+    }
+
+    /// Stops the servers that an earlier engine left running and that nobody has wanted since.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ShutDown`], or what the log answered.
+    pub async fn stop_unused(&self) -> Result<(), Error> {
+        for (stream, _) in self.setting.log.streams()? {
+            let StreamId::Connection(id) = stream else {
+                continue;
+            };
+            let state: State = recount_projections::fold(&self.history(id)?);
+            if state.server.is_some() {
+                self.find(id).await?.stop_if_unused().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all streams, and stops what the engine started unless `keep_servers`. Bounded in time:
+    /// what has not ended by then is in the log, and is adopted or stopped by the next engine.
+    pub async fn shut_down(&self, keep_servers: bool) {
+        let Some(connections) = self.connections.lock().await.take() else {
+            return;
+        };
+        let ends = connections
+            .values()
+            .map(|connection| connection.end(!keep_servers));
+        if timeout(limits::SHUT_DOWN_TIMEOUT, join_all(ends))
+            .await
+            .is_err()
+        {
+            tracing::warn!("not all connections ended in time");
+        }
+    }
+
+    fn adapter(&self, agent: &str) -> Result<Arc<dyn AgentAdapter>, Error> {
+        let known = self.adapters.iter().find(|adapter| adapter.name() == agent);
+        known.cloned().ok_or_else(|| Error::UnknownAgent {
+            agent: agent.to_owned(),
+            known: self.adapters.iter().map(|adapter| adapter.name()).collect(),
+        })
+    }
+
+    fn history(&self, id: ConnectionId) -> Result<Vec<Recorded>, Error> {
+        let events = self.setting.log.read(StreamId::Connection(id), Seq::FIRST);
+        Ok(events.collect::<Result<_, _>>()?)
+    }
+
+    fn start(
+        &self,
+        id: ConnectionId,
+        adapter: Arc<dyn AgentAdapter>,
+        history: &[Recorded],
+    ) -> Connection {
+        let (mut state, mut breaker) = (State::default(), Breaker::default());
+        for recorded in history {
+            state.apply(recorded);
+            breaker.apply(recorded);
+        }
+        let machine = Machine::new(id, self.setting.policy.clone(), state, breaker);
+        Driver::start(self.setting.clone(), id, adapter, machine)
+    }
+}
+
+/// The one way in which a target is written, so that two ways of writing it are one connection.
+fn canonical(target: Target) -> Target {
+    let trimmed = |text: String| match text.trim_end_matches('/') {
+        "" => text,
+        trimmed => trimmed.to_owned(),
+    };
+    match target {
+        Target::Url(url) => Target::Url(trimmed(url)),
+        Target::Managed { program, directory } => Target::Managed {
+            program,
+            directory: trimmed(directory),
+        },
+    }
+}
+
+fn id_of(agent: &str, target: &Target) -> ConnectionId {
+    // Newlines stand in none of them.
+    ConnectionId::from_text(&match target {
+        Target::Url(url) => format!("{agent}\nurl\n{url}"),
+        Target::Managed { program, directory } => {
+            let program = program.as_deref().unwrap_or_default();
+            format!("{agent}\nmanaged\n{program}\n{directory}")
+        }
+    })
+}

@@ -1,0 +1,517 @@
+//! One task that owns one session's machine: take an input, record, then do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use recount_projections::{SharedSession, StateStore, Status};
+use recount_store::{
+    Event, Expected, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
+};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::connection::{Connection, FromAgent, Link};
+use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
+use crate::clock::Clock;
+use crate::command::{Command, Receipt, decide};
+use crate::error::Error;
+use crate::limits;
+use crate::machine::session::policy::{RerunPolicy, SessionPolicy};
+use crate::machine::session::{Effect, Input, SessionMachine, Step};
+
+/// What a subscriber of a session is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    /// The agent says something, at this moment. Not durable yet: the event that records it follows.
+    Output {
+        /// The message whose turn it is.
+        message: MessageId,
+        /// The agent's name for the part of its answer.
+        part: String,
+        /// The text.
+        text: String,
+    },
+    /// An event is durable.
+    Recorded(Arc<Recorded>),
+}
+
+/// What is asked of a session's task.
+enum Call {
+    Command(Command, oneshot::Sender<Result<Receipt, Error>>),
+    SetRerun(RerunPolicy),
+    Stop(oneshot::Sender<()>),
+}
+
+/// A session: a cheap handle, all clones of which are the same one.
+#[derive(Clone)]
+pub struct Session {
+    id: SessionId,
+    calls: mpsc::Sender<Call>,
+    state: SharedSession,
+    updates: broadcast::Sender<Update>,
+    /// The number of the last event, for those who wait for a state.
+    seq: watch::Receiver<Seq>,
+}
+
+/// Updates of one session, as they come.
+pub struct Subscription(broadcast::Receiver<Update>);
+
+impl Subscription {
+    /// The next update; `None` when the session's task has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lagged`] once, with the count, where this subscriber was too slow and missed some; what
+    /// was recorded is in the log.
+    pub async fn next(&mut self) -> Result<Option<Update>, Error> {
+        match self.0.recv().await {
+            Ok(update) => Ok(Some(update)),
+            Err(broadcast::error::RecvError::Closed) => Ok(None),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Err(Error::Lagged { missed }),
+        }
+    }
+}
+
+impl Session {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Where it stands now.
+    #[must_use]
+    pub fn state(&self) -> recount_projections::Session {
+        self.state.copy()
+    }
+
+    /// Looks at where it stands, without copying it.
+    pub fn with_state<T>(&self, look: impl FnOnce(&recount_projections::Session) -> T) -> T {
+        self.state.with(look)
+    }
+
+    /// Tells from now on what happens.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        Subscription(self.updates.subscribe())
+    }
+
+    /// Queues a message; when this resolves it is durable, and will be answered once or end visibly.
+    ///
+    /// With a `key`, it is safe to repeat: the same key and text give the same receipt.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where the session does not take it, [`Error::Log`] where it could not be recorded.
+    pub async fn send(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
+        let message = MessageId::from_random(super::chance::number());
+        let (key, text) = (key.map(str::to_owned), text.to_owned());
+        let receipt = self.command(Command::Queue { message, key, text }).await?;
+        Ok(receipt.message.unwrap_or(message))
+    }
+
+    /// Ends the work on the oldest open message. Its end comes as an event.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where nothing is open.
+    pub async fn abort(&self) -> Result<(), Error> {
+        self.command(Command::Abort).await.map(drop)
+    }
+
+    /// Takes a message back that was not sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it was sent, or is not there.
+    pub async fn cancel(&self, message: MessageId) -> Result<(), Error> {
+        self.command(Command::Cancel { message }).await.map(drop)
+    }
+
+    /// Answers what the agent asks; `None` is its oldest open question.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it asks no such thing.
+    pub async fn answer(
+        &self,
+        permission: Option<&str>,
+        answer: PermissionAnswer,
+    ) -> Result<(), Error> {
+        let permission = permission.map(str::to_owned);
+        self.command(Command::Answer { permission, answer }).await.map(drop)
+    }
+
+    /// Says what becomes of a turn that waits for a person: run it again, or give it up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where none waits.
+    pub async fn rerun(&self, run: bool) -> Result<(), Error> {
+        self.command(Command::Rerun { run }).await.map(drop)
+    }
+
+    /// Closes the session: nothing can be queued any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it is closed already.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.command(Command::Close).await.map(drop)
+    }
+
+    /// Waits until `reached` says yes to its state, and gives what it says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] where the session's task ends before that.
+    pub async fn wait<T>(
+        &self,
+        mut reached: impl FnMut(&recount_projections::Session) -> Option<T>,
+    ) -> Result<T, Error> {
+        let mut seq = self.seq.clone();
+        loop {
+            seq.borrow_and_update();
+            if let Some(found) = self.state.with(&mut reached) {
+                return Ok(found);
+            }
+            seq.changed().await.map_err(|_| Error::Stopped)?;
+        }
+    }
+
+    /// Waits until a message is settled, and gives the state that it is in.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] where the session's task ends before that.
+    pub async fn settled(
+        &self,
+        message: MessageId,
+    ) -> Result<recount_projections::MessageState, Error> {
+        self.wait(|state| {
+            state.queue.get(message).map(|known| known.state).filter(|state| state.is_settled())
+        })
+        .await
+    }
+
+    /// Waits until nothing is open that can go on by itself: `Idle`, `Closed`, or `Waiting` for a person.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] where the session's task ends before that.
+    pub async fn at_rest(&self) -> Result<Status, Error> {
+        self.wait(|state| match state.status() {
+            status @ (Status::Idle | Status::Waiting) => Some(status),
+            status @ Status::Closed if state.queue.head().is_none() => Some(status),
+            Status::Closed | Status::Queued | Status::Busy => None,
+        })
+        .await
+    }
+
+    pub(super) async fn set_rerun(&self, rerun: RerunPolicy) {
+        // A task that has ended decides nothing any more.
+        let _ = self.calls.send(Call::SetRerun(rerun)).await;
+    }
+
+    /// Ends the task; what is open stays open in the log.
+    pub(super) async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.calls.send(Call::Stop(done)).await.is_ok() {
+            let _ = stopped.await;
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<Receipt, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call::Command(command, reply)).await.map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)?
+    }
+}
+
+/// Begins a session's task.
+pub(super) fn spawn(
+    id: SessionId,
+    states: &StateStore,
+    connection: Connection,
+    policy: SessionPolicy,
+    clock: &Clock,
+) -> Result<Session, Error> {
+    let state = states.session(id)?;
+    let (calls, inbox) = mpsc::channel(limits::SESSION_CALLS_MAX);
+    let (updates, _) = broadcast::channel(limits::SUBSCRIBER_LAG_MAX);
+    let (seq_sender, seq) = watch::channel(state.with(|session| session.seq));
+    let (frames_in, frames) = mpsc::channel(limits::SESSION_INBOX_MAX);
+    let (outcomes_in, outcomes) = mpsc::channel(limits::SESSION_CALLS_MAX);
+    let adapter = Arc::clone(connection.adapter());
+    let identity = Arc::clone(&adapter);
+    let queue_depth_max = policy.queue_depth_max;
+    let machine = SessionMachine::new(
+        id,
+        policy,
+        Arc::new(move |message, now| identity.identity(message, now)),
+        clock.now(),
+    );
+    let task = Task {
+        id,
+        states: states.clone(),
+        state: state.clone(),
+        machine,
+        queue_depth_max,
+        adapter,
+        link: connection.link(),
+        connection,
+        attached: None,
+        clock: clock.clone(),
+        calls: inbox,
+        frames_in,
+        frames,
+        outcomes_in,
+        outcomes,
+        updates: updates.clone(),
+        seq: seq_sender,
+        wake_at: None,
+        wanted: false,
+    };
+    tokio::spawn(task.run());
+    Ok(Session { id, calls, state, updates, seq })
+}
+
+struct Task {
+    id: SessionId,
+    states: StateStore,
+    state: SharedSession,
+    machine: SessionMachine,
+    queue_depth_max: usize,
+    adapter: Arc<dyn AgentAdapter>,
+    connection: Connection,
+    link: watch::Receiver<Link>,
+    /// The agent's session whose frames come here.
+    attached: Option<String>,
+    clock: Clock,
+    calls: mpsc::Receiver<Call>,
+    frames_in: mpsc::Sender<FromAgent>,
+    frames: mpsc::Receiver<FromAgent>,
+    outcomes_in: mpsc::Sender<Input>,
+    outcomes: mpsc::Receiver<Input>,
+    updates: broadcast::Sender<Update>,
+    seq: watch::Sender<Seq>,
+    wake_at: Option<Timestamp>,
+    /// Whether the connection was told that there is work for it.
+    wanted: bool,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let stopped = match self.work().await {
+            Ok(stopped) => Some(stopped),
+            Err(error) => {
+                // Nothing that cannot be recorded is done: the session stands still until the log is opened again.
+                tracing::error!(session = %self.id, %error, "session stopped");
+                None
+            }
+        };
+        if let Some(agent_session) = self.attached.take() {
+            self.connection.detach(&agent_session).await;
+        }
+        if let Some(stopped) = stopped {
+            let _ = stopped.send(());
+        }
+    }
+
+    /// Takes inputs until it is told to stop, or nobody holds the session any more.
+    async fn work(&mut self) -> Result<oneshot::Sender<()>, Error> {
+        self.attach().await;
+        let first = self.link_input();
+        self.settle(first).await?;
+        loop {
+            let wake = self.wake_at.map(|at| at.since(self.clock.now()));
+            let input = tokio::select! {
+                biased;
+                call = self.calls.recv() => match call {
+                    Some(Call::Command(command, reply)) => {
+                        let outcome = self.command(command).await;
+                        let fatal = matches!(outcome, Err(Error::Log(_)));
+                        let _ = reply.send(outcome);
+                        if fatal {
+                            return Err(Error::Stopped);
+                        }
+                        Input::Woke
+                    }
+                    Some(Call::SetRerun(rerun)) => {
+                        self.machine.set_rerun(rerun);
+                        Input::Woke
+                    }
+                    Some(Call::Stop(done)) => {
+                        self.settle(Input::Unlinked { circuit_open: false, reason: None }).await?;
+                        return Ok(done);
+                    }
+                    None => return Err(Error::Stopped),
+                },
+                Some(outcome) = self.outcomes.recv() => outcome,
+                Some(frame) = self.frames.recv() => self.seen(frame),
+                changed = self.link.changed() => match changed {
+                    Ok(()) => self.link_input(),
+                    Err(_) => return Err(Error::Stopped),
+                },
+                () = sleep(wake) => Input::Woke,
+            };
+            self.settle(input).await?;
+        }
+    }
+
+    /// Records and does what follows from an input, until nothing does.
+    async fn settle(&mut self, input: Input) -> Result<(), Error> {
+        let (machine, clock) = (&mut self.machine, &self.clock);
+        let mut step = self.state.with(|state| machine.handle(state, input, clock.now()));
+        while !step.is_quiet() {
+            self.perform(step).await?;
+            let (machine, clock) = (&mut self.machine, &self.clock);
+            step = self.state.with(|state| machine.advance(state, clock.now()));
+        }
+        self.wake_at = step.wake_at;
+        let wanted = self.state.with(|state| state.queue.head().is_some());
+        if wanted && !std::mem::replace(&mut self.wanted, wanted) {
+            self.connection.want().await;
+        }
+        Ok(())
+    }
+
+    /// Record, then do.
+    async fn perform(&mut self, step: Step) -> Result<(), Error> {
+        self.record(step.events).await?;
+        for effect in step.effects {
+            self.start(effect);
+        }
+        Ok(())
+    }
+
+    async fn record(&mut self, events: Vec<recount_store::NewEvent>) -> Result<(), Error> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let recorded = self.states.append(self.id, Expected::Any, events).await?;
+        let bound = recorded.iter().any(|r| matches!(r.event, Event::AgentSessionBound { .. }));
+        if let Some(last) = recorded.last() {
+            self.seq.send_replace(last.seq);
+        }
+        for event in recorded {
+            // Nobody listening is fine.
+            let _ = self.updates.send(Update::Recorded(Arc::new(event)));
+        }
+        if bound {
+            self.attach().await;
+        }
+        Ok(())
+    }
+
+    async fn command(&mut self, command: Command) -> Result<Receipt, Error> {
+        let (depth, now) = (self.queue_depth_max, self.clock.now());
+        let (events, receipt) = self.state.with(|state| decide(state, command, depth, now))?;
+        self.record(events).await?;
+        Ok(receipt)
+    }
+
+    /// Has the frames of the agent's session come here, once there is one. Before anything is started in it.
+    async fn attach(&mut self) {
+        let bound = self.state.with(|state| state.agent_session.clone());
+        if let Some(agent_session) = bound
+            && self.attached.as_ref() != Some(&agent_session)
+        {
+            self.connection.attach(&agent_session, self.frames_in.clone()).await;
+            self.attached = Some(agent_session);
+        }
+    }
+
+    fn link_input(&mut self) -> Input {
+        match &*self.link.borrow_and_update() {
+            Link::Up { epoch, .. } => Input::Linked { epoch: *epoch },
+            Link::Down { circuit_open, reason } => {
+                Input::Unlinked { circuit_open: *circuit_open, reason: reason.clone() }
+            }
+        }
+    }
+
+    fn seen(&mut self, frame: FromAgent) -> Input {
+        let FromAgent { epoch, observation, from_child } = frame;
+        if let Observation::Delta { part, text, .. } = &observation
+            && self.updates.receiver_count() > 0
+            && let Some(message) = self.state.with(|state| state.queue.head().map(|m| m.id))
+        {
+            let update = Update::Output { message, part: part.clone(), text: text.clone() };
+            let _ = self.updates.send(update);
+        }
+        Input::Observed { epoch, observation, from_child }
+    }
+
+    /// Begins an effect; what comes of it comes back as an input.
+    fn start(&self, effect: Effect) {
+        let endpoint = match &*self.link.borrow() {
+            Link::Up { endpoint, .. } => Some(endpoint.clone()),
+            Link::Down { .. } => None,
+        };
+        if effect == Effect::Suspect {
+            self.connection.suspect();
+            return;
+        }
+        let adapter = Arc::clone(&self.adapter);
+        let back = self.outcomes_in.clone();
+        tokio::spawn(async move {
+            let input = perform(&*adapter, endpoint, effect).await;
+            // A task that has ended wants no outcome; the next one will ask the agent.
+            let _ = back.send(input).await;
+        });
+    }
+}
+
+/// Does one effect through the adapter.
+async fn perform(
+    adapter: &dyn AgentAdapter,
+    endpoint: Option<Endpoint>,
+    effect: Effect,
+) -> Input {
+    let endpoint = endpoint.ok_or_else(|| CallError::NeverSent {
+        reason: "the connection was lost before it was sent".to_owned(),
+    });
+    match effect {
+        Effect::CreateSession(spec) => Input::Bound(match endpoint {
+            Ok(endpoint) => adapter.create_session(&endpoint, &spec).await.map(Some),
+            Err(error) => Err(error),
+        }),
+        Effect::FindSession(spec) => Input::Bound(match endpoint {
+            Ok(endpoint) => adapter.find_session(&endpoint, &spec).await,
+            Err(error) => Err(error),
+        }),
+        Effect::Store(delivery) => Input::Stored(match endpoint {
+            Ok(endpoint) => adapter.store_message(&endpoint, &delivery).await,
+            Err(error) => Err(error),
+        }),
+        Effect::Start(delivery) => Input::Started(match endpoint {
+            Ok(endpoint) => adapter.start_turn(&endpoint, &delivery).await,
+            Err(error) => Err(error),
+        }),
+        Effect::Look { session, agent_message } => Input::Looked(match endpoint {
+            Ok(endpoint) => adapter.look_up(&endpoint, &session, &agent_message).await,
+            Err(error) => Err(error),
+        }),
+        Effect::Abort(session) => Input::AbortSent(match endpoint {
+            Ok(endpoint) => adapter.abort(&endpoint, &session).await,
+            Err(error) => Err(error),
+        }),
+        Effect::Answer { session, permission, answer } => {
+            let outcome = match endpoint {
+                Ok(endpoint) => {
+                    adapter.answer_permission(&endpoint, &session, &permission, answer).await
+                }
+                Err(error) => Err(error),
+            };
+            Input::Answered { permission, outcome }
+        }
+        Effect::Suspect => Input::Woke,
+    }
+}
+
+async fn sleep(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}

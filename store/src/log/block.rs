@@ -1,0 +1,305 @@
+//! A block: the records of one commit, or a part of them, in one value of the storage.
+//!
+//! | offset | bytes | field |
+//! | --- | --- | --- |
+//! | 0 | 1 | format of the block: 1 |
+//! | 1 | 4 | number of records, at least 1 |
+//! | 5 | 32 | head: the hash over the whole log up to the last of these records |
+//! | 37 | n | the records, one after the other, in the order of their positions |
+//!
+//! The head is a chain: for each record, BLAKE3 over the head before it (32 zeros before the first)
+//! and the record's own hash. It does not depend on how records are cut into blocks.
+//!
+//! Many records share a value because the storage writes whole pages: one row per record costs several
+//! times as much where many wait for one commit.
+
+use crate::codec::{self, Record};
+use crate::error::{Error, Result};
+use crate::id::Position;
+use crate::limits;
+use crate::log::Hash;
+
+/// Where the whole log stands after some record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Tip {
+    /// The position of that record; 0 before the first.
+    pub(crate) position: Position,
+    /// The hash over the whole log up to it.
+    pub(crate) hash: Hash,
+}
+
+impl Tip {
+    /// Where the log stands after the next record.
+    pub(crate) fn after(self, record: Record<'_>) -> Self {
+        Self {
+            position: record.position(),
+            hash: codec::chain(self.hash, &record.hash().0),
+        }
+    }
+}
+
+const FORMAT: u8 = 1;
+const COUNT: usize = 1;
+const HEAD: usize = 5;
+const RECORDS: usize = 37;
+
+/// A block as it is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a> {
+    first: Position,
+    count: u32,
+    bytes: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// The block that the storage holds at `first`; its records are looked at as they are asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] where its header cannot be.
+    pub(crate) fn parse(first: u64, bytes: &'a [u8]) -> Result<Self> {
+        let corrupt = |what: String| Error::Corrupt {
+            position: Position(first),
+            what,
+        };
+        if bytes.len() < RECORDS {
+            return Err(corrupt("a block is cut short".to_owned()));
+        }
+        if bytes[0] != FORMAT {
+            return Err(corrupt(format!(
+                "a block has format {}, not {FORMAT}",
+                bytes[0]
+            )));
+        }
+        let count = bytes[COUNT..]
+            .first_chunk()
+            .map_or(0, |count| u32::from_le_bytes(*count));
+        if count == 0 || first == 0 || first.checked_add(u64::from(count)).is_none() {
+            return Err(corrupt(format!("a block of {count} records")));
+        }
+        Ok(Self {
+            first: Position(first),
+            count,
+            bytes,
+        })
+    }
+
+    /// The position of its first record.
+    pub(crate) fn first(&self) -> Position {
+        self.first
+    }
+
+    /// The position of its last record.
+    pub(crate) fn last(&self) -> Position {
+        Position(self.first.0 + u64::from(self.count) - 1)
+    }
+
+    /// Where the log stood after its last record.
+    pub(crate) fn tip(&self) -> Tip {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(&self.bytes[HEAD..RECORDS]);
+        Tip {
+            position: self.last(),
+            hash: Hash(hash),
+        }
+    }
+
+    /// The bytes of its records.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        &self.bytes[RECORDS..]
+    }
+
+    /// Its records, each checked to stand where it belongs; ends after the first error.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Result<Record<'a>>> + use<'a> {
+        let (mut expected, last) = (self.first, self.last());
+        let mut rest = self.bytes();
+        std::iter::from_fn(move || {
+            let corrupt = |position, what: &str| Error::Corrupt {
+                position,
+                what: what.to_owned(),
+            };
+            if expected > last {
+                let surplus = !std::mem::take(&mut rest).is_empty();
+                return surplus
+                    .then(|| Err(corrupt(last, "bytes follow the last record of a block")));
+            }
+            let position = expected;
+            let found = match Record::split(rest) {
+                None => Err(corrupt(position, "a record is cut short")),
+                Some((record, _)) if record.position() != position => {
+                    Err(corrupt(position, "another record stands in its place"))
+                }
+                Some((record, after)) => {
+                    rest = after;
+                    Ok(record)
+                }
+            };
+            expected = position.next();
+            if found.is_err() {
+                expected = last.next();
+                rest = &[];
+            }
+            Some(found)
+        })
+    }
+}
+
+/// The blocks of one commit as they fill.
+pub(crate) struct Builder {
+    tip: Tip,
+    done: Vec<(Position, Vec<u8>)>,
+    open: Vec<u8>,
+    count: u32,
+}
+
+impl Builder {
+    /// Blocks for what comes after `tip`.
+    pub(crate) fn after(tip: Tip) -> Self {
+        Self {
+            tip,
+            done: Vec::new(),
+            open: Vec::new(),
+            count: 0,
+        }
+    }
+
+    /// Where the log will stand after the last record.
+    pub(crate) fn tip(&self) -> Tip {
+        self.tip
+    }
+
+    /// Adds the record of the next position.
+    pub(crate) fn push(&mut self, record: Record<'_>) {
+        let bytes = record.bytes();
+        if self.count > 0 && self.open.len() + bytes.len() > limits::BLOCK_BYTES_MAX {
+            self.seal();
+        }
+        if self.open.is_empty() {
+            self.open.resize(RECORDS, 0);
+        }
+        self.open.extend_from_slice(bytes);
+        self.count += 1;
+        self.tip = self.tip.after(record);
+    }
+
+    /// The finished blocks, each with the position of its first record.
+    pub(crate) fn finish(mut self) -> Vec<(Position, Vec<u8>)> {
+        if self.count > 0 {
+            self.seal();
+        }
+        self.done
+    }
+
+    fn seal(&mut self) {
+        let mut bytes = std::mem::take(&mut self.open);
+        bytes[0] = FORMAT;
+        bytes[COUNT..HEAD].copy_from_slice(&self.count.to_le_bytes());
+        bytes[HEAD..RECORDS].copy_from_slice(&self.tip.hash.0);
+        let first = Position(self.tip.position.0 + 1 - u64::from(self.count));
+        self.done.push((first, bytes));
+        self.count = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Draft;
+    use crate::event::{Event, NewEvent};
+    use crate::id::{Seq, StreamId, Timestamp};
+
+    fn blocks(texts: &[usize]) -> Vec<(Position, Vec<u8>)> {
+        let events: Vec<_> = texts
+            .iter()
+            .map(|length| {
+                let reason = "x".repeat(*length);
+                NewEvent::live(Event::StreamLost { reason }, Timestamp(1))
+            })
+            .collect();
+        let mut builder = Builder::after(Tip::default());
+        Draft::encode(StreamId::Engine, &events)
+            .expect("it is small")
+            .place(Position::FIRST, Seq::FIRST, Hash::ZERO, |record| {
+                builder.push(record)
+            });
+        builder.finish()
+    }
+
+    fn positions(block: (Position, &[u8])) -> Vec<Result<u64, String>> {
+        let block = Block::parse(block.0.0, block.1).expect("a header");
+        block
+            .records()
+            .map(|record| match record {
+                Ok(record) => Ok(record.position().0),
+                Err(error) => Err(error.to_string()),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn records_are_cut_into_blocks_and_read_back() {
+        let blocks = blocks(&[10, 40_000, 40_000, 10, 100_000, 10]);
+        let read: Vec<Vec<_>> = blocks
+            .iter()
+            .map(|(first, bytes)| positions((*first, bytes)))
+            .collect();
+        assert_eq!(
+            read,
+            [
+                vec![Ok(1), Ok(2)],
+                vec![Ok(3), Ok(4)],
+                vec![Ok(5)],
+                vec![Ok(6)]
+            ]
+        );
+    }
+
+    #[test]
+    fn the_head_does_not_depend_on_the_cut() {
+        let head = |texts: &[usize]| {
+            let blocks = blocks(texts);
+            let (first, bytes) = blocks.last().expect("a block");
+            Block::parse(first.0, bytes).expect("a header").tip()
+        };
+        let one_by_one = {
+            let blocks = blocks(&[10, 20]);
+            let block = Block::parse(1, &blocks[0].1).expect("a header");
+            block.records().fold(Hash::ZERO, |head, record| {
+                codec::chain(head, &record.expect("a record").hash().0)
+            })
+        };
+        assert_eq!(head(&[10, 20]).hash, one_by_one);
+        assert_eq!(head(&[10, 20]).position, Position(2));
+    }
+
+    #[test]
+    fn what_cannot_be_is_said_once() {
+        let blocks = blocks(&[10, 10]);
+        let (first, bytes) = &blocks[0];
+        let cut = &bytes[..bytes.len() - 1];
+        assert_eq!(
+            positions((*first, cut)),
+            [
+                Ok(1),
+                Err("the log is damaged at position 2: a record is cut short".to_owned())
+            ]
+        );
+        let long = [bytes.as_slice(), b"x"].concat();
+        assert_eq!(
+            positions((*first, &long))[2],
+            Err(
+                "the log is damaged at position 2: bytes follow the last record of a block"
+                    .to_owned()
+            )
+        );
+        assert_eq!(
+            positions((Position(7), bytes)),
+            [Err(
+                "the log is damaged at position 7: another record stands in its place".to_owned()
+            )]
+        );
+        assert!(Block::parse(1, &[]).is_err());
+        assert!(Block::parse(1, &[0; 40]).is_err());
+        assert!(Block::parse(u64::MAX, bytes).is_err());
+    }
+}

@@ -1,0 +1,239 @@
+//! The data directory: finding the log in it, making one, and leaving alone what is not ours.
+//!
+//! Nothing is ever overwritten. What is there is first opened for reading, which changes no byte of it,
+//! and only a file that proves to be a log is opened for writing. A new log is made whole under a name
+//! of its own and then linked to its place, so that whoever finds a log finds a whole one.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use redb::ReadTransaction;
+
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::id::{Position, Seq, StreamId};
+use crate::limits;
+use crate::log::LogReader;
+use crate::log::storage::{Fault, Storage};
+use crate::log::table;
+
+/// The log's file in its directory.
+const LOG: &str = "log.redb";
+/// How the names of files begin that are to become the log.
+const UNFINISHED: &str = "log.redb.new-";
+/// What else the engine keeps in the directory.
+const OURS: &[&str] = &["servers"];
+
+/// Opens the log of a directory for writing, making both where they are missing.
+pub(crate) fn open(directory: &Path) -> Result<Storage> {
+    make_directory(directory)?;
+    let path = directory.join(LOG);
+    if !exists(&path)? {
+        create(directory, &path)?;
+    }
+    // For reading first: a file that is no log is not to be changed by finding that out.
+    drop(open_read_only(directory)?);
+    Storage::open(&path).map_err(|fault| match fault {
+        Fault::Locked => Error::Locked {
+            holder: holder(directory),
+            path,
+        },
+        fault => refused(path, fault),
+    })
+}
+
+/// Opens the log of a directory for reading.
+pub(crate) fn open_read_only(directory: &Path) -> Result<Storage> {
+    let path = directory.join(LOG);
+    if !exists(&path)? {
+        return Err(Error::NoLog {
+            path: directory.to_owned(),
+        });
+    }
+    let metadata = fs::metadata(&path).map_err(io_error("look at", &path))?;
+    let not_a_log = |reason: &str| Error::NotALog {
+        path: path.clone(),
+        reason: reason.to_owned(),
+    };
+    if !metadata.is_file() {
+        return Err(not_a_log("it is not a file"));
+    }
+    if metadata.len() == 0 {
+        return Err(not_a_log("it is empty"));
+    }
+    let storage = Storage::open_read_only(&path).map_err(|fault| refused(path.clone(), fault))?;
+    match storage.view(Position(0), |transaction| Ok(format(transaction)?)) {
+        Ok(Some(table::FORMAT_VALUE)) => Ok(storage),
+        Ok(Some(found)) => Err(Error::NewerLog {
+            path,
+            found,
+            known: table::FORMAT_VALUE,
+        }),
+        Ok(None) => Err(not_a_log("it is a database of something else")),
+        Err(Error::Corrupt { what, .. }) => Err(not_a_log(&what)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes what makes an empty database a log.
+pub(crate) fn initialise(storage: &Storage) -> Result<(), Fault> {
+    storage.change(|transaction| {
+        let mut meta = transaction.open_table(table::META)?;
+        meta.insert(table::MAGIC, table::MAGIC_VALUE)?;
+        meta.insert(table::FORMAT, table::FORMAT_VALUE.to_le_bytes().as_slice())?;
+        transaction.open_table(table::BLOCKS)?;
+        Ok(())
+    })
+}
+
+/// The format of a log; `None` where the database is none.
+fn format(transaction: &ReadTransaction) -> Result<Option<u32>, Fault> {
+    let meta = match transaction.open_table(table::META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::Storage(error)) => return Err(error.into()),
+        // Not there, or of another kind: somebody else's.
+        Err(_) => return Ok(None),
+    };
+    if meta
+        .get(table::MAGIC)?
+        .is_none_or(|row| row.value() != table::MAGIC_VALUE)
+    {
+        return Ok(None);
+    }
+    let format = meta.get(table::FORMAT)?;
+    Ok(format.and_then(|row| row.value().try_into().map(u32::from_le_bytes).ok()))
+}
+
+fn make_directory(directory: &Path) -> Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(directory)
+        .map_err(io_error("create the directory", directory))
+}
+
+/// Makes a log where there is none; if another process is faster, its log is the log.
+fn create(directory: &Path, path: &Path) -> Result<()> {
+    let mut leftovers = Vec::new();
+    for name in names(directory)? {
+        if name.starts_with(UNFINISHED) {
+            leftovers.push(directory.join(name));
+        } else if name != LOG && !OURS.contains(&name.as_str()) {
+            return Err(Error::NotADataDirectory {
+                path: directory.to_owned(),
+                found: name,
+            });
+        }
+    }
+    let unfinished = create_unfinished(directory)?;
+    // Linking fails where the name is taken. Renaming would not.
+    let linked = fs::hard_link(&unfinished, path);
+    let _ = fs::remove_file(&unfinished);
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(io_error("create", path)(error));
+        }
+        _ => {}
+    }
+    // Of processes that were killed before this point. One that is alive has at most to try again.
+    for leftover in leftovers {
+        let _ = fs::remove_file(leftover);
+    }
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(io_error("sync the directory", directory))
+}
+
+/// Makes a whole, empty log under a name that nobody else uses.
+fn create_unfinished(directory: &Path) -> Result<PathBuf> {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let path = loop {
+        let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{UNFINISHED}{}-{counter}", std::process::id());
+        let path = directory.join(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&path) {
+            Ok(_) => break path,
+            // A process that was killed had the same id.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io_error("create", &path)(error)),
+        }
+    };
+    let made = Storage::create(&path).and_then(|storage| {
+        initialise(&storage)?;
+        storage.close()
+    });
+    match made {
+        Ok(()) => Ok(path),
+        Err(fault) => {
+            let _ = fs::remove_file(&path);
+            Err(refused(path, fault))
+        }
+    }
+}
+
+/// The names in a directory, in order.
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let mut names = fs::read_dir(directory)
+        .and_then(|entries| {
+            entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<io::Result<Vec<_>>>()
+        })
+        .map_err(io_error("list", directory))?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error("look at", path)(error)),
+    }
+}
+
+/// The process that opened the log last, by the log's own word.
+fn holder(directory: &Path) -> Option<u32> {
+    let reader = LogReader::open(directory).ok()?;
+    let head = reader.stream_head(StreamId::Engine).ok()??;
+    let from = Seq(head.seq.0.saturating_sub(limits::HOLDER_LOOKBACK) + 1);
+    reader
+        .read(StreamId::Engine, from)
+        .map_while(Result::ok)
+        .filter_map(|recorded| match recorded.event {
+            Event::EngineStarted { pid, .. } => Some(pid),
+            _ => None,
+        })
+        .last()
+}
+
+/// What it means that a file cannot be opened as a database.
+fn refused(path: PathBuf, fault: Fault) -> Error {
+    match fault {
+        Fault::Ours(error) => error,
+        Fault::Locked => Error::Locked { path, holder: None },
+        Fault::Io(source) => Error::Io {
+            action: "open",
+            path,
+            source,
+        },
+        Fault::Damaged(reason) | Fault::Other(reason) => Error::NotALog { path, reason },
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io {
+        action,
+        path: path.to_owned(),
+        source: Arc::new(source),
+    }
+}

@@ -1,0 +1,358 @@
+//! Reading events: in looks at the storage that are short, into chunks that are small.
+//!
+//! A look copies the records that are wanted, about a block of them, and ends; they are decoded one by
+//! one as they are asked for. So whoever reads slowly holds one chunk of memory, and nothing of the file.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::{ReadTransaction, ReadableTable as _};
+use tokio::sync::watch;
+
+use crate::codec::{Record, StreamKey};
+use crate::error::{Error, Result};
+use crate::event::Recorded;
+use crate::id::{Position, Seq, StreamId};
+use crate::limits;
+use crate::log::block::{Block, Tip};
+use crate::log::index::Index;
+use crate::log::snapshot;
+use crate::log::storage::{Fault, Storage};
+use crate::log::{Select, table};
+
+/// What all handles of an open log share.
+pub(crate) struct Shared {
+    pub(crate) storage: Storage,
+    index: Mutex<Index>,
+    /// The last position that is durable, from the writer of this process; `None` where another process has it.
+    pub(crate) durable: Option<watch::Receiver<Position>>,
+    pub(crate) snapshots: snapshot::Waiting,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        storage: Storage,
+        index: Index,
+        durable: Option<watch::Receiver<Position>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            storage,
+            index: Mutex::new(index),
+            durable,
+            snapshots: snapshot::Waiting::default(),
+        })
+    }
+
+    /// The index, locked. A panic while it was held leaves it whole up to some block, which is all it claims.
+    pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks something up in the index and the storage together.
+    ///
+    /// The look begins while the index is locked, so that the tables hold at least what memory has given up.
+    pub(crate) fn look_up<T>(
+        &self,
+        look: impl FnOnce(&Index, &ReadTransaction) -> Result<T, Fault>,
+    ) -> Result<T> {
+        let mut index = self.index();
+        let near = index.through();
+        self.storage.view(near, |transaction| {
+            if self.durable.is_none() {
+                index.catch_up(transaction, false)?;
+            }
+            look(&index, transaction)
+        })
+    }
+}
+
+/// The end of the log, by its last block.
+pub(crate) fn tip(transaction: &ReadTransaction) -> Result<Tip, Fault> {
+    let blocks = transaction.open_table(table::BLOCKS)?;
+    let Some((first, bytes)) = blocks.last()? else {
+        return Ok(Tip::default());
+    };
+    Ok(Block::parse(first.value(), bytes.value())?.tip())
+}
+
+/// Records that were copied and are to be decoded.
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+impl Chunk {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        // One large record is no reason to hold its memory ever after.
+        self.bytes.shrink_to(4 * limits::CHUNK_BYTES_MAX);
+        self.read = 0;
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= limits::CHUNK_BYTES_MAX
+    }
+
+    fn push(&mut self, record: Record<'_>) {
+        self.bytes.extend_from_slice(record.bytes());
+    }
+
+    fn next(&mut self) -> Option<Record<'_>> {
+        // What was pushed were whole records.
+        let (record, _) = Record::split(&self.bytes[self.read..])?;
+        self.read += record.bytes().len();
+        Some(record)
+    }
+}
+
+/// Which records of a block are wanted.
+enum Wanted {
+    All,
+    Streams(HashSet<StreamKey>),
+}
+
+/// Records by position.
+pub(crate) struct Scan {
+    wanted: Wanted,
+    /// The first position that was not looked at.
+    next: Position,
+    /// The key of the last block that was there, to see cheaply that nothing came.
+    newest: u64,
+    chunk: Chunk,
+}
+
+impl Scan {
+    pub(crate) fn new(select: Select, from: Position) -> Self {
+        Self {
+            wanted: match select {
+                Select::All => Wanted::All,
+                Select::Streams(streams) => {
+                    Wanted::Streams(streams.into_iter().map(StreamId::to_bytes).collect())
+                }
+            },
+            next: from.max(Position::FIRST),
+            newest: 0,
+            chunk: Chunk::default(),
+        }
+    }
+
+    /// The first position that was not looked at.
+    pub(crate) fn next_position(&self) -> Position {
+        self.next
+    }
+
+    /// The next event, looking at the storage when the chunk is used up; `None` where there is none now.
+    pub(crate) fn next(&mut self, shared: &Shared) -> Option<Result<Recorded>> {
+        loop {
+            if let Some(record) = self.chunk.next() {
+                return Some(record.decode());
+            }
+            match self.fill(shared) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Copies what comes next; false where nothing does.
+    fn fill(&mut self, shared: &Shared) -> Result<bool> {
+        self.chunk.clear();
+        let before = self.next;
+        let looked = shared.storage.view(before, |transaction| {
+            let blocks = transaction.open_table(table::BLOCKS)?;
+            let Some((newest, _)) = blocks.last()? else {
+                return Ok(());
+            };
+            // Every commit brings new blocks: with the same newest one nothing has come.
+            let newest = newest.value();
+            if newest == self.newest {
+                return Ok(());
+            }
+            // The block that begins at or before the wanted position may hold it.
+            let start = match blocks.range(..=self.next.0)?.next_back() {
+                Some(entry) => entry?.0.value(),
+                None => 0,
+            };
+            for entry in blocks.range(start..)?.take(limits::CHUNK_BLOCKS_MAX) {
+                let (first, bytes) = entry?;
+                let block = Block::parse(first.value(), bytes.value())?;
+                if block.last() >= self.next {
+                    self.take(&block)?;
+                }
+                if block.first().0 == newest {
+                    self.newest = newest;
+                }
+                if self.chunk.is_full() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        // What stands before a bad place is given first; the next look begins at the bad place.
+        let moved = self.next > before;
+        looked
+            .map(|()| moved)
+            .or_else(|error| if moved { Ok(true) } else { Err(error) })
+    }
+
+    /// Copies what is wanted of a block.
+    fn take(&mut self, block: &Block<'_>) -> Result<()> {
+        if block.first() > self.next {
+            return Err(Error::Corrupt {
+                position: self.next,
+                what: "no block holds it".to_owned(),
+            });
+        }
+        for record in block.records() {
+            let record = record?;
+            let wanted = match &self.wanted {
+                Wanted::All => true,
+                Wanted::Streams(streams) => streams.contains(record.stream_key()),
+            };
+            if record.position() >= self.next {
+                if wanted {
+                    self.chunk.push(record);
+                }
+                self.next = record.position().next();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All events from a position on, to the end of the log.
+pub(crate) struct ReadAll {
+    shared: Arc<Shared>,
+    scan: Scan,
+    over: bool,
+}
+
+impl ReadAll {
+    pub(crate) fn new(shared: Arc<Shared>, from: Position) -> Self {
+        Self {
+            shared,
+            scan: Scan::new(Select::All, from),
+            over: false,
+        }
+    }
+}
+
+impl Iterator for ReadAll {
+    type Item = Result<Recorded>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let next = self.scan.next(&self.shared);
+        self.over = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+/// The events of one stream from a number on, to the end of the stream.
+pub(crate) struct ReadStream {
+    shared: Arc<Shared>,
+    key: StreamKey,
+    /// The number that comes next.
+    next: Seq,
+    chunk: Chunk,
+    over: bool,
+}
+
+impl ReadStream {
+    pub(crate) fn new(shared: Arc<Shared>, stream: StreamId, from: Seq) -> Self {
+        Self {
+            shared,
+            key: stream.to_bytes(),
+            next: from.max(Seq::FIRST),
+            chunk: Chunk::default(),
+            over: false,
+        }
+    }
+
+    /// Copies what comes next; false where nothing does.
+    fn fill(&mut self) -> Result<bool> {
+        self.chunk.clear();
+        let Self {
+            shared,
+            key,
+            next,
+            chunk,
+            ..
+        } = self;
+        let before = *next;
+        let wanted = shared.look_up(|index, transaction| {
+            index.blocks(transaction, key, before, limits::CHUNK_BLOCKS_MAX)
+        })?;
+        let Some(first) = wanted.first() else {
+            return Ok(false);
+        };
+        let looked = shared.storage.view(*first, |transaction| {
+            let blocks = transaction.open_table(table::BLOCKS)?;
+            for position in &wanted {
+                let Some(bytes) = blocks.get(position.0)? else {
+                    return Err(corrupt(
+                        *position,
+                        "the index names a block that is not there",
+                    ));
+                };
+                for record in Block::parse(position.0, bytes.value())?.records() {
+                    let record = record?;
+                    if record.stream_key() != key || record.seq() < before {
+                        continue;
+                    }
+                    if record.seq() != *next {
+                        return Err(corrupt(
+                            record.position(),
+                            "a number of its stream is missing",
+                        ));
+                    }
+                    chunk.push(record);
+                    *next = next.next();
+                }
+                if chunk.is_full() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        // As in a scan: what stands before a bad place is given first.
+        let moved = *next > before;
+        looked
+            .map(|()| moved)
+            .or_else(|error| if moved { Ok(true) } else { Err(error) })
+    }
+}
+
+impl Iterator for ReadStream {
+    type Item = Result<Recorded>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.over {
+            if let Some(record) = self.chunk.next() {
+                let decoded = record.decode();
+                self.over = decoded.is_err();
+                return Some(decoded);
+            }
+            match self.fill() {
+                Ok(filled) => self.over = !filled,
+                Err(error) => {
+                    self.over = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn corrupt(position: Position, what: &str) -> Fault {
+    Error::Corrupt {
+        position,
+        what: what.to_owned(),
+    }
+    .into()
+}

@@ -1,0 +1,250 @@
+//! The storage under a log: one redb file, looked at in transactions, and what its errors mean.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use redb::{
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
+    ReadableDatabase as _, StorageBackend, StorageError, WriteTransaction,
+};
+
+use crate::error::{Error, Result};
+use crate::id::Position;
+use crate::limits;
+
+/// A log's file, open.
+pub(crate) struct Storage {
+    path: PathBuf,
+    handle: Handle,
+}
+
+enum Handle {
+    /// Ours to write; `None` once it was closed.
+    Writer(RwLock<Option<Database>>),
+    /// Another process may be writing it.
+    Reader(ReadOnlyDatabase),
+}
+
+impl Storage {
+    /// Opens a file for writing; it must be a database already.
+    pub(crate) fn open(path: &Path) -> Result<Self, Fault> {
+        let database = guard(|| Ok(builder(ConcurrencyMode::SingleWriter).open(path)?))?;
+        Ok(Self::writer(path.to_owned(), database))
+    }
+
+    /// Makes a database of a file that does not exist, or is empty.
+    pub(crate) fn create(path: &Path) -> Result<Self, Fault> {
+        let database = guard(|| Ok(builder(ConcurrencyMode::SingleWriter).create(path)?))?;
+        Ok(Self::writer(path.to_owned(), database))
+    }
+
+    /// Opens a file for reading, without changing a byte of it.
+    pub(crate) fn open_read_only(path: &Path) -> Result<Self, Fault> {
+        let database = guard(|| Ok(builder(ConcurrencyMode::SingleWriter).open_read_only(path)?))?;
+        Ok(Self {
+            path: path.to_owned(),
+            handle: Handle::Reader(database),
+        })
+    }
+
+    /// Opens or makes a database in a backend that no other process shares.
+    pub(crate) fn with_backend(backend: impl StorageBackend) -> Result<Self, Fault> {
+        let builder = builder(ConcurrencyMode::ExclusiveWriter);
+        let database = guard(|| Ok(builder.create_with_backend(backend)?))?;
+        Ok(Self::writer(PathBuf::from("(memory)"), database))
+    }
+
+    fn writer(path: PathBuf, database: Database) -> Self {
+        Self {
+            path,
+            handle: Handle::Writer(RwLock::new(Some(database))),
+        }
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks at the storage as it is now. What a look sees stays on disk until it ends, so looks are short.
+    ///
+    /// `near` says which event was wanted, for the error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`], [`Error::Read`], or [`Error::Corrupt`] where the file holds what cannot be.
+    pub(crate) fn view<T>(
+        &self,
+        near: Position,
+        look: impl FnOnce(&ReadTransaction) -> Result<T, Fault>,
+    ) -> Result<T> {
+        guard(|| look(&self.begin_read()?)).map_err(|fault| fault.near(near))
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction, Fault> {
+        Ok(match &self.handle {
+            Handle::Reader(database) => database.begin_read()?,
+            // The lock is held for this call alone: closing does not wait for looks, it ends them.
+            Handle::Writer(database) => database
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_ref()
+                .ok_or(Error::Closed)?
+                .begin_read()?,
+        })
+    }
+
+    /// Changes the storage, all or nothing, and returns when that is durable.
+    ///
+    /// Quick repair is on: it saves the walk over the whole file that opening after a crash would need.
+    pub(crate) fn change<T>(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let Handle::Writer(database) = &self.handle else {
+            unreachable!("only the log's writer changes the storage, and it opens it for writing");
+        };
+        guard(|| {
+            let mut transaction = database
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_ref()
+                .ok_or(Error::Closed)?
+                .begin_write()?;
+            transaction.set_quick_repair(true);
+            let changed = change(&transaction)?;
+            transaction.commit()?;
+            Ok(changed)
+        })
+    }
+
+    /// Lets go of the file. Looks that are under way end with [`Error::Closed`].
+    pub(crate) fn close(&self) -> Result<(), Fault> {
+        let Handle::Writer(database) = &self.handle else {
+            return Ok(());
+        };
+        let database = database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        guard(|| match database {
+            Some(database) => Ok(database.close()?),
+            None => Ok(()),
+        })
+    }
+}
+
+fn builder(mode: ConcurrencyMode) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .set_concurrency_mode(mode)
+        .set_cache_size(limits::CACHE_BYTES);
+    builder
+}
+
+/// Runs what calls into redb, and makes a panic inside it an error.
+///
+/// redb trusts the pages of a file; on one that was damaged from outside it may panic instead of giving
+/// an error. Everything that opens or reads passes here, so a damaged file never ends the process. Its
+/// locks may be poisoned after that; it then answers with errors, which is all that is asked of it.
+fn guard<T>(run: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(Fault::Damaged(format!("reading it went wrong: {what}")))
+    })
+}
+
+/// What can go wrong while the storage is used.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The storage is in use by another writer.
+    Locked,
+    /// The operating system refused.
+    Io(Arc<std::io::Error>),
+    /// The file holds what cannot be.
+    Damaged(String),
+    /// Anything else that the storage says.
+    Other(String),
+    /// An error that has its final form.
+    Ours(Error),
+}
+
+impl Fault {
+    /// The error that it is for whoever wanted the event at `position`.
+    pub(crate) fn near(self, position: Position) -> Error {
+        match self {
+            Self::Ours(error) => error,
+            Self::Damaged(what) => Error::Corrupt { position, what },
+            other => Error::Read {
+                reason: other.to_string(),
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Locked => f.write_str("another process writes it"),
+            Self::Io(error) => error.fmt(f),
+            Self::Damaged(what) | Self::Other(what) => f.write_str(what),
+            Self::Ours(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
+impl From<redb::Error> for Fault {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::Locked,
+            redb::Error::DatabaseClosed => Self::Ours(Error::Closed),
+            // The file ends before a page that it should hold.
+            redb::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Self::Damaged("it is cut short".to_owned())
+            }
+            // This is how redb says that a file does not begin as one of its own.
+            redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Self::Damaged(error.to_string())
+            }
+            redb::Error::Io(error) => Self::Io(Arc::new(error)),
+            redb::Error::Corrupted(_)
+            | redb::Error::RepairAborted
+            | redb::Error::UpgradeRequired(_)
+            | redb::Error::TableTypeMismatch { .. }
+            | redb::Error::TableIsMultimap(_)
+            | redb::Error::TypeDefinitionChanged { .. }
+            | redb::Error::TableDoesNotExist(_) => Self::Damaged(error.to_string()),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+macro_rules! through_redb_error {
+    ($($error:ty),*) => {
+        $(
+            impl From<$error> for Fault {
+                fn from(error: $error) -> Self {
+                    redb::Error::from(error).into()
+                }
+            }
+        )*
+    };
+}
+through_redb_error!(
+    DatabaseError,
+    StorageError,
+    redb::TransactionError,
+    redb::TableError,
+    redb::CommitError
+);

@@ -1,0 +1,173 @@
+//! Every table of the log's file: its keys, its values, and how long a row lives.
+//!
+//! | table | key | value | lifetime |
+//! | --- | --- | --- | --- |
+//! | `meta` | name | bytes | made with the file |
+//! | `blocks` | position of the first record | [block](super::block) | for ever; written once, never changed |
+//! | `derived` | name | number | rewritten with the index |
+//! | `stream_heads` | stream (11) | [`StreamEnd`]: where the stream stands | derived; rewritten with the index |
+//! | `stream_blocks` | stream (11), first number (8, big-endian) | (number, block's position) pairs, 16 bytes each | derived; written with the index, never changed |
+//! | `snapshots` | stream (11), name of the projection | fold version (4), number (8), state | derived; replaced by the next |
+//!
+//! Only `meta` and `blocks` are the log. All else can be deleted while nobody has the file open, and is
+//! made again from the blocks. Blocks come in the order of arrival, because a commit then writes one
+//! place at the end of one table; anything keyed by stream would write a page for each stream that it
+//! touches. So the index is kept in memory and written once for many commits.
+
+use redb::TableDefinition;
+
+use crate::codec::StreamKey;
+use crate::id::{Position, Seq, StreamId, Timestamp};
+use crate::log::{Hash, StreamHead};
+
+pub(crate) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+pub(crate) const BLOCKS: TableDefinition<u64, &[u8]> = TableDefinition::new("blocks");
+pub(crate) const DERIVED: TableDefinition<&str, u64> = TableDefinition::new("derived");
+pub(crate) const STREAM_HEADS: TableDefinition<&StreamKey, &[u8; StreamEnd::LEN]> =
+    TableDefinition::new("stream_heads");
+pub(crate) const STREAM_BLOCKS: TableDefinition<&RunKey, &[u8]> =
+    TableDefinition::new("stream_blocks");
+pub(crate) const SNAPSHOTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("snapshots");
+
+/// In `meta`: says whose file it is.
+pub(crate) const MAGIC: &str = "magic";
+/// The value of [`MAGIC`].
+pub(crate) const MAGIC_VALUE: &[u8] = b"recount log";
+/// In `meta`: the format of the whole file, four bytes little-endian.
+pub(crate) const FORMAT: &str = "format";
+/// The value of [`FORMAT`] that this build writes, and the newest that it reads.
+pub(crate) const FORMAT_VALUE: u32 = 1;
+/// In `derived`: the index covers all blocks up to this position, which ends a block.
+pub(crate) const INDEXED_THROUGH: &str = "indexed_through";
+
+/// Where a run of pairs in `stream_blocks` begins.
+pub(crate) type RunKey = [u8; StreamId::LEN + 8];
+
+/// The key of the run that begins with `seq`. Big-endian, so that the order of keys is that of numbers.
+pub(crate) fn run_key(stream: &StreamKey, seq: Seq) -> RunKey {
+    let mut key = [0; StreamId::LEN + 8];
+    key[..StreamId::LEN].copy_from_slice(stream);
+    key[StreamId::LEN..].copy_from_slice(&seq.0.to_be_bytes());
+    key
+}
+
+/// The key of a snapshot.
+pub(crate) fn snapshot_key(stream: StreamId, projection: &str) -> Vec<u8> {
+    [&stream.to_bytes(), projection.as_bytes()].concat()
+}
+
+/// A block that holds records of a stream: the number of the first of them, and the block's position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) seq: Seq,
+    pub(crate) block: Position,
+}
+
+impl Pair {
+    /// The bytes of pairs, one after the other.
+    pub(crate) fn encode(pairs: &[Self]) -> Vec<u8> {
+        pairs
+            .iter()
+            .flat_map(|pair| [pair.seq.0.to_le_bytes(), pair.block.0.to_le_bytes()])
+            .flatten()
+            .collect()
+    }
+
+    /// The pairs of such bytes.
+    pub(crate) fn decode(bytes: &[u8]) -> impl Iterator<Item = Self> {
+        let (pairs, _) = bytes.as_chunks::<16>();
+        pairs.iter().map(|pair| Self {
+            seq: Seq(number(pair, 0)),
+            block: Position(number(pair, 8)),
+        })
+    }
+}
+
+/// Where a stream stands, with the hash that its next record follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamEnd {
+    pub(crate) head: StreamHead,
+    pub(crate) hash: Hash,
+}
+
+impl StreamEnd {
+    /// Number, first and last position, time, and hash.
+    pub(crate) const LEN: usize = 64;
+
+    pub(crate) fn encode(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let StreamHead {
+            seq,
+            first,
+            last,
+            at,
+        } = self.head;
+        for (field, number) in bytes
+            .chunks_exact_mut(8)
+            .zip([seq.0, first.0, last.0, at.0])
+        {
+            field.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes[32..].copy_from_slice(&self.hash.0);
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8; Self::LEN]) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(&bytes[32..]);
+        Self {
+            head: StreamHead {
+                seq: Seq(number(bytes, 0)),
+                first: Position(number(bytes, 8)),
+                last: Position(number(bytes, 16)),
+                at: Timestamp(number(bytes, 24)),
+            },
+            hash: Hash(hash),
+        }
+    }
+}
+
+/// The number at `offset` of a row whose width its type has settled.
+fn number(bytes: &[u8], offset: usize) -> u64 {
+    u64::from_le_bytes(*bytes[offset..].first_chunk().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_read_back() {
+        let end = StreamEnd {
+            head: StreamHead {
+                seq: Seq(1),
+                first: Position(2),
+                last: Position(3),
+                at: Timestamp(4),
+            },
+            hash: Hash([5; 32]),
+        };
+        assert_eq!(StreamEnd::decode(&end.encode()), end);
+        let pairs = [1, 2, 3].map(|n| Pair {
+            seq: Seq(n),
+            block: Position(n * 10),
+        });
+        assert_eq!(
+            Pair::decode(&Pair::encode(&pairs)).collect::<Vec<_>>(),
+            pairs
+        );
+    }
+
+    #[test]
+    fn runs_sort_by_stream_then_number() {
+        let (a, b) = ([1; 11], [2; 11]);
+        let keys = [
+            run_key(&a, Seq(1)),
+            run_key(&a, Seq(255)),
+            run_key(&a, Seq(256)),
+            run_key(&a, Seq(u64::MAX)),
+            run_key(&b, Seq(1)),
+        ];
+        assert!(keys.is_sorted());
+    }
+}
