@@ -17,7 +17,13 @@ use crate::render::time;
 #[command(name = "recount", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     /// The directory of the log [default: the platform's data folder]
-    #[arg(long, global = true, value_name = "DIR", env = "RECOUNT_DATA", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "RECOUNT_DATA",
+        hide_env_values = true
+    )]
     pub(crate) data: Option<PathBuf>,
 
     /// Print JSON: one object, or one object a line

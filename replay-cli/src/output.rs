@@ -1,16 +1,17 @@
 //! Standard output and standard error, and how they want to be written to.
 
-use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
+use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::render::Look;
 
-/// Where answers go. What was written is there at the latest after [`Output::flush`].
+/// Where texts go. What was written is there at the latest after [`Output::flush`].
 pub(crate) struct Output {
-    out: BufWriter<Stdout>,
+    out: BufWriter<Box<dyn Write>>,
     /// Whether a person sees it at once.
     pub(crate) terminal: bool,
     /// How texts are to look there.
@@ -18,21 +19,48 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// The process's standard output.
+    /// The process's standard output: where answers go.
     pub(crate) fn stdout() -> Self {
         let out = io::stdout();
-        let look = look(&out, terminal_size::terminal_size_of(&out));
+        let size = terminal_size::terminal_size_of(&out);
+        Self::of(out, size)
+    }
+
+    /// The process's standard error: where everything else goes.
+    pub(crate) fn stderr() -> Self {
+        let err = io::stderr();
+        let size = terminal_size::terminal_size_of(&err);
+        Self::of(err, size)
+    }
+
+    fn of(
+        stream: impl RawStream + IsTerminal + 'static,
+        size: Option<(terminal_size::Width, terminal_size::Height)>,
+    ) -> Self {
+        let terminal = IsTerminal::is_terminal(&stream);
+        let look = Look {
+            colour: AutoStream::choice(&stream) != ColorChoice::Never,
+            width: size
+                .filter(|_| terminal)
+                .map(|(width, _)| usize::from(width.0)),
+            zone: TimeZone::system(),
+        };
+        Self::new(stream, terminal, look)
+    }
+
+    /// Where `out` leads.
+    pub(crate) fn new(out: impl Write + 'static, terminal: bool, look: Look) -> Self {
         Self {
-            terminal: out.is_terminal(),
-            out: BufWriter::with_capacity(1 << 16, out),
+            out: BufWriter::with_capacity(1 << 16, Box::new(out)),
+            terminal,
             look,
         }
     }
 
     /// Writes a line.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
-        self.out.write_all(text.as_bytes())?;
-        self.out.write_all(b"\n")
+        self.text(text)?;
+        self.text("\n")
     }
 
     /// Writes text as it is.
@@ -43,30 +71,11 @@ impl Output {
     /// Writes a value as a line of JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, value)?;
-        self.out.write_all(b"\n")
+        self.text("\n")
     }
 
     /// Hands over everything that was written.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-/// How texts are to look on standard error.
-pub(crate) fn stderr_look() -> Look {
-    let err = io::stderr();
-    look(&err, terminal_size::terminal_size_of(&err))
-}
-
-fn look(
-    stream: &impl anstream::stream::RawStream,
-    size: Option<(terminal_size::Width, terminal_size::Height)>,
-) -> Look {
-    Look {
-        colour: AutoStream::choice(stream) != ColorChoice::Never,
-        width: size
-            .filter(|_| stream.is_terminal())
-            .map(|(width, _)| usize::from(width.0)),
-        zone: TimeZone::system(),
     }
 }

@@ -143,7 +143,12 @@ mod tests {
             let error = choose(&some, text).expect_err("it is unknown").to_string();
             assert_eq!(error, format!("no session is called {text:?}; there are:"));
         }
-        let error = choose(&[], "latest").expect_err("it is unknown").to_string();
-        assert_eq!(error, "no session is called \"latest\", and there are none yet");
+        let error = choose(&[], "latest")
+            .expect_err("it is unknown")
+            .to_string();
+        assert_eq!(
+            error,
+            "no session is called \"latest\", and there are none yet"
+        );
     }
 }

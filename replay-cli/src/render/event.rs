@@ -4,8 +4,7 @@ use std::io;
 
 use recount_store::{
     Class, ConnectionState, Event, Json, MessageId, OutputKind, PermissionAnswer, Placement,
-    Position, Provenance, Recorded, Refusal, Rerun, Resolution, Seq, StreamId, Target, Timestamp,
-    ToolOutcome,
+    Position, Provenance, Recorded, Refusal, Rerun, Resolution, Seq, StreamId, Target, ToolOutcome,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -108,7 +107,7 @@ fn weight(event: &Event) -> Weight {
 }
 
 /// The name of an event's type, as its JSON gives it.
-fn name(event: &Event) -> String {
+pub(crate) fn name(event: &Event) -> String {
     match event {
         Event::Unknown {
             type_number,
@@ -139,7 +138,7 @@ pub(crate) fn summary(event: &Event) -> String {
         }
         Event::MessageQueued { message, key, text } => {
             let key = key.as_ref().map(|key| format!(" key {key:?}"));
-            format!("{}{} {text:?}", short(*message), key.unwrap_or_default())
+            format!("{}{} \"{text}\"", short(*message), key.unwrap_or_default())
         }
         Event::MessageCancelled { message } | Event::TurnAbortAsked { message } => short(*message),
         Event::PermissionAnswered {
@@ -206,14 +205,14 @@ pub(crate) fn summary(event: &Event) -> String {
                 Placement::AfterHole => "(after a hole) ",
                 Placement::IntoHole => "(fills the hole) ",
             };
-            format!("{kind}{placement}{text:?}")
+            format!("{kind}{placement}\"{text}\"")
         }
         Event::OutputReplaced { kind, text, .. } => {
             let kind = match kind {
                 OutputKind::Text => "",
                 OutputKind::Reasoning => "(reasoning) ",
             };
-            format!("{kind}now reads {text:?}")
+            format!("{kind}now reads \"{text}\"")
         }
         Event::ToolCallStarted {
             tool, input, call, ..
@@ -229,7 +228,7 @@ pub(crate) fn summary(event: &Event) -> String {
                 ToolOutcome::Failed => "failed",
                 ToolOutcome::Lost => "lost",
             };
-            format!("{outcome} ({call}) {output:?}")
+            format!("{outcome} ({call}) \"{output}\"")
         }
         Event::PermissionAsked {
             permission,
@@ -433,10 +432,10 @@ pub(crate) fn json_line(recorded: &Recorded) -> io::Result<String> {
             data: data.unwrap_or(&none),
         })
     })??;
-    if line.contains('\n') {
-        // An agent's JSON is kept as it sent it, and it may have sent it in lines.
-        let value: serde_json::Value = serde_json::from_str(&line)?;
-        return Ok(value.to_string());
+    // An agent's JSON is kept as it sent it, maybe in lines. Between tokens they mean nothing, and inside
+    // of strings there are none.
+    if line.contains(['\n', '\r']) {
+        return Ok(line.replace(['\n', '\r'], " "));
     }
     Ok(line)
 }
@@ -455,4 +454,86 @@ fn own_json<T>(
     let own = serde_json::to_string(event)?;
     let Tagged { r#type, data } = serde_json::from_str(&own)?;
     Ok(look(r#type, data))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::render::fixture::{connection_event, message, plain, session_event, story};
+
+    #[test]
+    fn a_story_reads_line_by_line() {
+        let mut lines = Lines::default();
+        let look = plain();
+        let told: Vec<String> = story()
+            .iter()
+            .map(|event| lines.next(event, &look))
+            .collect();
+        expect![[r#"
+            2026-11-22 UTC
+            09:14:04.000     1  SessionOpened         opencode in /work/project with test/model
+            09:14:05.000     2  MessageQueued         040g20 key "build-17" "Why did it fail?\nBe brief."
+            09:14:06.000    ~1  ConnectionOpened      opencode, started in /work/project
+            09:14:07.000    ~2  ServerSpawned         pid 4242
+            09:14:08.000    ~3  ServerReady           http://127.0.0.1:4101 version 1.18.3
+            09:14:09.000    ~4  ConnectionChanged     connecting to connected
+            09:14:10.000     3  AgentSessionBound     ses_1
+            09:14:11.000     4  DeliveryStarted       040g20 attempt 1 as msg_1
+            09:14:12.000     5  DeliveryAccepted      040g20 at attempt 1
+            09:14:13.000     6  TurnRequested         040g20
+            09:14:14.000     7  TurnStarted           040g20
+            09:14:15.000     8  OutputAppended        "Let me look.\nIt"
+            09:14:16.000     9  ToolCallStarted       bash {"command":"make"} (call_1)
+            09:14:17.000    ~5  StreamLost            the stream broke: connection reset
+            09:14:18.000    ~6  ConnectionChanged     connected to disconnected
+            09:14:19.000    ~7  ServerExited          signal: 9 (SIGKILL)
+            09:14:20.000    ~8  ReconnectScheduled    try 1 not before 2026-11-22T09:14:20.000000Z
+            09:14:21.000    10  ToolCallEnded         lost (call_1) ""
+            09:14:22.000    11  TurnInterrupted       040g20: its process is gone
+            09:14:23.000    12  RerunDecided          040g20 waits for a person: a tool had begun: bash"#]].assert_eq(&told.join("\n"));
+    }
+
+    #[test]
+    fn a_line_keeps_to_the_width_and_obeys_nobody() {
+        let event = Event::StreamLost {
+            reason: "\u{1b}[2J and more\nthan fits into a line".to_owned(),
+        };
+        let look = Look {
+            width: Some(70),
+            ..plain()
+        };
+        let line = line(&connection_event(4, event), &look);
+        expect![[r#"09:14:07.000    ~4  StreamLost            \u{1b}[2J and more\nthan fi…"#]]
+            .assert_eq(&line);
+        assert_eq!(text::width(&line), 70);
+    }
+
+    #[test]
+    fn json_has_the_agreed_members_in_one_line() {
+        let mut recorded = session_event(7, Event::SessionClosed);
+        recorded.cause = Some(Position(6));
+        expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":6,"class":"observed","provenance":"live","type":"SessionClosed","data":{}}"#]].assert_eq(&json_line(&recorded).expect("it can be said"));
+        // What an agent sent in lines, and a number that no float holds.
+        let tool = Event::ToolCallStarted {
+            message: message(),
+            run: 1,
+            call: "c".to_owned(),
+            tool: "bash".to_owned(),
+            input: Json(b"{\n  \"n\": 12345678901234567890\n}".to_vec()),
+        };
+        expect![[r#"{"position":8,"stream":"session/081040g2081040g2","seq":8,"at":"2026-11-22T09:14:11.000000Z","cause":null,"class":"observed","provenance":"live","type":"ToolCallStarted","data":{"message":"040g2081040g2081","run":1,"call":"c","tool":"bash","input":{   "n": 12345678901234567890 }}}"#]].assert_eq(&json_line(&session_event(8, tool)).expect("it can be said"));
+    }
+
+    #[test]
+    fn what_this_build_does_not_know_is_shown_as_it_stands() {
+        let unknown = Event::Unknown {
+            type_number: 999,
+            type_version: 2,
+            payload: vec![0, 0xab, 0xff],
+        };
+        expect!["09:14:04.000     1  Unknown #999 v2       00abff"]
+            .assert_eq(&line(&session_event(1, unknown), &plain()));
+    }
 }

@@ -6,13 +6,19 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// The text in one line: line ends and other control characters are shown by their escapes.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
-    escape(text, char::is_control)
+    escape(text, is_strange)
 }
 
 /// The text with its lines and tabs; other control characters are shown by their escapes, so that no
 /// agent can move a person's cursor.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
-    escape(text, |c| c.is_control() && c != '\n' && c != '\t')
+    escape(text, |c| is_strange(c) && c != '\n' && c != '\t')
+}
+
+/// Whether a terminal obeys the character instead of showing it: controls, and what turns the direction
+/// of the text around it.
+fn is_strange(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn escape(text: &str, strange: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -22,6 +28,7 @@ fn escape(text: &str, strange: impl Fn(char) -> bool) -> Cow<'_, str> {
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if strange(c) {
+            // The short escapes where there are some, numbers for the rest.
             out.extend(c.escape_debug());
         } else {
             out.push(c);
@@ -75,6 +82,10 @@ mod tests {
     #[test]
     fn strange_characters_are_shown_and_not_obeyed() {
         assert_eq!(one_line("a\nb\u{1b}[2Jc"), "a\\nb\\u{1b}[2Jc");
+        assert_eq!(
+            one_line("a\u{202e}b 👩\u{200d}🚀"),
+            "a\\u{202e}b 👩\u{200d}🚀"
+        );
         assert_eq!(lines("a\nb\u{1b}[2Jc\r"), "a\nb\\u{1b}[2Jc\\r");
         assert!(matches!(lines("plain\n"), Cow::Borrowed(_)));
     }
