@@ -20,8 +20,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // A session with an agent. Nothing is started before there is something to send.
     let agent = std::env::var("AGENT").unwrap_or_else(|_| "scripted".to_owned());
-    let target = Target::Managed { program: None, directory: here.clone() };
-    let spec = OpenSession { id: None, agent, target, directory: here, model: None, title: None };
+    let target = Target::Managed {
+        program: None,
+        directory: here.clone(),
+    };
+    let spec = OpenSession {
+        id: None,
+        agent,
+        target,
+        directory: here,
+        model: None,
+        title: None,
+    };
     let session = manager.open(spec).await?;
     let mut updates = session.subscribe();
 

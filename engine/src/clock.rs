@@ -19,10 +19,6 @@ impl Clock {
 
     /// The time now.
     #[must_use]
-    #[expect(
-        clippy::unused_self,
-        reason = "a clock of a simulation will have its own time"
-    )]
     pub fn now(&self) -> Timestamp {
         Timestamp::from_system(SystemTime::now())
     }

@@ -38,15 +38,6 @@ pub const PROCESS_POLL: Duration = Duration::from_millis(250);
 /// How long all connections together may take to end.
 pub const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many calls of an application may wait for one session before the next caller waits.
-pub const SESSION_CALLS_MAX: usize = 64;
-
-/// How many updates a subscriber may lag behind before it is told that it missed some.
-pub const SUBSCRIBER_LAG_MAX: usize = 4096;
-
-/// How many sessions that nobody uses stay in memory.
-pub const SESSIONS_CACHED_MAX: usize = 1024;
-
 /// How deep sub-agents of sub-agents are followed.
 pub const CHILD_DEPTH_MAX: usize = 32;
 
@@ -55,3 +46,12 @@ pub const OUTPUT_POLL: Duration = Duration::from_millis(25);
 
 /// The shortest sleep of a loop: a wake-up that is due already must not spin.
 pub const WAKE_MIN: Duration = Duration::from_millis(1);
+
+/// How many calls of an application may wait for one session before the next caller waits.
+pub const SESSION_CALLS_MAX: usize = 64;
+
+/// How many updates a subscriber may lag behind before it is told that it missed some.
+pub const SUBSCRIBER_LAG_MAX: usize = 4096;
+
+/// How many sessions that nobody uses stay in memory.
+pub const SESSIONS_CACHED_MAX: usize = 1024;

@@ -49,14 +49,14 @@ impl Default for ConnectionPolicy {
             circuit_failures: 5,
             circuit: Backoff {
                 delay_min: Duration::from_secs(10),
-                delay_max: Duration::from_mins(1),
+                delay_max: Duration::from_secs(60),
             },
             held_after: Duration::from_secs(10),
             probe_every: Duration::from_secs(5),
             // OpenCode's heartbeat comes every ten seconds: two were missed.
             suspect_after: Duration::from_secs(25),
             silence_max: Duration::from_secs(40),
-            silence_answering_max: Duration::from_mins(1),
+            silence_answering_max: Duration::from_secs(60),
             // A second or two when idle; machines under load take ten times as long.
             start_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),

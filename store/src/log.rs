@@ -19,6 +19,7 @@ mod snapshot;
 mod storage;
 mod table;
 mod tail;
+mod unclean;
 mod verify;
 mod writer;
 
@@ -154,12 +155,11 @@ impl LogReader {
     ///
     /// [`Error::Read`] and [`Error::Corrupt`], where another process writes the log.
     pub fn head(&self) -> Result<Head> {
-        let position = match &self.shared.durable {
-            Some(durable) => *durable.borrow(),
-            None => {
-                let near = Position::FIRST;
-                self.shared.storage.view(near, reader::tip)?.position
-            }
+        let position = if let Some(durable) = &self.shared.durable {
+            *durable.borrow()
+        } else {
+            let tip = self.shared.storage.view(Position::FIRST, reader::tip)?;
+            tip.position
         };
         Ok(Head { position })
     }

@@ -27,7 +27,7 @@ pub fn delay(policy: &Backoff, seed: u64, attempt: u32) -> Duration {
     Duration::from_micros(less.saturating_add(jitter)).min(policy.delay_max)
 }
 
-/// Scrambles a number: neighbours come out far apart (the finish of SplitMix64).
+/// Scrambles a number: neighbours come out far apart (the finish of `SplitMix64`).
 const fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

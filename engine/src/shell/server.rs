@@ -35,10 +35,17 @@ pub(super) fn choose_port() -> io::Result<u16> {
         .port())
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 fn random_hex<const N: usize>() -> io::Result<String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut text = String::with_capacity(2 * N);
+    for byte in bytes {
+        text.push(char::from(HEX[usize::from(byte >> 4)]));
+        text.push(char::from(HEX[usize::from(byte & 15)]));
+    }
+    Ok(text)
 }
 
 fn port_taken(port: u16) -> bool {
@@ -104,15 +111,14 @@ impl Files {
 
     /// The address in the line that says the server listens.
     fn announced(&self, mark: &str, prefix: &str) -> Option<String> {
-        let mut text = String::new();
         let file = File::open(self.output(mark)).ok()?;
-        let mut whole = Vec::new();
+        let mut bytes = Vec::new();
         file.take(limits::SERVER_OUTPUT_BYTES_MAX)
-            .read_to_end(&mut whole)
+            .read_to_end(&mut bytes)
             .ok()?;
-        text.push_str(&String::from_utf8_lossy(&whole));
         // A line without its end may still grow.
-        text.split_inclusive('\n')
+        String::from_utf8_lossy(&bytes)
+            .split_inclusive('\n')
             .filter_map(|line| line.strip_suffix('\n'))
             .find_map(|line| line.trim().strip_prefix(prefix))
             .map(|address| address.trim().to_owned())

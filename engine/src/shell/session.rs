@@ -138,7 +138,9 @@ impl Session {
         answer: PermissionAnswer,
     ) -> Result<(), Error> {
         let permission = permission.map(str::to_owned);
-        self.command(Command::Answer { permission, answer }).await.map(drop)
+        self.command(Command::Answer { permission, answer })
+            .await
+            .map(drop)
     }
 
     /// Says what becomes of a turn that waits for a person: run it again, or give it up.
@@ -188,7 +190,11 @@ impl Session {
         message: MessageId,
     ) -> Result<recount_projections::MessageState, Error> {
         self.wait(|state| {
-            state.queue.get(message).map(|known| known.state).filter(|state| state.is_settled())
+            state
+                .queue
+                .get(message)
+                .map(|known| known.state)
+                .filter(|state| state.is_settled())
         })
         .await
     }
@@ -222,7 +228,10 @@ impl Session {
 
     async fn command(&self, command: Command) -> Result<Receipt, Error> {
         let (reply, answer) = oneshot::channel();
-        self.calls.send(Call::Command(command, reply)).await.map_err(|_| Error::Stopped)?;
+        self.calls
+            .send(Call::Command(command, reply))
+            .await
+            .map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)?
     }
 }
@@ -272,7 +281,13 @@ pub(super) fn spawn(
         wanted: false,
     };
     tokio::spawn(task.run());
-    Ok(Session { id, calls, state, updates, seq })
+    Ok(Session {
+        id,
+        calls,
+        state,
+        updates,
+        seq,
+    })
 }
 
 struct Task {
@@ -361,7 +376,9 @@ impl Task {
     /// Records and does what follows from an input, until nothing does.
     async fn settle(&mut self, input: Input) -> Result<(), Error> {
         let (machine, clock) = (&mut self.machine, &self.clock);
-        let mut step = self.state.with(|state| machine.handle(state, input, clock.now()));
+        let mut step = self
+            .state
+            .with(|state| machine.handle(state, input, clock.now()));
         while !step.is_quiet() {
             self.perform(step).await?;
             let (machine, clock) = (&mut self.machine, &self.clock);
@@ -389,7 +406,9 @@ impl Task {
             return Ok(());
         }
         let recorded = self.states.append(self.id, Expected::Any, events).await?;
-        let bound = recorded.iter().any(|r| matches!(r.event, Event::AgentSessionBound { .. }));
+        let bound = recorded
+            .iter()
+            .any(|r| matches!(r.event, Event::AgentSessionBound { .. }));
         if let Some(last) = recorded.last() {
             self.seq.send_replace(last.seq);
         }
@@ -405,7 +424,9 @@ impl Task {
 
     async fn command(&mut self, command: Command) -> Result<Receipt, Error> {
         let (depth, now) = (self.queue_depth_max, self.clock.now());
-        let (events, receipt) = self.state.with(|state| decide(state, command, depth, now))?;
+        let (events, receipt) = self
+            .state
+            .with(|state| decide(state, command, depth, now))?;
         self.record(events).await?;
         Ok(receipt)
     }
@@ -416,7 +437,9 @@ impl Task {
         if let Some(agent_session) = bound
             && self.attached.as_ref() != Some(&agent_session)
         {
-            self.connection.attach(&agent_session, self.frames_in.clone()).await;
+            self.connection
+                .attach(&agent_session, self.frames_in.clone())
+                .await;
             self.attached = Some(agent_session);
         }
     }
@@ -424,22 +447,38 @@ impl Task {
     fn link_input(&mut self) -> Input {
         match &*self.link.borrow_and_update() {
             Link::Up { epoch, .. } => Input::Linked { epoch: *epoch },
-            Link::Down { circuit_open, reason } => {
-                Input::Unlinked { circuit_open: *circuit_open, reason: reason.clone() }
-            }
+            Link::Down {
+                circuit_open,
+                reason,
+            } => Input::Unlinked {
+                circuit_open: *circuit_open,
+                reason: reason.clone(),
+            },
         }
     }
 
     fn seen(&mut self, frame: FromAgent) -> Input {
-        let FromAgent { epoch, observation, from_child } = frame;
+        let FromAgent {
+            epoch,
+            observation,
+            from_child,
+        } = frame;
         if let Observation::Delta { part, text, .. } = &observation
             && self.updates.receiver_count() > 0
             && let Some(message) = self.state.with(|state| state.queue.head().map(|m| m.id))
         {
-            let update = Update::Output { message, part: part.clone(), text: text.clone() };
+            let update = Update::Output {
+                message,
+                part: part.clone(),
+                text: text.clone(),
+            };
             let _ = self.updates.send(update);
         }
-        Input::Observed { epoch, observation, from_child }
+        Input::Observed {
+            epoch,
+            observation,
+            from_child,
+        }
     }
 
     /// Begins an effect; what comes of it comes back as an input.
@@ -463,11 +502,7 @@ impl Task {
 }
 
 /// Does one effect through the adapter.
-async fn perform(
-    adapter: &dyn AgentAdapter,
-    endpoint: Option<Endpoint>,
-    effect: Effect,
-) -> Input {
+async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect: Effect) -> Input {
     let endpoint = endpoint.ok_or_else(|| CallError::NeverSent {
         reason: "the connection was lost before it was sent".to_owned(),
     });
@@ -488,7 +523,10 @@ async fn perform(
             Ok(endpoint) => adapter.start_turn(&endpoint, &delivery).await,
             Err(error) => Err(error),
         }),
-        Effect::Look { session, agent_message } => Input::Looked(match endpoint {
+        Effect::Look {
+            session,
+            agent_message,
+        } => Input::Looked(match endpoint {
             Ok(endpoint) => adapter.look_up(&endpoint, &session, &agent_message).await,
             Err(error) => Err(error),
         }),
@@ -496,14 +534,23 @@ async fn perform(
             Ok(endpoint) => adapter.abort(&endpoint, &session).await,
             Err(error) => Err(error),
         }),
-        Effect::Answer { session, permission, answer } => {
+        Effect::Answer {
+            session,
+            permission,
+            answer,
+        } => {
             let outcome = match endpoint {
                 Ok(endpoint) => {
-                    adapter.answer_permission(&endpoint, &session, &permission, answer).await
+                    adapter
+                        .answer_permission(&endpoint, &session, &permission, answer)
+                        .await
                 }
                 Err(error) => Err(error),
             };
-            Input::Answered { permission, outcome }
+            Input::Answered {
+                permission,
+                outcome,
+            }
         }
         Effect::Suspect => Input::Woke,
     }

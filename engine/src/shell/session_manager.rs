@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use recount_projections::{Pending, StateStore, Status};
-use recount_store::{
-    Event, Expected, Log, NewEvent, Position, SessionId, StreamId, Target,
-};
+use recount_store::{Event, Expected, Log, NewEvent, Position, SessionId, StreamId, Target};
 use tokio::sync::Mutex;
 
 use super::connection::Connection;
@@ -140,8 +138,14 @@ impl SessionManager {
     ///
     /// [`Error::Log`] where the data directory is not ours, not permitted, or in use.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let Options { data, adapters, session: policy, connection, url_password, sessions_cached_max } =
-            options;
+        let Options {
+            data,
+            adapters,
+            session: policy,
+            connection,
+            url_password,
+            sessions_cached_max,
+        } = options;
         let clock = Clock::system();
         let log = Log::open(&data)?;
         let event = Event::EngineStarted {
@@ -150,14 +154,30 @@ impl SessionManager {
         };
         let events = vec![NewEvent::live(event, clock.now())];
         let recorded = log.append(StreamId::Engine, Expected::Any, events).await?;
-        let started = recorded.first().map_or(Position::default(), |first| first.position);
-        let connections =
-            ConnectionManager::new(log.clone(), data.join("servers"), adapters, connection, clock.clone())
-                .with_url_password(url_password);
+        let started = recorded
+            .first()
+            .map_or(Position::default(), |first| first.position);
+        let connections = ConnectionManager::new(
+            log.clone(),
+            data.join("servers"),
+            adapters,
+            connection,
+            clock.clone(),
+        )
+        .with_url_password(url_password);
         let states = StateStore::new(log, sessions_cached_max);
         let sessions = Mutex::default();
-        let inner = Inner { states, connections, policy, clock, sessions, started };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            states,
+            connections,
+            policy,
+            clock,
+            sessions,
+            started,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The log, for reading beside the engine.
@@ -172,12 +192,25 @@ impl SessionManager {
     ///
     /// [`Error::Log`] where it could not be recorded, and whatever the connection's agent is missing.
     pub async fn open(&self, spec: OpenSession) -> Result<Session, Error> {
-        let id = spec.id.unwrap_or_else(|| SessionId::from_random(super::chance::number()));
-        let known = self.inner.states.session(id)?.with(|state| state.opening.is_some());
+        let id = spec
+            .id
+            .unwrap_or_else(|| SessionId::from_random(super::chance::number()));
+        let known = self
+            .inner
+            .states
+            .session(id)?
+            .with(|state| state.opening.is_some());
         if known {
             return self.find(id).await;
         }
-        let OpenSession { agent, target, directory, model, title, .. } = spec;
+        let OpenSession {
+            agent,
+            target,
+            directory,
+            model,
+            title,
+            ..
+        } = spec;
         let connection = self.inner.connections.open(&agent, target, None).await?;
         let event = Event::SessionOpened {
             connection: connection.id(),
@@ -187,7 +220,12 @@ impl SessionManager {
             title,
         };
         let events = vec![NewEvent::live(event, self.inner.clock.now())];
-        match self.inner.states.append(id, Expected::NoStream, events).await {
+        match self
+            .inner
+            .states
+            .append(id, Expected::NoStream, events)
+            .await
+        {
             // Somebody opened it in between: that one is as good.
             Ok(_) | Err(recount_store::Error::Conflict { .. }) => self.find(id).await,
             Err(error) => Err(error.into()),
@@ -206,8 +244,13 @@ impl SessionManager {
         }
         let connection = self.connection_of(id).await?;
         let inner = &self.inner;
-        let session =
-            session::spawn(id, &inner.states, connection, inner.policy.clone(), &inner.clock)?;
+        let session = session::spawn(
+            id,
+            &inner.states,
+            connection,
+            inner.policy.clone(),
+            &inner.clock,
+        )?;
         sessions.insert(id, session.clone());
         Ok(session)
     }
@@ -250,7 +293,9 @@ impl SessionManager {
             return Ok(Recovered::default());
         }
         let count = pending.sessions.len() as u64;
-        let began = self.record(Event::RecoveryStarted { sessions: count }).await?;
+        let began = self
+            .record(Event::RecoveryStarted { sessions: count })
+            .await?;
         let mut open = Vec::new();
         for id in pending.sessions.keys() {
             let session = self.find(*id).await?;
@@ -273,7 +318,10 @@ impl SessionManager {
     }
 
     fn summary(&self, began: Position, sessions: &[Session]) -> Result<Recovered, Error> {
-        let mut found = Recovered { sessions: sessions.len() as u64, ..Recovered::default() };
+        let mut found = Recovered {
+            sessions: sessions.len() as u64,
+            ..Recovered::default()
+        };
         for session in sessions {
             session.with_state(|state| match state.status() {
                 Status::Waiting => found.waiting += 1,
@@ -295,8 +343,13 @@ impl SessionManager {
     async fn record(&self, event: Event) -> Result<Position, Error> {
         let event = NewEvent::live(event, self.inner.clock.now())
             .because(recount_store::Cause::At(self.inner.started));
-        let recorded = self.log().append(StreamId::Engine, Expected::Any, vec![event]).await?;
-        Ok(recorded.first().map_or(Position::default(), |first| first.position))
+        let recorded = self
+            .log()
+            .append(StreamId::Engine, Expected::Any, vec![event])
+            .await?;
+        Ok(recorded
+            .first()
+            .map_or(Position::default(), |first| first.position))
     }
 
     /// Ends everything in order: sessions, connections, the servers that were started, the log.
@@ -308,7 +361,14 @@ impl SessionManager {
     ///
     /// [`Error::Log`] where the last commit fails; everything else is ended all the same.
     pub async fn shut_down(&self) -> Result<(), Error> {
-        let sessions: Vec<Session> = self.inner.sessions.lock().await.drain().map(|(_, s)| s).collect();
+        let sessions: Vec<Session> = self
+            .inner
+            .sessions
+            .lock()
+            .await
+            .drain()
+            .map(|(_, s)| s)
+            .collect();
         let mut keep_servers = false;
         for session in &sessions {
             keep_servers |= session.with_state(recount_projections::Session::questions_open);
@@ -321,4 +381,3 @@ impl SessionManager {
         Ok(())
     }
 }
-

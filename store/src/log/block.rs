@@ -220,7 +220,7 @@ mod tests {
         Draft::encode(StreamId::Engine, &events)
             .expect("it is small")
             .place(Position::FIRST, Seq::FIRST, Hash::ZERO, |record| {
-                builder.push(record)
+                builder.push(record);
             });
         builder.finish()
     }

@@ -65,7 +65,7 @@ pub(crate) fn open_read_only(directory: &Path) -> Result<Storage> {
         return Err(not_a_log("it is empty"));
     }
     let storage = Storage::open_read_only(&path).map_err(|fault| refused(path.clone(), fault))?;
-    match storage.view(Position(0), |transaction| Ok(format(transaction)?)) {
+    match storage.view(Position(0), format) {
         Ok(Some(table::FORMAT_VALUE)) => Ok(storage),
         Ok(Some(found)) => Err(Error::NewerLog {
             path,
@@ -134,13 +134,13 @@ fn create(directory: &Path, path: &Path) -> Result<()> {
     // Linking fails where the name is taken. Renaming would not.
     let linked = fs::hard_link(&unfinished, path);
     let _ = fs::remove_file(&unfinished);
-    match linked {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(io_error("create", path)(error));
-        }
-        _ => {}
+    if let Err(error) = linked
+        // Another process was faster, and may have cleared our file away with the leftovers.
+        && !exists(path)?
+    {
+        return Err(io_error("create", path)(error));
     }
-    // Of processes that were killed before this point. One that is alive has at most to try again.
+    // Of processes that were killed before this point, or are too late.
     for leftover in leftovers {
         let _ = fs::remove_file(leftover);
     }
@@ -152,22 +152,22 @@ fn create(directory: &Path, path: &Path) -> Result<()> {
 /// Makes a whole, empty log under a name that nobody else uses.
 fn create_unfinished(directory: &Path) -> Result<PathBuf> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let path = loop {
+    let (path, file) = loop {
         let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{UNFINISHED}{}-{counter}", std::process::id());
         let path = directory.join(name);
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
+        options.read(true).write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         match options.open(&path) {
-            Ok(_) => break path,
+            Ok(file) => break (path, file),
             // A process that was killed had the same id.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(io_error("create", &path)(error)),
         }
     };
-    let made = Storage::create(&path).and_then(|storage| {
+    let made = Storage::create(&path, file).and_then(|storage| {
         initialise(&storage)?;
         storage.close()
     });

@@ -1,9 +1,11 @@
 //! The storage under a log: one redb file, looked at in transactions, and what its errors mean.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use redb::backends::FileBackend;
 use redb::{
     Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
     ReadableDatabase as _, StorageBackend, StorageError, WriteTransaction,
@@ -12,6 +14,7 @@ use redb::{
 use crate::error::{Error, Result};
 use crate::id::Position;
 use crate::limits;
+use crate::log::unclean::UncleanFile;
 
 /// A log's file, open.
 pub(crate) struct Storage {
@@ -33,15 +36,19 @@ impl Storage {
         Ok(Self::writer(path.to_owned(), database))
     }
 
-    /// Makes a database of a file that does not exist, or is empty.
-    pub(crate) fn create(path: &Path) -> Result<Self, Fault> {
-        let database = guard(|| Ok(builder(ConcurrencyMode::SingleWriter).create(path)?))?;
+    /// Makes a database of a file that is empty.
+    pub(crate) fn create(path: &Path, file: File) -> Result<Self, Fault> {
+        let builder = builder(ConcurrencyMode::SingleWriter);
+        let database = guard(|| Ok(builder.create_with_backend(FileBackend::new(file)?)?))?;
         Ok(Self::writer(path.to_owned(), database))
     }
 
-    /// Opens a file for reading, without changing a byte of it.
+    /// Opens a file for reading, without changing a byte of it; its last writer may have been killed.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, Fault> {
-        let database = guard(|| Ok(builder(ConcurrencyMode::SingleWriter).open_read_only(path)?))?;
+        let database = guard(|| {
+            let file = UncleanFile::new(File::open(path).map_err(StorageError::Io)?)?;
+            Ok(builder(ConcurrencyMode::SingleWriter).open_read_only_with_backend(file)?)
+        })?;
         Ok(Self {
             path: path.to_owned(),
             handle: Handle::Reader(database),

@@ -193,7 +193,8 @@ impl Driver {
         }
         self.wake_at = step.wake_at;
         self.publish();
-        if self.machine.is_at_rest() {
+        let wanted_again = self.machine.is_wanted() && !self.last;
+        if self.machine.is_at_rest() || wanted_again {
             for done in self.ending.drain(..) {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(());
@@ -298,14 +299,12 @@ impl Driver {
                 Announcement::Made(url) => Some(url),
                 Announcement::None => None,
             };
-            Done::Input(match url {
-                Some(url) => Input::Listening { url },
-                None => {
-                    let how = format!("the server did not say in {within:?} that it listens");
-                    let reason = server::epitaph(&files, &mark, &how);
-                    Input::NotReady { reason }
-                }
-            })
+            if let Some(url) = url {
+                return Done::Input(Input::Listening { url });
+            }
+            let how = format!("the server did not say in {within:?} that it listens");
+            let reason = server::epitaph(&files, &mark, &how);
+            Done::Input(Input::NotReady { reason })
         }));
     }
 
@@ -367,6 +366,8 @@ impl Driver {
 
     fn asked(&mut self, command: Command) -> Option<Input> {
         match command {
+            // It ends for good: who asks now learns that from the link, which closes.
+            Command::Want { .. } | Command::Attach { .. } if self.last => None,
             Command::Want { now } => Some(Input::Wanted { now }),
             Command::Attach {
                 agent_session,
@@ -478,12 +479,11 @@ impl Driver {
 fn pass_on(parcel: Parcel) -> Option<BoxFuture<'static, ()>> {
     let Parcel { inbox, content } = parcel;
     match inbox.try_send(content) {
-        Ok(()) => None,
         Err(mpsc::error::TrySendError::Full(content)) => {
             Some(Box::pin(wait_for_room(inbox, content)))
         }
-        // The session has ended without a word: it will not miss it.
-        Err(mpsc::error::TrySendError::Closed(_)) => None,
+        // A session that has closed its inbox ended without a word, and misses nothing.
+        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
     }
 }
 
