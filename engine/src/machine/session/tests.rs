@@ -1,7 +1,10 @@
 //! Given events, when something happens, then exactly these events and effects.
 
 mod delivery;
+mod ending;
 mod output;
+mod questions;
+mod reruns;
 
 use recount_projections::{Projection, Transcript, fold};
 use recount_store::{
