@@ -142,6 +142,8 @@ struct Looks {
     idle: u32,
     /// How many in a row failed.
     failures: u32,
+    /// When the last one came back.
+    last: Timestamp,
 }
 
 /// What one process knows of a session beyond its record.
@@ -790,10 +792,10 @@ impl SessionMachine {
         } else if let Some(step) = self.stall(message, turn, now) {
             return step;
         }
-        let due = self
-            .looks
-            .due
-            .unwrap_or_else(|| self.last_activity.plus(self.policy.look_every));
+        let due = self.looks.due.unwrap_or_else(|| {
+            let seen = self.last_activity.max(self.looks.last);
+            seen.plus(self.policy.look_every)
+        });
         self.look_when_due(state, message, due, now)
     }
 

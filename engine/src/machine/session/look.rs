@@ -30,6 +30,7 @@ impl SessionMachine {
             Err(error) => return self.look_failed(message, turn, &error, now),
         };
         self.looks.failures = 0;
+        self.looks.last = now;
         self.newest = report.newest;
         match (message.state, turn) {
             (MessageState::Unknown, _) => Self::resolved(message, &report, now),

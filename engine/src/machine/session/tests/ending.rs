@@ -63,7 +63,6 @@ fn the_last_of_several_answers_counts() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_silent_agent_is_looked_at_now_and_then() {
     let mut world = given_linked(running());
     let every = world.policy.look_every;
