@@ -779,7 +779,7 @@ impl SessionMachine {
         if !self.is_up() {
             return Step::default();
         }
-        if let Some(step) = self.answer_questions(state, turn) {
+        if let Some(step) = self.answer_questions(state, turn, now) {
             return step;
         }
         if self.flight == Some(Flight::Starting) {
@@ -799,13 +799,15 @@ impl SessionMachine {
         self.look_when_due(state, message, due, now)
     }
 
-    fn answer_questions(&mut self, state: &Session, turn: &Turn) -> Option<Step> {
+    fn answer_questions(&mut self, state: &Session, turn: &Turn, now: Timestamp) -> Option<Step> {
         let session = Self::agent_session(state)?;
         let (question, answer) = turn.questions.iter().find_map(|question| {
             let answer = question.answer.filter(|_| !question.settled)?;
             (!self.answering.contains(&question.id)).then_some((question, answer))
         })?;
         self.answering.insert(question.id.clone());
+        // While the question was open the agent's silence was ours.
+        self.last_activity = self.last_activity.max(now);
         let permission = question.id.clone();
         Some(Step::act(Effect::Answer {
             session,

@@ -135,7 +135,6 @@ fn a_refused_permission_fails_the_turn() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn an_open_question_stops_the_clock_of_silence_and_its_answer_starts_it_anew() {
     let mut world = given_linked(running());
     let _ = world.observed(asks("q"));
