@@ -351,8 +351,8 @@ impl SessionMachine {
                 None => Step::default(),
             },
             MessageState::Waiting => match turn {
-                // Waiting was another policy's choice, or this one's; only another policy ends it.
-                Some(turn) if self.policy.rerun != RerunPolicy::Ask => {
+                // A person's word comes as a decision of its own. Here only an abort or another policy ends it.
+                Some(turn) if message.abort_asked || self.policy.rerun != RerunPolicy::Ask => {
                     self.decide_rerun(message, turn, now)
                 }
                 _ => Step::default(),

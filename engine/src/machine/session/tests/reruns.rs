@@ -165,7 +165,6 @@ fn a_person_may_give_it_up() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_person_may_abort_it() {
     let mut world = once_idle_with_tool();
     let _ = world.looked(idle([dead_with_tool()]));
