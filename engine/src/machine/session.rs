@@ -823,19 +823,13 @@ impl SessionMachine {
         outcome: Result<PermissionOutcome, CallError>,
         now: Timestamp,
     ) -> Step {
-        let Some((message, Some(_))) = state.head() else {
+        let Some((message, Some(turn))) = state.head() else {
             return Step::default();
         };
         match outcome {
             Ok(PermissionOutcome::Taken | PermissionOutcome::Gone) => {
                 let mut draft = Draft::after(message.moved, now);
-                draft.push(
-                    Event::PermissionSettled {
-                        message: message.id,
-                        permission,
-                    },
-                    Provenance::Live,
-                );
+                observe::settle(&mut draft, turn, permission, Provenance::Live);
                 draft.step()
             }
             // Stays in `answering`: the next opening of the stream, or a look, tries again.

@@ -1,5 +1,6 @@
 //! What the agent's stream says, as events.
 
+use recount_projections::turn::Question;
 use recount_projections::{Message, Session, Turn, TurnState};
 use recount_store::{Event, Json, Placement, Provenance, Timestamp, ToolOutcome};
 
@@ -34,20 +35,7 @@ impl SessionMachine {
                 ask(&mut draft, message, turn, permission, Provenance::Live);
             }
             Observation::PermissionReplied { permission } => {
-                if turn
-                    .questions
-                    .iter()
-                    .any(|q| q.id == permission && !q.settled)
-                {
-                    let message = message.id;
-                    draft.push(
-                        Event::PermissionSettled {
-                            message,
-                            permission,
-                        },
-                        Provenance::Live,
-                    );
-                }
+                settle(&mut draft, turn, permission, Provenance::Live);
             }
             // Of a sub-agent's session only its questions are ours; the rest shows that it is alive.
             _ if from_child => {}
@@ -239,6 +227,21 @@ pub(super) fn ask(
         },
         provenance,
     );
+}
+
+/// Records that a question of this turn is settled, unless that is known.
+pub(super) fn settle(draft: &mut Draft, turn: &Turn, permission: String, provenance: Provenance) {
+    let open = |question: &Question| question.id == permission && !question.settled;
+    if turn.questions.iter().any(open) {
+        let message = turn.message;
+        draft.push(
+            Event::PermissionSettled {
+                message,
+                permission,
+            },
+            provenance,
+        );
+    }
 }
 
 /// Records what is new about a tool call.

@@ -29,7 +29,6 @@ fn busy_asking(ids: &[&str]) -> Report {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_question_is_recorded_answered_and_settled_once() {
     let mut world = given_linked(running());
     world.observed(asks("q")).then([asked("q")], []);
@@ -152,7 +151,6 @@ fn an_open_question_stops_the_clock_of_silence_and_its_answer_starts_it_anew() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn an_answer_that_comes_back_late_settles_nothing_of_the_next_turn() {
     let mut world = given_linked(running());
     world.record([queued(M2)]);
