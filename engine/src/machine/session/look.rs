@@ -11,7 +11,9 @@ use recount_store::{Event, MessageId, Placement, Provenance, Resolution, Timesta
 use super::draft::Draft;
 use super::observe::{ask, reconcile_call};
 use super::{Effect, Looks, SessionMachine, Step};
-use crate::adapter::{Activity, Answer, AnswerItem, CallError, OutputPart, Report, ReportedAnswer};
+use crate::adapter::{
+    Activity, Answer, AnswerItem, CallError, OutputPart, Permission, Report, ReportedAnswer,
+};
 use crate::machine::backoff;
 
 impl SessionMachine {
@@ -148,7 +150,8 @@ impl SessionMachine {
             return self.idle_unfinished(state, message, turn, (ids, draft), now);
         }
         self.looks.idle = 0;
-        for permission in report.permissions {
+        let ours = |permission: &Permission| !state.stale_questions.contains(&permission.id);
+        for permission in report.permissions.into_iter().filter(ours) {
             ask(
                 &mut draft,
                 message,

@@ -105,7 +105,6 @@ fn a_question_that_is_gone_when_it_is_looked_for_is_settled() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_question_that_an_aborted_turn_left_behind_is_not_the_next_ones() {
     let mut world = given_linked(running());
     world.record([queued(M2)]);
