@@ -160,6 +160,9 @@ pub struct SessionMachine {
     /// Why the agent refused to begin, when it did.
     start_refused: Option<String>,
     looks: Looks,
+    /// The questions that were open when the last look was begun. One that is not in its report is gone; a later
+    /// one may have been asked after the agent was.
+    open_before: Vec<String>,
     /// Whether the last look found the message to be the newest: only such a one may be sent again.
     newest: bool,
     gather: Gather,
@@ -191,6 +194,7 @@ impl SessionMachine {
             attempting: None,
             start_refused: None,
             looks: Looks::default(),
+            open_before: Vec::new(),
             newest: true,
             gather: Gather::default(),
             opened: HashSet::new(),
@@ -699,6 +703,12 @@ impl SessionMachine {
         else {
             return Step::default();
         };
+        let questions = state
+            .turn_of(message.id)
+            .into_iter()
+            .flat_map(|t| &t.questions);
+        let open = questions.filter(|question| !question.settled);
+        self.open_before = open.map(|question| question.id.clone()).collect();
         self.looks.due = None;
         self.flight = Some(Flight::Looking);
         Step::act(Effect::Look {

@@ -9,7 +9,7 @@ use recount_projections::{Message, MessageState, Session, Turn, TurnState};
 use recount_store::{Event, MessageId, Placement, Provenance, Resolution, Timestamp, ToolOutcome};
 
 use super::draft::Draft;
-use super::observe::{ask, reconcile_call};
+use super::observe::{ask, reconcile_call, settle};
 use super::{Effect, Looks, SessionMachine, Step};
 use crate::adapter::{
     Activity, Answer, AnswerItem, CallError, OutputPart, Permission, Report, ReportedAnswer,
@@ -150,6 +150,15 @@ impl SessionMachine {
             return self.idle_unfinished(state, message, turn, (ids, draft), now);
         }
         self.looks.idle = 0;
+        for question in std::mem::take(&mut self.open_before) {
+            if !report
+                .permissions
+                .iter()
+                .any(|listed| listed.id == question)
+            {
+                settle(&mut draft, turn, question, Provenance::Backfilled);
+            }
+        }
         let ours = |permission: &Permission| !state.stale_questions.contains(&permission.id);
         for permission in report.permissions.into_iter().filter(ours) {
             ask(

@@ -91,7 +91,6 @@ fn an_answer_that_did_not_get_through_is_given_again() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_question_that_is_gone_when_it_is_looked_for_is_settled() {
     let mut world = given_linked(running());
     let _ = world.observed(asks("q"));
