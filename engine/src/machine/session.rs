@@ -276,7 +276,8 @@ impl SessionMachine {
                     } => circuit_open_since,
                     Link::Up => None,
                 };
-                let circuit_open_since = circuit_open.then(|| known.unwrap_or(now));
+                // A probe that is let through now and then is no connection: the patience goes on.
+                let circuit_open_since = known.or_else(|| circuit_open.then_some(now));
                 self.link = Link::Down {
                     circuit_open_since,
                     reason,

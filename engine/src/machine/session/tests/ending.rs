@@ -352,7 +352,6 @@ fn a_wait_that_the_agent_announced_is_no_silence() {
 // ---- by the loss of the connection
 
 #[test]
-#[ignore = "not kept yet"]
 fn what_cannot_be_reached_for_too_long_is_given_up() {
     let unreached = "since the agent cannot be reached: connection refused";
     let ended = format!("how it ended cannot be found out, {unreached}");
