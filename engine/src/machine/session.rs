@@ -170,6 +170,9 @@ pub struct SessionMachine {
     opened: HashSet<String>,
     /// What parts are, as far as a look or the stream has shown.
     kinds: HashMap<String, OutputKind>,
+    /// The answers to the message at hand that were seen, and those to the one before it, whose frames may be late.
+    answers: HashSet<String>,
+    answers_before: HashSet<String>,
     last_activity: Timestamp,
     aborting: Option<Timestamp>,
     answering: HashSet<String>,
@@ -199,6 +202,8 @@ impl SessionMachine {
             gather: Gather::default(),
             opened: HashSet::new(),
             kinds: HashMap::new(),
+            answers: HashSet::new(),
+            answers_before: HashSet::new(),
             last_activity: now,
             aborting: None,
             answering: HashSet::new(),
@@ -443,6 +448,9 @@ impl SessionMachine {
         self.attempting = Some((message.id, attempt));
         self.newest = true;
         self.start_refused = None;
+        if message.attempts == 0 {
+            self.answers_before = std::mem::take(&mut self.answers);
+        }
         let mut draft = Draft::after(message.moved, now);
         draft.push(
             Event::DeliveryStarted {

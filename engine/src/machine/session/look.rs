@@ -133,6 +133,7 @@ impl SessionMachine {
             .iter()
             .map(|reported| reported.answer.id.clone())
             .collect();
+        self.answers.extend(ids.iter().cloned());
         let ending = last
             .as_ref()
             .filter(|_| idle)
@@ -218,7 +219,10 @@ impl SessionMachine {
                     } else {
                         Provenance::Backfilled
                     };
-                    if !part.ended {
+                    if part.ended {
+                        // It is known whole: its last deltas may still be on their way here.
+                        self.kinds.remove(&part.id);
+                    } else {
                         self.kinds.entry(part.id).or_insert(part.kind);
                     }
                     if let Some(event) = event {

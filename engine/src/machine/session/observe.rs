@@ -46,22 +46,26 @@ impl SessionMachine {
             | Observation::Busy
             | Observation::Unrecognised { .. } => {}
             Observation::AnswerUpdated(answer) => {
-                if Self::is_ours(state, message, turn, &answer) {
+                if self.is_ours(state, message, turn, &answer) {
                     self.begin(&mut draft, message, turn);
+                    self.answers.insert(answer.id);
                 }
             }
             Observation::PartOpened { part, kind, answer } => {
-                if !turn.dead_answers.contains(&answer) {
+                if !self.is_past(turn, &answer) {
                     self.begin(&mut draft, message, turn);
                     self.kinds.insert(part.clone(), kind);
                     self.opened.insert(part);
                 }
             }
-            Observation::Delta { part, text, .. } => {
+            Observation::Delta { part, text, answer } => {
                 // A part that nothing has shown yet is known by the look that is due anyway.
                 let Some(kind) = self.kinds.get(&part).copied() else {
                     return Step::default();
                 };
+                if self.is_past(turn, &answer) {
+                    return Step::default();
+                }
                 let placement = if self.opened.contains(&part) {
                     Placement::End
                 } else {
@@ -70,8 +74,9 @@ impl SessionMachine {
                 self.gather.add(part, kind, placement, &text, now);
             }
             Observation::PartEnded { part, answer } => {
-                if !turn.dead_answers.contains(&answer) {
+                if !self.is_past(turn, &answer) {
                     self.begin(&mut draft, message, turn);
+                    self.kinds.remove(&part.id);
                     let seen_whole =
                         self.opened.remove(&part.id) || turn.run().part(&part.id).is_none();
                     let provenance = if seen_whole {
@@ -85,7 +90,7 @@ impl SessionMachine {
                 }
             }
             Observation::Tool { call, answer } => {
-                if !turn.dead_answers.contains(&answer) {
+                if !self.is_past(turn, &answer) {
                     self.begin(&mut draft, message, turn);
                     reconcile_call(&mut draft, message, turn, call, Provenance::Live);
                 }
@@ -173,10 +178,15 @@ impl SessionMachine {
         self.looks.idle = 0;
     }
 
+    /// Whether an answer belongs to a run that died, or to the turn before.
+    fn is_past(&self, turn: &Turn, answer: &String) -> bool {
+        turn.dead_answers.contains(answer) || self.answers_before.contains(answer)
+    }
+
     /// Whether an answer belongs to the turn at hand: to its message, or to one that the agent wrote itself
     /// meanwhile (it may summarise, and carry on). Turns come one at a time, so what is not another's is ours.
-    fn is_ours(state: &Session, message: &Message, turn: &Turn, answer: &Answer) -> bool {
-        if turn.dead_answers.contains(&answer.id) {
+    fn is_ours(&self, state: &Session, message: &Message, turn: &Turn, answer: &Answer) -> bool {
+        if self.is_past(turn, &answer.id) {
             return false;
         }
         message.agent_message.as_deref() == Some(answer.parent.as_str())

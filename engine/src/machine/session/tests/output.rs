@@ -133,7 +133,6 @@ fn what_the_agent_began_anew_by_itself_is_taken_back_at_its_end() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_look_that_is_ahead_of_the_stream_doubles_nothing() {
     let mut world = begun();
     let _ = world.observed(part_opened("x1", "p"));
@@ -150,7 +149,6 @@ fn a_look_that_is_ahead_of_the_stream_doubles_nothing() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn late_frames_of_the_turn_before_do_no_harm() {
     let mut world = begun();
     world.record([queued(M2)]);

@@ -45,7 +45,6 @@ fn once_idle_with_tool() -> World {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_run_that_died_is_run_again_where_no_tool_had_begun() {
     let mut world = once_idle();
     world.looked(idle([dead()])).then(
