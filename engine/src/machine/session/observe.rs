@@ -54,8 +54,11 @@ impl SessionMachine {
             Observation::PartOpened { part, kind, answer } => {
                 if !self.is_past(turn, &answer) {
                     self.begin(&mut draft, message, turn);
-                    self.kinds.insert(part.clone(), kind);
-                    self.opened.insert(part);
+                    // One that has text already was shown by a look that overtook this frame.
+                    if turn.run().part(&part).is_none() {
+                        self.kinds.insert(part.clone(), kind);
+                        self.opened.insert(part);
+                    }
                 }
             }
             Observation::Delta { part, text, answer } => {

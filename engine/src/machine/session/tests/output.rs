@@ -149,6 +149,22 @@ fn a_look_that_is_ahead_of_the_stream_doubles_nothing() {
 }
 
 #[test]
+fn a_part_that_a_look_showed_before_the_stream_did_is_not_doubled() {
+    let mut world = begun();
+    world.observed(Observation::Idle).then([], [look()]);
+    let answer = with(finished("x1", "tool-calls"), [whole("p", "one two")]);
+    let _ = world.looked(busy([answer]));
+    for late in [
+        part_opened("x1", "p"),
+        delta("x1", "p", "one "),
+        delta("x1", "p", "two"),
+        part_ended("x1", "p", "one two"),
+    ] {
+        world.observed(late).nothing();
+    }
+}
+
+#[test]
 fn late_frames_of_the_turn_before_do_no_harm() {
     let mut world = begun();
     world.record([queued(M2)]);
