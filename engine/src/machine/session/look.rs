@@ -250,7 +250,12 @@ impl SessionMachine {
             draft.push(ended_on_request(message, turn), Provenance::Inferred);
             return draft.step();
         }
-        self.looks.idle += 1;
+        // What just came to light is no rest yet.
+        self.looks.idle = if draft.is_empty() {
+            self.looks.idle + 1
+        } else {
+            1
+        };
         let begun = turn.run().started || !answers.is_empty();
         if self.looks.idle < 2 {
             let soon = now.plus(self.policy.second_look_after);

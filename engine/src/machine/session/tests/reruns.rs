@@ -101,7 +101,6 @@ fn a_sign_of_life_between_two_looks_begins_the_count_anew() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn what_a_look_brings_to_light_is_not_dead_yet() {
     let mut world = once_idle_with_tool();
     let ended = with(
