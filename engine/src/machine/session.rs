@@ -163,8 +163,9 @@ pub struct SessionMachine {
     /// The questions that were open when the last look was begun. One that is not in its report is gone; a later
     /// one may have been asked after the agent was.
     open_before: Vec<String>,
-    /// Whether the last look found the message to be the newest: only such a one may be sent again.
-    newest: bool,
+    /// Whether the message is the newest in the agent's session, as far as it is known: only such a one may be
+    /// worked on. Somebody else may write there too.
+    newest: Option<bool>,
     gather: Gather,
     /// Parts whose beginning this opening of the stream has shown: their deltas follow without a hole.
     opened: HashSet<String>,
@@ -198,7 +199,7 @@ impl SessionMachine {
             start_refused: None,
             looks: Looks::default(),
             open_before: Vec::new(),
-            newest: true,
+            newest: None,
             gather: Gather::default(),
             opened: HashSet::new(),
             kinds: HashMap::new(),
@@ -446,7 +447,7 @@ impl SessionMachine {
             .clone()
             .unwrap_or_else(|| (self.identity)(message.id, now));
         self.attempting = Some((message.id, attempt));
-        self.newest = true;
+        self.newest = None;
         self.start_refused = None;
         if message.attempts == 0 {
             self.answers_before = std::mem::take(&mut self.answers);
@@ -618,6 +619,7 @@ impl SessionMachine {
         let mut draft = Draft::after(message.moved, now);
         match outcome {
             Ok(()) => {
+                self.newest = Some(true);
                 draft.push(
                     Event::DeliveryAccepted {
                         message: id,
@@ -742,6 +744,28 @@ impl SessionMachine {
     ) -> Step {
         if message.abort_asked {
             return Self::aborted_unrun(message, turn, now);
+        }
+        match self.newest {
+            Some(true) => {}
+            Some(false) => {
+                let mut draft = Draft::after(message.moved, now);
+                let run = turn.map_or(0, |turn| turn.run().number);
+                let reason = look::NOT_THE_NEWEST.to_owned();
+                let message = message.id;
+                draft.push(
+                    Event::TurnFailed {
+                        message,
+                        run,
+                        reason,
+                    },
+                    Provenance::Inferred,
+                );
+                return draft.step();
+            }
+            None => {
+                let due = self.looks.due.unwrap_or(now);
+                return self.look_when_due(state, message, due, now);
+            }
         }
         if !self.is_up() || self.flight.is_some() {
             return Step::default();
@@ -931,6 +955,10 @@ impl SessionMachine {
             return draft.step();
         }
         let (rerun, reason) = self.choose_rerun(turn);
+        if rerun == Rerun::Wait {
+            // A person may take days, and may work in the agent's session meanwhile.
+            self.newest = None;
+        }
         draft.then(
             Event::RerunDecided {
                 message: message.id,
@@ -962,11 +990,8 @@ impl SessionMachine {
                 format!("the agent died in all {} runs", self.policy.runs_max),
             );
         }
-        if !self.newest {
-            return (
-                Rerun::GiveUp,
-                "a newer message is in the agent's session".to_owned(),
-            );
+        if self.newest == Some(false) {
+            return (Rerun::GiveUp, look::NOT_THE_NEWEST.to_owned());
         }
         match self.policy.rerun {
             RerunPolicy::Never => (Rerun::GiveUp, "the policy is never".to_owned()),

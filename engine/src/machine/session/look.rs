@@ -16,6 +16,9 @@ use crate::adapter::{
 };
 use crate::machine::backoff;
 
+/// Why a message is not worked on any more: asked for it, the agent would answer the newer one.
+pub(super) const NOT_THE_NEWEST: &str = "a newer message is in the agent's session";
+
 impl SessionMachine {
     pub(super) fn looked(
         &mut self,
@@ -33,9 +36,10 @@ impl SessionMachine {
         };
         self.looks.failures = 0;
         self.looks.last = now;
-        self.newest = report.newest;
+        self.newest = report.stored.then_some(report.newest);
         match (message.state, turn) {
             (MessageState::Unknown, _) => Self::resolved(message, &report, now),
+            (MessageState::Accepted, _) if !report.stored => Self::forgotten(message, now),
             (MessageState::Requested | MessageState::Running, Some(turn)) => {
                 self.conclude(state, message, turn, report, now)
             }
@@ -59,16 +63,17 @@ impl SessionMachine {
         let mut draft = Draft::after(message.moved, now);
         let id = message.id;
         draft.push(
-            match turn {
-                Some(turn) => Event::TurnFailed {
-                    message: id,
-                    run: turn.run().number,
-                    reason: format!("how it ended cannot be found out: {error}"),
-                },
-                None => Event::MessageDeadLettered {
+            if message.state == MessageState::Unknown {
+                Event::MessageDeadLettered {
                     message: id,
                     reason: format!("whether it arrived cannot be found out: {error}"),
-                },
+                }
+            } else {
+                Event::TurnFailed {
+                    message: id,
+                    run: turn.map_or(0, |turn| turn.run().number),
+                    reason: format!("how it stands cannot be found out: {error}"),
+                }
             },
             Provenance::Inferred,
         );
@@ -291,8 +296,8 @@ impl SessionMachine {
         if let Some(reason) = &self.start_refused {
             return Some(format!("the agent refused to begin: {reason}"));
         }
-        if !self.newest {
-            return Some("a newer message is in the agent's session".to_owned());
+        if self.newest == Some(false) {
+            return Some(NOT_THE_NEWEST.to_owned());
         }
         (turn.requests >= self.policy.requests_max).then(|| {
             format!(

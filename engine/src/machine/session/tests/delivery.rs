@@ -298,7 +298,6 @@ fn what_the_agent_forgot_before_it_began_is_sent_again() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_message_held_by_an_earlier_process_is_looked_up_before_the_agent_is_asked_to_begin() {
     // Somebody may have written into the agent's session since, and one that is not the newest must not be sent again.
     let mut world = given(held());
@@ -328,7 +327,6 @@ fn a_message_held_by_an_earlier_process_is_looked_up_before_the_agent_is_asked_t
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_message_that_does_not_begin_is_asked_for_again_and_not_for_ever() {
     let mut world = given(held());
     let _ = world.linked();

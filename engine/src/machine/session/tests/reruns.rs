@@ -121,7 +121,6 @@ fn what_a_look_brings_to_light_is_not_dead_yet() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_run_that_died_waits_for_a_person_where_a_tool_had_begun() {
     let mut world = once_idle_with_tool();
     let then = world.looked(idle([dead_with_tool()]));
@@ -172,7 +171,6 @@ fn a_person_may_abort_it() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn another_policy_ends_the_waiting() {
     let mut world = once_idle_with_tool();
     let _ = world.looked(idle([dead_with_tool()]));
@@ -213,7 +211,6 @@ fn the_policy_auto_runs_again_whatever_had_begun() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_decision_that_was_cut_short_is_made_again() {
     let mut events = running();
     events.push(interrupted(1, &["x1"]));
@@ -269,7 +266,6 @@ fn a_message_that_is_not_the_newest_is_not_run_again() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn what_the_agent_forgot_after_it_began_is_sent_again_for_the_next_run() {
     let mut world = given_linked(running());
     let _ = world.linked();
