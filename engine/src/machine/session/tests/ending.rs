@@ -287,7 +287,6 @@ fn a_turn_that_takes_too_long_is_ended() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn the_time_of_a_turn_counts_anew_with_each_run() {
     let mut events = running();
     events.extend([
