@@ -480,7 +480,8 @@ impl SessionMachine {
             Some(RefusedHow::Absent) => Some(Duration::ZERO),
             Some(RefusedHow::ForGood) => None,
             Some(RefusedHow::ForNow(Some(millis))) => {
-                Some(Duration::from_millis(millis).max(self.pause(message.id, attempt)))
+                let wanted = Duration::from_millis(millis).min(self.policy.agent_retry_max);
+                Some(wanted.max(self.pause(message.id, attempt)))
             }
             Some(RefusedHow::ForNow(None) | RefusedHow::NeverSent) | None => {
                 Some(self.pause(message.id, attempt))
@@ -815,10 +816,16 @@ impl SessionMachine {
                 Step::default()
             }
             Err(error) => {
-                if let CallError::RefusedForGood { reason } = &error {
-                    self.start_refused = Some(reason.clone());
+                let mut pause = self.policy.second_look_after;
+                match error {
+                    CallError::RefusedForGood { reason } => self.start_refused = Some(reason),
+                    CallError::RefusedForNow {
+                        retry_after: Some(wanted),
+                        ..
+                    } => pause = pause.max(wanted.min(self.policy.agent_retry_max)),
+                    _ => {}
                 }
-                self.look_at(now.plus(self.policy.second_look_after));
+                self.look_at(now.plus(pause));
                 Step::act(Effect::Suspect)
             }
         }

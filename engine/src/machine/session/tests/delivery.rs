@@ -119,7 +119,6 @@ fn a_retry_waits_as_long_as_the_agent_said() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_retry_waits_no_longer_than_the_bound_whatever_the_agent_said() {
     let mut world = storing();
     let retry_after = Some(Duration::from_secs(24 * 3600));
@@ -351,7 +350,6 @@ fn a_message_that_does_not_begin_is_asked_for_again_and_not_for_ever() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn a_request_waits_as_long_as_the_agent_said() {
     let mut events = held();
     events.push(requested(M1, 1));
