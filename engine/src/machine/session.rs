@@ -175,7 +175,9 @@ pub struct SessionMachine {
     answers: HashSet<String>,
     answers_before: HashSet<String>,
     last_activity: Timestamp,
+    /// Since when the turn is to be ended, and whether the agent was told since it was last seen at work.
     aborting: Option<Timestamp>,
+    abort_sent: bool,
     answering: HashSet<String>,
     wake: Option<Timestamp>,
 }
@@ -207,6 +209,7 @@ impl SessionMachine {
             answers_before: HashSet::new(),
             last_activity: now,
             aborting: None,
+            abort_sent: false,
             answering: HashSet::new(),
             wake: None,
         }
@@ -226,8 +229,11 @@ impl SessionMachine {
         while let Some(input) = self.inbox.pop_front() {
             // What was gathered comes first: whatever the input leads to, it happened after it.
             if !self.gather.is_empty() && !self.gather.goes_on_with(&input) {
-                self.inbox.push_front(input);
-                return self.flush(state, now);
+                let step = self.flush(state, now);
+                if !step.is_quiet() {
+                    self.inbox.push_front(input);
+                    return step;
+                }
             }
             let step = self.take(state, input, now);
             if !step.is_quiet() {
@@ -335,6 +341,7 @@ impl SessionMachine {
         self.kinds.clear();
         self.answering.clear();
         self.aborting = None;
+        self.abort_sent = false;
         self.looks = Looks {
             due: Some(now),
             ..Looks::default()
@@ -795,6 +802,7 @@ impl SessionMachine {
         self.looks = Looks::default();
         self.last_activity = now;
         self.aborting = None;
+        self.abort_sent = false;
         let mut draft = Draft::after(message.moved, now);
         draft.push(
             Event::TurnRequested {
@@ -904,15 +912,18 @@ impl SessionMachine {
         turn: &Turn,
         now: Timestamp,
     ) -> Option<Step> {
-        let Some(since) = self.aborting else {
-            self.aborting = Some(now);
-            self.look_at(now.plus(self.policy.second_look_after));
-            return Self::agent_session(state).map(|session| Step::act(Effect::Abort(session)));
-        };
+        let since = *self.aborting.get_or_insert(now);
         let due = since.plus(self.policy.abort_patience);
         if now < due {
             self.wake_at(due);
-            return None;
+            if std::mem::replace(&mut self.abort_sent, true) {
+                return None;
+            }
+            self.look_at(now.plus(self.policy.second_look_after));
+            return Self::agent_session(state).map(|session| Step::act(Effect::Abort(session)));
+        }
+        if !self.gather.is_empty() {
+            return Some(self.flush(state, now));
         }
         let mut draft = Draft::after(message.moved, now);
         draft.push(look::ended_on_request(message, turn), Provenance::Inferred);

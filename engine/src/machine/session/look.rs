@@ -156,6 +156,8 @@ impl SessionMachine {
             return self.idle_unfinished(state, message, turn, (ids, draft), now);
         }
         self.looks.idle = 0;
+        // An abort that came before the agent began met nothing.
+        self.abort_sent = false;
         for question in std::mem::take(&mut self.open_before) {
             if !report
                 .permissions

@@ -186,7 +186,6 @@ fn an_abort_of_a_running_turn_ends_when_the_agent_says_so() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn an_abort_that_came_before_the_agent_began_is_sent_again() {
     let mut world = given_linked(running());
     let _ = world.command(Command::Abort);
@@ -220,7 +219,6 @@ fn a_turn_that_was_finished_before_the_abort_is_completed() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn an_abort_that_the_agent_never_confirms_ends_after_a_time() {
     let mut world = given_linked(running());
     let _ = world.command(Command::Abort);
