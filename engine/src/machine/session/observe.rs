@@ -134,6 +134,9 @@ impl SessionMachine {
         now: Timestamp,
     ) -> Draft {
         let mut draft = std::mem::replace(draft, Draft::after(message.moved, now));
+        if turn.stalled.is_some() {
+            return draft;
+        }
         draft.push(
             Event::AgentRetried {
                 message: message.id,

@@ -302,7 +302,6 @@ fn the_time_of_a_turn_counts_anew_with_each_run() {
 }
 
 #[test]
-#[ignore = "not kept yet"]
 fn an_agent_that_would_wait_too_long_for_its_model_is_ended() {
     let mut world = given_linked(running());
     let next = Some(T0.plus(Duration::from_secs(24 * 3600)));
