@@ -21,7 +21,10 @@ fn outcomes(scene: &Scene, prompt: &str) -> Vec<Outcome> {
 }
 
 fn count(events: &[Recorded], wanted: impl Fn(&Event) -> bool) -> usize {
-    events.iter().filter(|recorded| wanted(&recorded.event)).count()
+    events
+        .iter()
+        .filter(|recorded| wanted(&recorded.event))
+        .count()
 }
 
 #[tokio::test]
@@ -41,13 +44,21 @@ async fn an_answer_is_recorded_byte_for_byte() {
     ] {
         let message = ask(&session, prompt).await;
         let text = answer(manager.log(), &session, message);
-        assert!(text == scene.provider.texts_for(prompt).concat(), "{prompt}");
+        assert!(
+            text == scene.provider.texts_for(prompt).concat(),
+            "{prompt}"
+        );
         assert!(text == expected_text(prompt), "{prompt}");
         assert_eq!(outcomes(&scene, prompt), [Outcome::Done]);
     }
     let stream = StreamId::Session(session.id());
-    let snapshot = manager.log().snapshot(stream, recount_projections::Session::NAME);
-    assert!(snapshot.unwrap().is_some(), "the end compares a load from a snapshot");
+    let snapshot = manager
+        .log()
+        .snapshot(stream, recount_projections::Session::NAME);
+    assert!(
+        snapshot.unwrap().is_some(),
+        "the end compares a load from a snapshot"
+    );
     scene.end(manager, &[session]).await;
 }
 
@@ -63,7 +74,10 @@ async fn a_tool_runs_once_it_is_permitted() {
         turn.open_questions().next().cloned()
     });
     let question = within(SOON, "the question", asked).await.unwrap();
-    assert_eq!((question.action.as_str(), question.detail.as_str()), ("bash", "echo permitted"));
+    assert_eq!(
+        (question.action.as_str(), question.detail.as_str()),
+        ("bash", "echo permitted")
+    );
     session.answer(None, PermissionAnswer::Once).await.unwrap();
     assert_eq!(settled(&session, message).await, MessageState::Completed);
 
@@ -71,7 +85,9 @@ async fn a_tool_runs_once_it_is_permitted() {
     let turn = transcript.turn_of(message).unwrap();
     assert_eq!(turn.text(), scene.provider.texts_for(prompt).concat());
     let calls: Vec<_> = turn.run().calls().collect();
-    let [call] = calls[..] else { panic!("one call: {calls:#?}") };
+    let [call] = calls[..] else {
+        panic!("one call: {calls:#?}")
+    };
     assert_eq!(call.tool, "bash");
     let (_, output) = call.outcome.as_ref().unwrap();
     assert_eq!(output.trim(), "permitted");
@@ -87,7 +103,10 @@ async fn a_tool_that_is_refused_ends_the_turn() {
     let message = session.send(prompt, None).await.unwrap();
     let asked = session.wait(|state| state.questions_open().then_some(()));
     within(SOON, "the question", asked).await.unwrap();
-    session.answer(None, PermissionAnswer::Reject).await.unwrap();
+    session
+        .answer(None, PermissionAnswer::Reject)
+        .await
+        .unwrap();
     assert_eq!(settled(&session, message).await, MessageState::Failed);
     let state = session.state();
     assert_eq!(
@@ -124,15 +143,26 @@ async fn two_sessions_share_a_server_and_a_stream_and_nothing_else() {
         assert_eq!(settled(session, message).await, MessageState::Completed);
         let text = answer(manager.log(), session, message);
         assert_eq!([text], *scene.provider.texts_for(prompt));
-        let stored = agent.messages(&session.state().agent_session.unwrap()).await;
+        let stored = agent
+            .messages(&session.state().agent_session.unwrap())
+            .await;
         let roles: Vec<_> = stored.iter().map(|stored| stored.role.as_str()).collect();
         assert_eq!(roles, ["user", "assistant"]);
         assert_eq!(stored[0].texts, [prompt.as_str()]);
     }
     let connection = connection_events(manager.log(), &sessions[0]);
     assert_eq!(connection, connection_events(manager.log(), &sessions[1]));
-    assert_eq!(count(&connection, |event| matches!(event, Event::ServerSpawned { .. })), 1);
-    assert_eq!(count(&connection, |event| matches!(event, Event::StreamOpened)), 1);
+    assert_eq!(
+        count(&connection, |event| matches!(
+            event,
+            Event::ServerSpawned { .. }
+        )),
+        1
+    );
+    assert_eq!(
+        count(&connection, |event| matches!(event, Event::StreamOpened)),
+        1
+    );
     scene.end(manager, &sessions).await;
 }
 
@@ -149,7 +179,9 @@ async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_
         let turn = state.turn.as_ref()?;
         (turn.text() == part).then_some(())
     });
-    within(SOON, "what came before the gate", seen).await.unwrap();
+    within(SOON, "what came before the gate", seen)
+        .await
+        .unwrap();
     let before = connection_events(manager.log(), &session);
     let first = server_pid(manager.log(), &session);
     kill_9(first);
@@ -164,7 +196,10 @@ async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_
     assert_eq!(settled(&session, message).await, MessageState::Completed);
 
     // Two runs, and the text of both is kept.
-    assert_eq!(outcomes(&scene, prompt), [Outcome::ClientGone, Outcome::Done]);
+    assert_eq!(
+        outcomes(&scene, prompt),
+        [Outcome::ClientGone, Outcome::Done]
+    );
     let transcript = transcript(manager.log(), &session);
     let turn = transcript.turn_of(message).unwrap();
     let runs: Vec<_> = turn.runs.iter().map(|run| run.text()).collect();
@@ -176,14 +211,34 @@ async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_
     let after = connection_events(manager.log(), &session).split_off(before.len());
     println!("{after:#?}");
     let events = events(manager.log(), StreamId::Session(session.id()));
-    let interrupted = count(&events, |event| matches!(event, Event::TurnInterrupted { run: 1, .. }));
-    let decided = |event: &Event| matches!(event, Event::RerunDecided { run: 1, rerun: Rerun::Run, .. });
+    let interrupted = count(&events, |event| {
+        matches!(event, Event::TurnInterrupted { run: 1, .. })
+    });
+    let decided = |event: &Event| {
+        matches!(
+            event,
+            Event::RerunDecided {
+                run: 1,
+                rerun: Rerun::Run,
+                ..
+            }
+        )
+    };
     assert_eq!((interrupted, count(&events, decided)), (1, 1));
 
     // The agent holds the message once, and one answer that has an end.
-    let stored = scene.agent(manager.log()).messages(&session.state().agent_session.unwrap()).await;
-    let asked: Vec<_> = stored.iter().filter(|stored| stored.role == "user").collect();
-    let ended: Vec<_> = stored.iter().filter(|stored| stored.role == "assistant" && stored.completed).collect();
+    let stored = scene
+        .agent(manager.log())
+        .messages(&session.state().agent_session.unwrap())
+        .await;
+    let asked: Vec<_> = stored
+        .iter()
+        .filter(|stored| stored.role == "user")
+        .collect();
+    let ended: Vec<_> = stored
+        .iter()
+        .filter(|stored| stored.role == "assistant" && stored.completed)
+        .collect();
     assert_eq!((asked.len(), ended.len()), (1, 1), "{stored:#?}");
     assert_eq!(asked[0].texts, [prompt]);
     assert_eq!(ended[0].texts, [expected_text(prompt)]);
