@@ -289,12 +289,14 @@ impl Machine {
     }
 
     fn try_when_due(&mut self, now: Timestamp) -> Step<Effect> {
-        let scheduled = self.connection.next_try.filter(|at| now < *at);
+        let backoff = &self.policy.backoff;
+        let is_ahead = |at: &Timestamp| !breaker::is_due(*at, backoff, now);
+        let scheduled = self.connection.next_try.filter(is_ahead);
         if let (Some(at), false) = (scheduled, self.asked_for) {
             return Step::wait(at);
         }
         let mut step = Step::default();
-        match breaker::permit(&self.breaker, self.asked_for, now) {
+        match breaker::permit(&self.breaker, &self.policy, self.asked_for, now) {
             Permit::Wait(until) => return Step::wait(until),
             Permit::Probe => self.record(&mut step, Event::CircuitHalfOpened, now),
             Permit::Go => {}

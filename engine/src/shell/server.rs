@@ -124,8 +124,9 @@ impl Files {
             .map(|address| address.trim().to_owned())
     }
 
-    /// The end of what a server wrote, for an error; its password, should it be there, is not.
-    pub(super) fn last_words(&self, mark: &str) -> Option<String> {
+    /// The end of what a server wrote, for an error, but for the line that says it listens; its
+    /// password, should it be there, is not.
+    fn last_words(&self, mark: &str, ready_prefix: Option<&str>) -> Option<String> {
         let mut file = File::open(self.output(mark)).ok()?;
         let length = file.metadata().ok()?.len();
         let from = length.saturating_sub(limits::LAST_WORDS_BYTES_MAX as u64);
@@ -134,7 +135,11 @@ impl Files {
         file.take(limits::LAST_WORDS_BYTES_MAX as u64)
             .read_to_end(&mut bytes)
             .ok()?;
-        let mut words = String::from_utf8_lossy(&bytes).trim().to_owned();
+        let text = String::from_utf8_lossy(&bytes);
+        let says_more =
+            |line: &&str| !ready_prefix.is_some_and(|prefix| line.trim().starts_with(prefix));
+        let lines: Vec<&str> = text.lines().filter(says_more).collect();
+        let mut words = lines.join("\n").trim().to_owned();
         if let Some(password) = self.password(mark) {
             words = words.replace(password.reveal(), "…");
         }
@@ -198,6 +203,14 @@ impl Running {
                 server.exited().await;
                 "it ended by itself".to_owned()
             }
+        }
+    }
+
+    /// The beginning of the line that says it listens, where this process started it.
+    pub(super) const fn ready_prefix(&self) -> Option<&'static str> {
+        match self {
+            Self::Child { ready_prefix, .. } => Some(ready_prefix),
+            Self::Adopted(_) | Self::Inside(_) => None,
         }
     }
 
@@ -406,8 +419,8 @@ pub(super) async fn sweep(mark: &str) {
 }
 
 /// How a server that is gone ended, with its last words.
-pub(super) fn epitaph(files: &Files, mark: &str, how: &str) -> String {
-    match files.last_words(mark) {
+pub(super) fn epitaph(files: &Files, mark: &str, ready_prefix: Option<&str>, how: &str) -> String {
+    match files.last_words(mark, ready_prefix) {
         Some(words) => format!("{how}: {words}"),
         None => how.to_owned(),
     }

@@ -184,7 +184,9 @@ impl Driver {
     /// One turn of the loop: record what follows from an input, do it, and what is next, until nothing is.
     async fn turn(&mut self, input: Input) -> Result<(), Error> {
         let mut step = self.machine.handle(input, self.setting.clock.now());
+        let mut moved = false;
         loop {
+            moved |= !step.events.is_empty();
             self.perform(step).await?;
             step = self.machine.advance(self.setting.clock.now());
             if step.is_quiet() {
@@ -192,7 +194,10 @@ impl Driver {
             }
         }
         self.wake_at = step.wake_at;
-        self.publish();
+        // Whatever moves the link is an event.
+        if moved {
+            self.publish();
+        }
         let wanted_again = self.machine.is_wanted() && !self.last;
         if self.machine.is_at_rest() || wanted_again {
             for done in self.ending.drain(..) {
@@ -303,7 +308,7 @@ impl Driver {
                 return Done::Input(Input::Listening { url });
             }
             let how = format!("the server did not say in {within:?} that it listens");
-            let reason = server::epitaph(&files, &mark, &how);
+            let reason = server::epitaph(&files, &mark, None, &how);
             Done::Input(Input::NotReady { reason })
         }));
     }
@@ -430,14 +435,15 @@ impl Driver {
     }
 
     fn exited(&mut self, how: &str) -> Input {
-        self.running = None;
-        let server = self.machine.connection().server.as_ref();
+        let Some(server) = &self.machine.connection().server else {
+            self.running = None;
+            return Input::Woke;
+        };
+        let running = self.running.take();
+        let prefix = running.as_ref().and_then(Running::ready_prefix);
         Input::Exited {
-            how: server.map_or_else(
-                || how.to_owned(),
-                |server| server::epitaph(&self.setting.files, &server.mark, how),
-            ),
-            port_taken: server.is_some_and(server::lost_its_port),
+            how: server::epitaph(&self.setting.files, &server.mark, prefix, how),
+            port_taken: server::lost_its_port(server),
         }
     }
 
