@@ -1,6 +1,6 @@
 //! One connection: find or start the server, open its stream, notice its end, try again, give it time.
 //!
-//! Each thing in flight is a [`Phase`]; each thing that can come back is an [`Input`]. An input that does
+//! Each thing in flight is a `Phase`; each thing that can come back is an [`Input`]. An input that does
 //! not fit the phase comes from something that was given up since, and is ignored.
 
 mod ends;
