@@ -288,7 +288,7 @@ impl Simulation {
             assert!(
                 !self.outcomes.is_empty()
                     || world.wake_at.is_some()
-                    || head.state == MessageState::Waiting,
+                    || (head.state == MessageState::Waiting && !head.abort_asked),
                 "it hangs: {head:?} {:?}",
                 world.log
             );
