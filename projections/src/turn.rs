@@ -417,6 +417,13 @@ impl Turn {
     }
 
     fn go(&mut self, state: TurnState, recorded: &Recorded) {
+        use TurnState as State;
+        if matches!(
+            self.state,
+            State::Completed | State::Failed | State::Aborted
+        ) {
+            return;
+        }
         self.state = state;
         self.moved = recorded.position;
     }
