@@ -441,9 +441,9 @@ impl SessionMachine {
         Some(draft.step())
     }
 
-    fn deliver(&mut self, _: &Session, message: &Message, now: Timestamp) -> Step {
+    fn deliver(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
         if message.abort_asked {
-            return Self::aborted_unrun(message, None, now);
+            return Self::aborted_unrun(message, state.turn_of(message.id), now);
         }
         if !self.is_up() || self.flight.is_some() {
             return Step::default();
@@ -473,7 +473,7 @@ impl SessionMachine {
 
     fn retry(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
         if message.abort_asked {
-            return Self::aborted_unrun(message, None, now);
+            return Self::aborted_unrun(message, state.turn_of(message.id), now);
         }
         if let Some(due) = message.retry_at {
             if due <= now {

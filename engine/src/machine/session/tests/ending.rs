@@ -163,6 +163,17 @@ fn an_abort_ends_at_once_what_was_not_begun() {
 }
 
 #[test]
+fn an_abort_names_the_run_that_had_been_requested() {
+    let mut events = held();
+    events.push(requested(M1, 1));
+    events.push(rejected(1, Refusal::NeverSent, "forgotten, and refused"));
+    let mut world = given(events);
+    world
+        .command(Command::Abort)
+        .then([abort_asked(), aborted(1)], []);
+}
+
+#[test]
 fn an_abort_of_a_message_on_its_way_waits_for_its_outcome() {
     let mut world = given([opened(), bind_requested(), bound(), queued(M1)]);
     let _ = world.linked();
