@@ -306,6 +306,8 @@ mod tests {
     }
 
     /// These events follow, the first from the one at `cause`.
+    // Whole decisions, here and below, so that they compare with what `when` gives.
+    #[allow(clippy::unnecessary_wraps)]
     fn new(
         events: impl IntoIterator<Item = Event>,
         cause: Cause,
@@ -318,6 +320,7 @@ mod tests {
         Ok((events.collect(), Receipt { message, new: true }))
     }
 
+    #[allow(clippy::unnecessary_wraps)]
     fn known(message: MessageId) -> Decision {
         let message = Some(message);
         Ok((

@@ -45,13 +45,12 @@ impl Answering {
     fn go_on(&mut self) -> Observation {
         self.step += 1;
         match self.step {
-            1 => Observation::AnswerUpdated(self.answer()),
+            1 | 8 => Observation::AnswerUpdated(self.answer()),
             2 => tool(&self.id, &self.call(), runs()),
             3 => tool(&self.id, &self.call(), done("ok")),
             4 => part_opened(&self.id, &self.part()),
             5 | 6 => delta(&self.id, &self.part(), PIECES[self.step - 5]),
             7 => part_ended(&self.id, &self.part(), &PIECES.concat()),
-            8 => Observation::AnswerUpdated(self.answer()),
             _ => Observation::Idle,
         }
     }
