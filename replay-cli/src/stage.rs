@@ -43,6 +43,11 @@ impl Stage {
         }
     }
 
+    /// Gives the front back for something else.
+    pub(crate) fn into_front(self) -> Output {
+        self.front
+    }
+
     /// Takes in what happened before anybody looked: of the answers, only what they read by now is played.
     pub(crate) fn catch_up(&mut self, before: &[Recorded]) -> io::Result<()> {
         let mut answers = std::mem::take(&mut self.answers);

@@ -77,26 +77,17 @@ pub(super) fn interrupts() -> watch::Receiver<bool> {
     came
 }
 
-/// What is answered to a question, and what is to be said about it.
-pub(super) struct Answer {
-    pub(super) answer: PermissionAnswer,
-    pub(super) notice: Option<&'static str>,
-}
-
-/// The answer to a question of an agent's, by policy or by the person at the terminal.
-pub(super) async fn answer(permission: Permission, question: &Question) -> Answer {
-    let (answer, notice) = match permission {
-        Permission::Allow => (PermissionAnswer::Once, None),
-        Permission::Reject => (PermissionAnswer::Reject, None),
-        Permission::Ask => match ask(question).await {
-            Some(answer) => (answer, None),
-            None => (
-                PermissionAnswer::Reject,
-                Some("rejected, since there is no terminal to ask on; --permission allow says yes"),
-            ),
-        },
-    };
-    Answer { answer, notice }
+/// The answer to a question of an agent's, by policy or by the person at the terminal; none where there
+/// is no terminal to ask on.
+pub(super) async fn answer(
+    permission: Permission,
+    question: &Question,
+) -> Option<PermissionAnswer> {
+    match permission {
+        Permission::Allow => Some(PermissionAnswer::Once),
+        Permission::Reject => Some(PermissionAnswer::Reject),
+        Permission::Ask => ask(question).await,
+    }
 }
 
 /// Asks the person at the terminal; none where there is no terminal.

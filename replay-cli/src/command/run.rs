@@ -10,12 +10,12 @@ use std::time::Duration;
 use recount_engine::{Error, Rejection, Session, SessionManager};
 use recount_projections::MessageState;
 use recount_projections::turn::Question;
-use recount_store::{Event, MessageId, Recorded, Rerun, SessionId, Tail};
+use recount_store::{Event, MessageId, PermissionAnswer, Recorded, Rerun, SessionId, Tail};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use self::wish::Wish;
-use super::engine::{self, Answer};
+use super::engine;
 use super::log::Printer;
 use crate::args;
 use crate::failure::Failure;
@@ -307,11 +307,15 @@ impl Following<'_> {
         Ok(())
     }
 
-    async fn give(&mut self, question: &Question, answer: Answer) -> Result<(), Failure> {
-        let Answer { answer, notice } = answer;
-        if let Some(notice) = notice {
-            note(&format!("recount: {notice}"));
-        }
+    async fn give(
+        &self,
+        question: &Question,
+        answer: Option<PermissionAnswer>,
+    ) -> Result<(), Failure> {
+        let answer = answer.unwrap_or_else(|| {
+            note("recount: rejected, since there is no terminal to ask on: --permission allow says yes");
+            PermissionAnswer::Reject
+        });
         match self.session.answer(Some(&question.id), answer).await {
             // Gone, or answered elsewhere: there is nothing left to say.
             Ok(()) | Err(Error::Rejected(_)) => Ok(()),
