@@ -15,6 +15,8 @@
 )]
 
 pub mod agent_http;
+pub mod engine;
 pub mod opencode;
 pub mod process;
 pub mod provider;
+pub mod timing;

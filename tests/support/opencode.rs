@@ -2,6 +2,7 @@
 
 mod home;
 mod server;
+mod slot;
 
 use std::fs::{self, File};
 use std::path::PathBuf;

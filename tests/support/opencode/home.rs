@@ -1,6 +1,8 @@
 //! A home for an agent: its own folders, its configuration, its environment.
 
+use std::fmt::Write;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,20 +10,26 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::binary;
+use super::slot::Slot;
 use crate::process::marker::Marker;
 use crate::provider::Provider;
 
 /// A scratch home. Processes started in it are killed, and it is removed, when it is dropped.
+///
+/// Few exist at once, since each is there for a server: a test that has one must not wait for another.
 #[derive(Debug)]
 pub struct Home {
     // Before the folder: what still runs would write into it.
     marker: Marker,
     dir: TempDir,
+    // Last: the next home waits until nothing of this one is left.
+    _slot: Slot,
 }
 
 impl Home {
     /// A home where the model is a scripted provider, and where bash asks before it runs.
     pub fn new(provider: &Provider) -> Self {
+        let slot = Slot::take();
         // Not below the sources: the agent would take their repository for its project.
         let dir = tempfile::Builder::new()
             .prefix("recount-test-")
@@ -30,6 +38,7 @@ impl Home {
         let home = Self {
             marker: Marker::new(),
             dir,
+            _slot: slot,
         };
         for folder in [
             "project",
@@ -129,6 +138,20 @@ impl Home {
             .envs(self.env())
             .current_dir(self.project_dir());
         command
+    }
+
+    /// A program that runs `opencode` with the environment of this home, for an engine inside the test:
+    /// what that starts inherits the environment of the test itself.
+    pub fn agent_program(&self) -> PathBuf {
+        let path = self.path("opencode");
+        let mut script = "#!/bin/sh\n".to_owned();
+        for (name, value) in self.env() {
+            writeln!(script, "export {name}='{value}'").unwrap();
+        }
+        writeln!(script, "exec '{}' \"$@\"", binary().display()).unwrap();
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        path
     }
 
     /// The mark of everything that runs here.

@@ -153,9 +153,9 @@ impl<'a> Turn<'a> {
                     self.agent.hub.drained().await;
                     tokio::time::sleep(LAST_BYTES).await;
                     self.agent.die();
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
-                Step::Stall => std::future::pending().await,
+                Step::Stall => std::future::pending::<()>().await,
                 Step::Gate(name) => self.agent.shared.gate(&name).await,
             }
         }
@@ -311,8 +311,7 @@ impl<'a> Turn<'a> {
         let parent = self.message;
         self.answer = self.keep(|session| {
             let answer = session.answer(parent, now());
-            let told = json!({"sessionID": answer_session(answer.info()), "info": answer.info()});
-            (answer.id.clone(), vec![("message.updated", told)])
+            (answer.id.clone(), vec![answer.updated()])
         });
         self.status(json!({"type": "busy"}));
     }
@@ -321,7 +320,6 @@ impl<'a> Turn<'a> {
     fn complete(&mut self, finish: &'static str, failure: Option<(String, String)>) {
         let Some(id) = self.answer.take() else { return };
         self.keep(|session| {
-            let told = session.id.clone();
             let Some(message) = session.message_mut(&id) else {
                 return ((), Vec::new());
             };
@@ -336,8 +334,7 @@ impl<'a> Turn<'a> {
                 *ended = failure.is_none().then_some(finish);
                 *error = failure;
             }
-            let told = json!({"sessionID": told, "info": message.info()});
-            ((), vec![("message.updated", told)])
+            ((), vec![message.updated()])
         });
     }
 
@@ -428,10 +425,6 @@ impl<'a> Turn<'a> {
     }
 }
 
-fn answer_session(info: Value) -> Value {
-    info["sessionID"].clone()
-}
-
 fn add_part(session: &mut Session, message: &str, id: &str, body: PartBody) -> Vec<Kept> {
     let Some(message) = session.message_mut(message) else {
         return Vec::new();
@@ -440,7 +433,12 @@ fn add_part(session: &mut Session, message: &str, id: &str, body: PartBody) -> V
         id: id.to_owned(),
         body,
     });
-    part_updated(message, message.parts.len() - 1)
+    message
+        .parts
+        .last()
+        .map(|part| message.part_updated(part))
+        .into_iter()
+        .collect()
 }
 
 fn change_part(
@@ -456,13 +454,7 @@ fn change_part(
         return Vec::new();
     };
     change(&mut message.parts[at].body);
-    part_updated(message, at)
-}
-
-pub(super) fn part_updated(message: &super::store::Message, at: usize) -> Vec<Kept> {
-    let part = message.part(&message.parts[at]);
-    let told = json!({"sessionID": part["sessionID"], "part": part, "time": now()});
-    vec![("message.part.updated", told)]
+    vec![message.part_updated(&message.parts[at])]
 }
 
 /// A text in `count` pieces of about the same length.

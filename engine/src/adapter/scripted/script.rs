@@ -113,12 +113,12 @@ impl Script {
     /// An answer of `deltas` pieces of ten bytes, at full speed: for measuring.
     #[must_use]
     pub fn full_speed(deltas: usize) -> Self {
-        let words: String = (0..deltas).map(|n| format!("word{n:05} ")).collect();
-        Self::always(vec![Step::text(words, deltas)])
+        let words: Vec<_> = (0..deltas).map(|n| format!("word{n:05} ")).collect();
+        Self::always(vec![Step::text(words.concat(), deltas)])
     }
 
-    /// An answer of a few sentences in about forty pieces over three seconds, whose server dies once,
-    /// in the middle: what a person is shown first.
+    /// An answer of a few sentences, word by word over about three seconds, whose server dies once, in
+    /// the middle: what a person is shown first.
     #[must_use]
     pub fn demo() -> Self {
         Self::new(|prompt, run| {
@@ -221,8 +221,8 @@ fn directed(directives: &str, run: u32) -> Vec<Step> {
             delay: Duration::from_millis(200),
         });
     }
-    let text: String = (1..=count).map(|n| format!("word{n} ")).collect();
-    let mut answer = words(text.trim_end(), delay);
+    let text: Vec<_> = (1..=count).map(|n| format!("word{n}")).collect();
+    let mut answer = words(&text.join(" "), delay);
     let middle = answer.len() / 2;
     if wants("die-once") && run == 1 {
         answer.insert(middle, Step::Die);

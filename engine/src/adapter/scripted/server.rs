@@ -450,6 +450,7 @@ impl Call<'_> {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "both sides become the response")]
     fn prompt(&self, session: &str, start: bool) -> Result<String, Response<Answer>> {
         let bad = |said: &str| error(StatusCode::BAD_REQUEST, "BadRequest", said);
         let id = self.body["messageID"].as_str();
@@ -558,11 +559,6 @@ impl Call<'_> {
 
 /// What is told of a message that was kept.
 fn told(message: &Message) -> Vec<Kept> {
-    let info = message.info();
-    let mut events = vec![(
-        "message.updated",
-        json!({"sessionID": info["sessionID"], "info": info}),
-    )];
-    events.extend((0..message.parts.len()).flat_map(|at| run::part_updated(message, at)));
-    events
+    let parts = message.parts.iter().map(|part| message.part_updated(part));
+    std::iter::once(message.updated()).chain(parts).collect()
 }

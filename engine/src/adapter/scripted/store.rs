@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use super::agent::{Kept, now};
+
 /// Everything that is kept.
 #[derive(Debug, Default)]
 pub(super) struct Store {
@@ -262,7 +264,19 @@ impl Message {
         json!({"info": self.info(), "parts": parts})
     }
 
-    pub(super) fn part(&self, part: &Part) -> Value {
+    /// The event that says how it stands.
+    pub(super) fn updated(&self) -> Kept {
+        let told = json!({"sessionID": self.session, "info": self.info()});
+        ("message.updated", told)
+    }
+
+    /// The event that says how a part of it stands.
+    pub(super) fn part_updated(&self, part: &Part) -> Kept {
+        let told = json!({"sessionID": self.session, "part": self.part(part), "time": now()});
+        ("message.part.updated", told)
+    }
+
+    fn part(&self, part: &Part) -> Value {
         let mut shown = match &part.body {
             PartBody::Prompt(text) => json!({"type": "text", "text": text}),
             PartBody::Output {

@@ -1,0 +1,246 @@
+//! An engine with the real agent: what the model said is what the log has, whatever happens on the way.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use recount_engine::{MessageState, PermissionAnswer, SessionManager};
+use recount_projections::Projection;
+use recount_store::{Event, Recorded, Rerun, StreamId};
+use recount_tests::engine::{
+    Scene, answer, ask, connection_events, events, kill_9, server_pid, settled, transcript,
+};
+use recount_tests::provider::Outcome;
+use recount_tests::provider::script::expected_text;
+use recount_tests::timing::within;
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn outcomes(scene: &Scene, prompt: &str) -> Vec<Outcome> {
+    let calls = scene.provider.calls_for(prompt);
+    calls.into_iter().map(|call| call.outcome).collect()
+}
+
+fn count(events: &[Recorded], wanted: impl Fn(&Event) -> bool) -> usize {
+    events
+        .iter()
+        .filter(|recorded| wanted(&recorded.event))
+        .count()
+}
+
+#[tokio::test]
+async fn an_answer_is_recorded_byte_for_byte() {
+    let scene = Scene::new();
+    let mut options = scene.options();
+    // Each delta an event of its own, so that the long answer takes more of them than a snapshot covers.
+    options.session.gather = Duration::ZERO;
+    let manager = SessionManager::start(options).await.unwrap();
+    let session = scene.open(&manager).await;
+    for prompt in [
+        "fake:plain words=20 chunks=5",
+        "fake:utf8 words=200 split=5 delay=0",
+        "fake:reason words=15",
+        "fake:huge bytes=300000",
+        "fake:long delay=0",
+    ] {
+        let message = ask(&session, prompt).await;
+        let text = answer(manager.log(), &session, message);
+        assert!(
+            text == scene.provider.texts_for(prompt).concat(),
+            "{prompt}"
+        );
+        assert!(text == expected_text(prompt), "{prompt}");
+        assert_eq!(outcomes(&scene, prompt), [Outcome::Done]);
+    }
+    let stream = StreamId::Session(session.id());
+    let snapshot = manager
+        .log()
+        .snapshot(stream, recount_projections::Session::NAME);
+    assert!(
+        snapshot.unwrap().is_some(),
+        "the end compares a load from a snapshot"
+    );
+    scene.end(manager, &[session]).await;
+}
+
+#[tokio::test]
+async fn a_tool_runs_once_it_is_permitted() {
+    let scene = Scene::new();
+    let manager = SessionManager::start(scene.options()).await.unwrap();
+    let session = scene.open(&manager).await;
+    let prompt = "fake:bash cmd=echo+permitted";
+    let message = session.send(prompt, None).await.unwrap();
+    let asked = session.wait(|state| {
+        let turn = state.turn.as_ref()?;
+        turn.open_questions().next().cloned()
+    });
+    let question = within(SOON, "the question", asked).await.unwrap();
+    assert_eq!(
+        (question.action.as_str(), question.detail.as_str()),
+        ("bash", "echo permitted")
+    );
+    session.answer(None, PermissionAnswer::Once).await.unwrap();
+    assert_eq!(settled(&session, message).await, MessageState::Completed);
+
+    let transcript = transcript(manager.log(), &session);
+    let turn = transcript.turn_of(message).unwrap();
+    assert_eq!(turn.text(), scene.provider.texts_for(prompt).concat());
+    let calls: Vec<_> = turn.run().calls().collect();
+    let [call] = calls[..] else {
+        panic!("one call: {calls:#?}")
+    };
+    assert_eq!(call.tool, "bash");
+    let (_, output) = call.outcome.as_ref().unwrap();
+    assert_eq!(output.trim(), "permitted");
+    scene.end(manager, &[session]).await;
+}
+
+#[tokio::test]
+async fn a_tool_that_is_refused_ends_the_turn() {
+    let scene = Scene::new();
+    let manager = SessionManager::start(scene.options()).await.unwrap();
+    let session = scene.open(&manager).await;
+    let prompt = "fake:bash cmd=touch+made";
+    let message = session.send(prompt, None).await.unwrap();
+    let asked = session.wait(|state| state.questions_open().then_some(()));
+    within(SOON, "the question", asked).await.unwrap();
+    session
+        .answer(None, PermissionAnswer::Reject)
+        .await
+        .unwrap();
+    assert_eq!(settled(&session, message).await, MessageState::Failed);
+    let state = session.state();
+    assert_eq!(
+        state.turn.unwrap().ending.unwrap(),
+        "permission was refused: bash touch made"
+    );
+    assert!(!scene.home.project_dir().join("made").exists());
+    assert_eq!(scene.provider.calls_for(prompt).len(), 1);
+    scene.end(manager, &[session]).await;
+}
+
+#[tokio::test]
+async fn two_sessions_share_a_server_and_a_stream_and_nothing_else() {
+    let scene = Scene::new();
+    let manager = SessionManager::start(scene.options()).await.unwrap();
+    let sessions = [scene.open(&manager).await, scene.open(&manager).await];
+    let prompts = ["left", "right"]
+        .map(|name| format!("fake:gate name={name} after=2 chunks=40 words=400 delay=2 id={name}"));
+    let mut messages = Vec::new();
+    for (session, prompt) in sessions.iter().zip(&prompts) {
+        messages.push(session.send(prompt, None).await.unwrap());
+    }
+    // Both are in the middle of their answers at the same time.
+    for name in ["left", "right"] {
+        scene.provider.reached_gate(name).await;
+    }
+    let servers = scene.home.marker().processes();
+    assert_eq!(servers.len(), 1, "{servers:#?}");
+    for name in ["left", "right"] {
+        scene.provider.open_gate(name);
+    }
+    let agent = scene.agent(manager.log());
+    for ((session, prompt), message) in sessions.iter().zip(&prompts).zip(messages) {
+        assert_eq!(settled(session, message).await, MessageState::Completed);
+        let text = answer(manager.log(), session, message);
+        assert_eq!([text], *scene.provider.texts_for(prompt));
+        let stored = agent
+            .messages(&session.state().agent_session.unwrap())
+            .await;
+        let roles: Vec<_> = stored.iter().map(|stored| stored.role.as_str()).collect();
+        assert_eq!(roles, ["user", "assistant"]);
+        assert_eq!(stored[0].texts, [prompt.as_str()]);
+    }
+    let connection = connection_events(manager.log(), &sessions[0]);
+    assert_eq!(connection, connection_events(manager.log(), &sessions[1]));
+    assert_eq!(
+        count(&connection, |event| matches!(
+            event,
+            Event::ServerSpawned { .. }
+        )),
+        1
+    );
+    assert_eq!(
+        count(&connection, |event| matches!(event, Event::StreamOpened)),
+        1
+    );
+    scene.end(manager, &sessions).await;
+}
+
+#[tokio::test]
+async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_once() {
+    let scene = Scene::new();
+    let manager = SessionManager::start(scene.options()).await.unwrap();
+    let session = scene.open(&manager).await;
+    let prompt = "fake:gate name=middle after=2 chunks=6 words=60";
+    let message = session.send(prompt, None).await.unwrap();
+    scene.provider.reached_gate("middle").await;
+    let part = scene.provider.texts_for(prompt).concat();
+    let seen = session.wait(|state| {
+        let turn = state.turn.as_ref()?;
+        (turn.text() == part).then_some(())
+    });
+    within(SOON, "what came before the gate", seen)
+        .await
+        .unwrap();
+    let before = connection_events(manager.log(), &session);
+    let first = server_pid(manager.log(), &session);
+    kill_9(first);
+
+    let again = async {
+        while scene.provider.calls_for(prompt).len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(Duration::from_secs(60), "the second run", again).await;
+    scene.provider.open_gate("middle");
+    assert_eq!(settled(&session, message).await, MessageState::Completed);
+
+    // Two runs, and the text of both is kept.
+    assert_eq!(
+        outcomes(&scene, prompt),
+        [Outcome::ClientGone, Outcome::Done]
+    );
+    let transcript = transcript(manager.log(), &session);
+    let turn = transcript.turn_of(message).unwrap();
+    let runs: Vec<_> = turn.runs.iter().map(|run| run.text()).collect();
+    assert_eq!(runs, [part, expected_text(prompt)]);
+    assert_eq!(runs, scene.provider.texts_for(prompt));
+
+    // The fall and the return are in the log.
+    assert_ne!(server_pid(manager.log(), &session), first);
+    let after = connection_events(manager.log(), &session).split_off(before.len());
+    println!("{after:#?}");
+    let events = events(manager.log(), StreamId::Session(session.id()));
+    let interrupted = count(&events, |event| {
+        matches!(event, Event::TurnInterrupted { run: 1, .. })
+    });
+    let decided = |event: &Event| {
+        matches!(
+            event,
+            Event::RerunDecided {
+                run: 1,
+                rerun: Rerun::Run,
+                ..
+            }
+        )
+    };
+    assert_eq!((interrupted, count(&events, decided)), (1, 1));
+
+    // The agent holds the message once, and one answer that has an end.
+    let stored = scene
+        .agent(manager.log())
+        .messages(&session.state().agent_session.unwrap())
+        .await;
+    let asked: Vec<_> = stored
+        .iter()
+        .filter(|stored| stored.role == "user")
+        .collect();
+    let ended: Vec<_> = stored
+        .iter()
+        .filter(|stored| stored.role == "assistant" && stored.completed)
+        .collect();
+    assert_eq!((asked.len(), ended.len()), (1, 1), "{stored:#?}");
+    assert_eq!(asked[0].texts, [prompt]);
+    assert_eq!(ended[0].texts, [expected_text(prompt)]);
+    scene.end(manager, &[session]).await;
+}
