@@ -147,7 +147,7 @@ pub(crate) struct Recover {
 }
 
 /// What is decided without asking.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Policy {
     /// What to answer when the agent asks for permission [default: ask]
     #[arg(long, value_enum, value_name = "ANSWER")]

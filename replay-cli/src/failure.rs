@@ -11,8 +11,6 @@ pub(crate) enum Failure {
     Failed(Report),
     /// The command line asks for what makes no sense: exit code 2.
     Usage(Report),
-    /// It went wrong, and everything about it was said: exit code 1.
-    Told,
     /// Ctrl-C: exit code 130.
     Interrupted,
     /// Nobody reads the answer any more: a normal end.
@@ -62,7 +60,7 @@ impl Failure {
     pub(crate) const fn code(&self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
-            Self::Failed(_) | Self::Told => 1,
+            Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
         }
@@ -72,7 +70,7 @@ impl Failure {
     pub(crate) fn message(&self) -> Option<String> {
         match self {
             Self::Failed(report) | Self::Usage(report) => Some(report.message()),
-            Self::Told | Self::Interrupted | Self::BrokenPipe => None,
+            Self::Interrupted | Self::BrokenPipe => None,
         }
     }
 }

@@ -61,12 +61,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let Cli {
         data, json, verb, ..
     } = cli;
-    let data = directory::find(data)?;
     let mut output = Output::stdout();
+    if let Verb::Demo(_) = verb {
+        return command::demo::run(data, json, output);
+    }
+    let data = directory::find(data)?;
     match verb {
-        Verb::Demo(_) | Verb::Run(_) | Verb::Recover(_) => {
-            return Err(Failure::new("not there yet"));
+        Verb::Run(run) => return command::run::run(&data, &run, json, output),
+        Verb::Recover(recover) => {
+            return command::recover::run(&data, &recover, json, &mut output);
         }
+        Verb::Demo(_) => {}
         Verb::Sessions(_) => {
             if let Some(reader) = command::sessions::open(&data)? {
                 command::sessions::run(&reader, json, &mut output)?;

@@ -11,7 +11,7 @@ use crate::render::Look;
 
 /// Where texts go. What was written is there at the latest after [`Output::flush`].
 pub(crate) struct Output {
-    out: BufWriter<Box<dyn Write>>,
+    out: BufWriter<Box<dyn Write + Send>>,
     /// Whether a person sees it at once.
     pub(crate) terminal: bool,
     /// How texts are to look there.
@@ -34,7 +34,7 @@ impl Output {
     }
 
     fn of(
-        stream: impl RawStream + IsTerminal + 'static,
+        stream: impl RawStream + IsTerminal + Send + 'static,
         size: Option<(terminal_size::Width, terminal_size::Height)>,
     ) -> Self {
         let terminal = IsTerminal::is_terminal(&stream);
@@ -49,7 +49,7 @@ impl Output {
     }
 
     /// Where `out` leads.
-    pub(crate) fn new(out: impl Write + 'static, terminal: bool, look: Look) -> Self {
+    pub(crate) fn new(out: impl Write + Send + 'static, terminal: bool, look: Look) -> Self {
         Self {
             out: BufWriter::with_capacity(1 << 16, Box::new(out)),
             terminal,
@@ -78,4 +78,9 @@ impl Output {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// Says a line on standard error. Where that cannot be written, nobody can be told.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{Look, text, time};
 
 /// How many columns the longest name of a type takes, of those that are often there.
-const TYPE_WIDTH: usize = 20;
+const TYPE_WIDTH: usize = 21;
 
 /// Prints events as lines, with the day where it changes.
 #[derive(Debug, Default)]
@@ -475,26 +475,26 @@ mod tests {
             .collect();
         expect![[r#"
             2026-11-22 UTC
-            09:14:04.000     1  SessionOpened         opencode in /work/project with test/model
-            09:14:05.000     2  MessageQueued         040g20 key "build-17" "Why did it fail?\nBe brief."
-            09:14:06.000    ~1  ConnectionOpened      opencode, started in /work/project
-            09:14:07.000    ~2  ServerSpawned         pid 4242
-            09:14:08.000    ~3  ServerReady           http://127.0.0.1:4101 version 1.18.3
-            09:14:09.000    ~4  ConnectionChanged     connecting to connected
-            09:14:10.000     3  AgentSessionBound     ses_1
-            09:14:11.000     4  DeliveryStarted       040g20 attempt 1 as msg_1
-            09:14:12.000     5  DeliveryAccepted      040g20 at attempt 1
-            09:14:13.000     6  TurnRequested         040g20
-            09:14:14.000     7  TurnStarted           040g20
-            09:14:15.000     8  OutputAppended        "Let me look.\nIt"
-            09:14:16.000     9  ToolCallStarted       bash {"command":"make"} (call_1)
-            09:14:17.000    ~5  StreamLost            the stream broke: connection reset
-            09:14:18.000    ~6  ConnectionChanged     connected to disconnected
-            09:14:19.000    ~7  ServerExited          signal: 9 (SIGKILL)
-            09:14:20.000    ~8  ReconnectScheduled    try 1 not before 2026-11-22T09:14:20.000000Z
-            09:14:21.000    10  ToolCallEnded         lost (call_1) ""
-            09:14:22.000    11  TurnInterrupted       040g20: its process is gone
-            09:14:23.000    12  RerunDecided          040g20 waits for a person: a tool had begun: bash"#]].assert_eq(&told.join("\n"));
+            09:14:04.000     1  SessionOpened          opencode in /work/project with test/model
+            09:14:05.000     2  MessageQueued          040g20 key "build-17" "Why did it fail?\nBe brief."
+            09:14:06.000    ~1  ConnectionOpened       opencode, started in /work/project
+            09:14:07.000    ~2  ServerSpawned          pid 4242
+            09:14:08.000    ~3  ServerReady            http://127.0.0.1:4101 version 1.18.3
+            09:14:09.000    ~4  ConnectionChanged      connecting to connected
+            09:14:10.000     3  AgentSessionBound      ses_1
+            09:14:11.000     4  DeliveryStarted        040g20 attempt 1 as msg_1
+            09:14:12.000     5  DeliveryAccepted       040g20 at attempt 1
+            09:14:13.000     6  TurnRequested          040g20
+            09:14:14.000     7  TurnStarted            040g20
+            09:14:15.000     8  OutputAppended         "Let me look.\nIt"
+            09:14:16.000     9  ToolCallStarted        bash {"command":"make"} (call_1)
+            09:14:17.000    ~5  StreamLost             the stream broke: connection reset
+            09:14:18.000    ~6  ConnectionChanged      connected to disconnected
+            09:14:19.000    ~7  ServerExited           signal: 9 (SIGKILL)
+            09:14:20.000    ~8  ReconnectScheduled     try 1 not before 2026-11-22T09:14:20.000000Z
+            09:14:21.000    10  ToolCallEnded          lost (call_1) ""
+            09:14:22.000    11  TurnInterrupted        040g20: its process is gone
+            09:14:23.000    12  RerunDecided           040g20 waits for a person: a tool had begun: bash"#]].assert_eq(&told.join("\n"));
     }
 
     #[test]
@@ -507,7 +507,7 @@ mod tests {
             ..plain()
         };
         let line = line(&connection_event(4, event), &look);
-        expect![[r#"09:14:07.000    ~4  StreamLost            \u{1b}[2J and more\nthan fi…"#]]
+        expect![[r#"09:14:07.000    ~4  StreamLost             \u{1b}[2J and more\nthan f…"#]]
             .assert_eq(&line);
         assert_eq!(text::width(&line), 70);
     }
@@ -535,7 +535,7 @@ mod tests {
             type_version: 2,
             payload: vec![0, 0xab, 0xff],
         };
-        expect!["09:14:04.000     1  Unknown #999 v2       00abff"]
+        expect!["09:14:04.000     1  Unknown #999 v2        00abff"]
             .assert_eq(&line(&session_event(1, unknown), &plain()));
     }
 }

@@ -1,6 +1,6 @@
 //! What a person is told beside the answer while a session runs, or is played again.
 
-use recount_projections::turn::Turn;
+use recount_projections::turn::{Turn, TurnState};
 use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome};
 
 use super::{Look, event, text, time};
@@ -128,23 +128,22 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
     }
 }
 
-/// The command that settles what a turn waits for; none where it waits for nobody.
-pub(crate) fn settled_by(turn: &Turn) -> Option<&'static str> {
-    use recount_projections::TurnState as State;
+/// The commands that settle what a turn waits for, with what they do; none where it waits for nobody.
+pub(crate) fn settled_by(turn: &Turn) -> &'static [(&'static str, &'static str)] {
     match turn.state {
-        State::Waiting => Some(
-            "recount recover --rerun auto     runs it again\n\
-             recount recover --rerun never    gives it up",
-        ),
-        State::Requested | State::Running if turn.open_questions().next().is_some() => Some(
-            "recount recover --permission allow     says yes\n\
-             recount recover --permission reject    says no",
-        ),
-        State::Requested
-        | State::Running
-        | State::Interrupted
-        | State::Completed
-        | State::Failed
-        | State::Aborted => None,
+        TurnState::Waiting => &[
+            ("recount recover --rerun auto", "runs it again"),
+            ("recount recover --rerun never", "gives it up"),
+        ],
+        TurnState::Requested | TurnState::Running if turn.open_questions().next().is_some() => &[
+            ("recount recover --permission allow", "says yes"),
+            ("recount recover --permission reject", "says no"),
+        ],
+        TurnState::Requested
+        | TurnState::Running
+        | TurnState::Interrupted
+        | TurnState::Completed
+        | TurnState::Failed
+        | TurnState::Aborted => &[],
     }
 }

@@ -211,12 +211,12 @@ impl Standing {
         self.head(&mut out, id, through, now, look);
         self.link(&mut out, look);
         for (n, message) in (1..).zip(self.messages()) {
-            let state = look_of_state(message.state, look);
+            let standing = state(message.state, look);
             let attempts = text::count(u64::from(message.attempts), "attempt");
             let key = message.key.map(|key| format!(", key {key:?}"));
             let _ = writeln!(
                 out,
-                "\n{} {}  {state}, {attempts}{}",
+                "\n{} {}  {standing}, {attempts}{}",
                 look.bold(&format!("message {n}")),
                 message.id,
                 text::one_line(&key.unwrap_or_default())
@@ -318,7 +318,8 @@ const fn breaker_name(state: breaker::State) -> &'static str {
     }
 }
 
-fn look_of_state(state: MessageState, look: &Look) -> String {
+/// The word for a message's state, as it is to look.
+pub(crate) fn state(state: MessageState, look: &Look) -> String {
     let name = match state {
         MessageState::DeadLettered => "dead-lettered",
         state => state.name(),
@@ -439,9 +440,8 @@ fn turn_text(out: &mut String, turn: &Turn, look: &Look) {
     if let Some(stalled) = &turn.stalled {
         let _ = writeln!(out, "    stalled: {}", text::one_line(stalled));
     }
-    if let Some(commands) = scene::settled_by(turn) {
-        out.push_str(&text::indented(commands, "    "));
-        out.push('\n');
+    for (command, what) in scene::settled_by(turn) {
+        let _ = writeln!(out, "    {command:<36}{what}");
     }
 }
 
@@ -520,26 +520,26 @@ mod tests {
             &standing(usize::MAX),
             None,
             &expect![[r#"
-            session 081040g2081040g2  waiting, 12 events
-              agent      opencode
-              directory  /work/project
-              model      test/model
-              opened     2026-11-22 09:14:04
-              last event 2026-11-22 09:14:23 (60 s ago)
-              connection disconnected
-              breaker    closed
-              last error the stream broke: connection reset
-              next try   not before 2026-11-22 09:14:20
+                session 081040g2081040g2  waiting, 12 events
+                  agent      opencode
+                  directory  /work/project
+                  model      test/model
+                  opened     2026-11-22 09:14:04
+                  last event 2026-11-22 09:14:23 (60 s ago)
+                  connection disconnected
+                  breaker    closed
+                  last error the stream broke: connection reset
+                  next try   not before 2026-11-22 09:14:20
 
-            message 1 040g2081040g2081  waiting, 1 attempt, key "build-17"
-              > Why did it fail?
-              > Be brief.
-              Let me look.
-              It
-              [bash {"command":"make"}] lost
-              = the agent died in it, and a person has to say what comes next
-                recount recover --rerun auto     runs it again
-                recount recover --rerun never    gives it up"#]],
+                message 1 040g2081040g2081  waiting, 1 attempt, key "build-17"
+                  > Why did it fail?
+                  > Be brief.
+                  Let me look.
+                  It
+                  [bash {"command":"make"}] lost
+                  = the agent died in it, and a person has to say what comes next
+                    recount recover --rerun auto        runs it again
+                    recount recover --rerun never       gives it up"#]],
         );
     }
 
