@@ -113,13 +113,9 @@ pub async fn ask(session: &Session, prompt: &str) -> MessageId {
 
 /// Waits until a message is settled.
 pub async fn settled(session: &Session, message: MessageId) -> MessageState {
-    within(
-        TURN_TIMEOUT,
-        "the turn's end",
-        session.settled(message),
-    )
-    .await
-    .unwrap()
+    within(TURN_TIMEOUT, "the turn's end", session.settled(message))
+        .await
+        .unwrap()
 }
 
 /// What the log says was said and done, read now from its beginning.
@@ -130,10 +126,7 @@ pub fn transcript(log: &LogReader, session: &Session) -> Transcript {
 /// The text of the last run of a message's turn, as the log has it.
 pub fn answer(log: &LogReader, session: &Session, message: MessageId) -> String {
     let transcript = transcript(log, session);
-    transcript
-        .turn_of(message)
-        .expect("it was answered")
-        .text()
+    transcript.turn_of(message).expect("it was answered").text()
 }
 
 /// The events of a stream, from the first.
