@@ -55,3 +55,9 @@ pub const SUBSCRIBER_LAG_MAX: usize = 4096;
 
 /// How many sessions that nobody uses stay in memory.
 pub const SESSIONS_CACHED_MAX: usize = 1024;
+
+/// How often what a server left behind is looked for and killed, with [`SWEEP_PAUSE`] between: a second in all.
+pub const SWEEPS_MAX: u32 = 50;
+
+/// How long what was killed is given to be gone.
+pub const SWEEP_PAUSE: Duration = Duration::from_millis(20);

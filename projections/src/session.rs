@@ -69,6 +69,8 @@ pub struct Session {
     pub queue: Queue,
     /// The turn of the oldest open message, once the agent was asked to begin; the last one's until then.
     pub turn: Option<Turn>,
+    /// Questions that turns left open when they ended: an agent may go on listing them.
+    pub stale_questions: Vec<String>,
     /// Kinds of frames that were recorded as unrecognised: one of each is enough.
     pub unrecognised: Vec<String>,
     /// The number of its last event: how many it has.
@@ -164,7 +166,11 @@ impl Projection for Session {
             }
             Event::FrameUnrecognised { kind, .. } => self.unrecognised.push(kind.clone()),
             Event::TurnRequested { message, .. } if self.turn_of(*message).is_none() => {
-                self.turn = Some(Turn::begin(*message, recorded));
+                let ended = self.turn.replace(Turn::begin(*message, recorded));
+                let questions = ended.into_iter().flat_map(|turn| turn.questions);
+                let open = questions.filter(|question| !question.settled);
+                self.stale_questions
+                    .extend(open.map(|question| question.id));
             }
             // Everything else moves the queue or the turn, below, or nothing.
             _ => {}

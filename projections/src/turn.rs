@@ -205,7 +205,7 @@ pub struct Turn {
     pub requests: u32,
     /// When the agent was last asked to begin.
     pub requested_at: Timestamp,
-    /// When the agent was first asked to begin.
+    /// When the agent was first asked to begin the last run.
     pub begun_at: Timestamp,
     /// What the agent asked.
     pub questions: Vec<Question>,
@@ -291,6 +291,7 @@ impl Turn {
                         items: Vec::new(),
                     });
                     self.requests = 0;
+                    self.begun_at = recorded.at;
                     self.agent_error = None;
                 }
                 self.requests += 1;

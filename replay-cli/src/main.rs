@@ -1,1 +1,120 @@
-fn main() {}
+//! The `recount` command: running a session, and looking back at one.
+
+mod args;
+mod command;
+mod directory;
+mod failure;
+mod output;
+mod pick;
+mod render;
+mod stage;
+mod timeline;
+
+use std::future::Future;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use recount_store::{LogReader, SessionId};
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Verb};
+use failure::Failure;
+use output::Output;
+
+fn main() -> ExitCode {
+    // Wrong use ends here with code 2, help and version with 0.
+    let cli = Cli::parse();
+    if let Err(failure) = trace(cli.verbose).and_then(|()| run(cli)) {
+        if let Some(message) = failure.message() {
+            // Where even this cannot be written, the code says it.
+            let _ = std::io::stderr().write_all(message.as_bytes());
+        }
+        return ExitCode::from(failure.code());
+    }
+    ExitCode::SUCCESS
+}
+
+/// Has diagnostics go to standard error, as far as they are wanted.
+fn trace(verbose: u8) -> Result<(), Failure> {
+    let wanted = match std::env::var("RECOUNT_LOG") {
+        Ok(filter) => filter,
+        Err(_) => match verbose {
+            0 => return Ok(()),
+            1 => "info".to_owned(),
+            2 => "debug".to_owned(),
+            _ => "trace".to_owned(),
+        },
+    };
+    let filter = EnvFilter::try_new(wanted)
+        .map_err(|error| Failure::because("cannot use RECOUNT_LOG", error))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output::Output::stderr().look.colour)
+        .init();
+    Ok(())
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli {
+        data, json, verb, ..
+    } = cli;
+    let data = directory::find(data)?;
+    let mut output = Output::stdout();
+    match verb {
+        Verb::Demo(_) | Verb::Run(_) | Verb::Recover(_) => {
+            return Err(Failure::new("not there yet"));
+        }
+        Verb::Sessions(_) => {
+            if let Some(reader) = command::sessions::open(&data)? {
+                command::sessions::run(&reader, json, &mut output)?;
+            }
+        }
+        Verb::Show(show) => {
+            let (reader, id) = open(&data, &show.session.id)?;
+            command::show::run(&reader, id, show.at, json, &mut output)?;
+        }
+        Verb::Log(log) => {
+            let (reader, id) = open(&data, &log.session.id)?;
+            let output = &mut output;
+            until_interrupted(command::log::run(&reader, id, log.follow, json, output))?;
+        }
+        Verb::Replay(replay) => {
+            let (reader, id) = open(&data, &replay.session.id)?;
+            let speed = (!replay.instant).then_some(replay.speed);
+            return until_interrupted(command::replay::run(&reader, id, speed, json, output));
+        }
+        Verb::Verify(verify) => {
+            let reader = directory::open(&data)?;
+            let only = verify.session.map(|text| pick::session(&reader, &text));
+            command::verify::run(&reader, only.transpose()?, json, &mut output)?;
+        }
+    }
+    output.flush()?;
+    Ok(())
+}
+
+/// The log in a directory, and the session in it that a text means.
+fn open(data: &Path, text: &str) -> Result<(LogReader, SessionId), Failure> {
+    let reader = directory::open(data)?;
+    let id = pick::session(&reader, text)?;
+    Ok((reader, id))
+}
+
+/// Does the work on this thread, and leaves it where it stands on Ctrl-C.
+fn until_interrupted(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::because("cannot begin", error))?;
+    runtime.block_on(async {
+        tokio::select! {
+            // While the work does not wait, Ctrl-C ends the process as it always does.
+            biased;
+            done = work => done,
+            Ok(()) = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        }
+    })
+}

@@ -204,3 +204,58 @@ impl AgentAdapter for OpenCode {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::Secret;
+
+    #[test]
+    fn versions_that_ask_the_model_without_end_are_refused() {
+        let refused = |version| OpenCode::new().refuse_version(version).is_some();
+        for version in ["1.18.0", "1.18.33", "1.18.33-scripted", "1.20.0", "2.0.0"] {
+            assert!(!refused(version), "{version}");
+        }
+        for version in [
+            "1.0.185",
+            "1.2.27",
+            "1.14.48",
+            "1.17.99",
+            "0.0.0-dev",
+            "",
+            "local",
+        ] {
+            assert!(refused(version), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_started_on_the_port_it_is_given() {
+        let launch = OpenCode::new().launch(&LaunchSpec {
+            program: None,
+            directory: "/project".into(),
+            port: 4711,
+            password: Secret::new("secret"),
+        });
+        let Launch::Process {
+            program,
+            args,
+            env,
+            ready_prefix,
+        } = launch
+        else {
+            panic!("it is a process");
+        };
+        assert_eq!(program, "opencode");
+        assert_eq!(args, ["serve", "--hostname", "127.0.0.1", "--port", "4711"]);
+        let env: Vec<_> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(
+            env,
+            [
+                ("OPENCODE_SERVER_USERNAME", "opencode"),
+                ("OPENCODE_SERVER_PASSWORD", "secret"),
+            ]
+        );
+        assert_eq!(ready_prefix, "opencode server listening on ");
+    }
+}

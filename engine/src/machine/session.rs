@@ -142,6 +142,8 @@ struct Looks {
     idle: u32,
     /// How many in a row failed.
     failures: u32,
+    /// When the last one came back.
+    last: Timestamp,
 }
 
 /// What one process knows of a session beyond its record.
@@ -158,15 +160,24 @@ pub struct SessionMachine {
     /// Why the agent refused to begin, when it did.
     start_refused: Option<String>,
     looks: Looks,
-    /// Whether the last look found the message to be the newest: only such a one may be sent again.
-    newest: bool,
+    /// The questions that were open when the last look was begun. One that is not in its report is gone; a later
+    /// one may have been asked after the agent was.
+    open_before: Vec<String>,
+    /// Whether the message is the newest in the agent's session, as far as it is known: only such a one may be
+    /// worked on. Somebody else may write there too.
+    newest: Option<bool>,
     gather: Gather,
     /// Parts whose beginning this opening of the stream has shown: their deltas follow without a hole.
     opened: HashSet<String>,
     /// What parts are, as far as a look or the stream has shown.
     kinds: HashMap<String, OutputKind>,
+    /// The answers to the message at hand that were seen, and those to the one before it, whose frames may be late.
+    answers: HashSet<String>,
+    answers_before: HashSet<String>,
     last_activity: Timestamp,
+    /// Since when the turn is to be ended, and whether the agent was told since it was last seen at work.
     aborting: Option<Timestamp>,
+    abort_sent: bool,
     answering: HashSet<String>,
     wake: Option<Timestamp>,
 }
@@ -189,12 +200,16 @@ impl SessionMachine {
             attempting: None,
             start_refused: None,
             looks: Looks::default(),
-            newest: true,
+            open_before: Vec::new(),
+            newest: None,
             gather: Gather::default(),
             opened: HashSet::new(),
             kinds: HashMap::new(),
+            answers: HashSet::new(),
+            answers_before: HashSet::new(),
             last_activity: now,
             aborting: None,
+            abort_sent: false,
             answering: HashSet::new(),
             wake: None,
         }
@@ -214,8 +229,11 @@ impl SessionMachine {
         while let Some(input) = self.inbox.pop_front() {
             // What was gathered comes first: whatever the input leads to, it happened after it.
             if !self.gather.is_empty() && !self.gather.goes_on_with(&input) {
-                self.inbox.push_front(input);
-                return self.flush(state, now);
+                let step = self.flush(state, now);
+                if !step.is_quiet() {
+                    self.inbox.push_front(input);
+                    return step;
+                }
             }
             let step = self.take(state, input, now);
             if !step.is_quiet() {
@@ -270,7 +288,8 @@ impl SessionMachine {
                     } => circuit_open_since,
                     Link::Up => None,
                 };
-                let circuit_open_since = circuit_open.then(|| known.unwrap_or(now));
+                // A probe that is let through now and then is no connection: the patience goes on.
+                let circuit_open_since = known.or_else(|| circuit_open.then_some(now));
                 self.link = Link::Down {
                     circuit_open_since,
                     reason,
@@ -282,7 +301,14 @@ impl SessionMachine {
                 observation,
                 from_child,
             } => {
-                self.linked(epoch, now);
+                // What an older opening of the stream said last may arrive late. The look that a new one brings
+                // finds it, in its place.
+                if epoch < self.epoch {
+                    return Step::default();
+                }
+                if epoch > self.epoch {
+                    self.linked(epoch, now);
+                }
                 self.last_activity = self.last_activity.max(now);
                 self.observed(state, observation, from_child, now)
             }
@@ -315,6 +341,7 @@ impl SessionMachine {
         self.kinds.clear();
         self.answering.clear();
         self.aborting = None;
+        self.abort_sent = false;
         self.looks = Looks {
             due: Some(now),
             ..Looks::default()
@@ -349,8 +376,8 @@ impl SessionMachine {
                 None => Step::default(),
             },
             MessageState::Waiting => match turn {
-                // Waiting was another policy's choice, or this one's; only another policy ends it.
-                Some(turn) if self.policy.rerun != RerunPolicy::Ask => {
+                // A person's word comes as a decision of its own. Here only an abort or another policy ends it.
+                Some(turn) if message.abort_asked || self.policy.rerun != RerunPolicy::Ask => {
                     self.decide_rerun(message, turn, now)
                 }
                 _ => Step::default(),
@@ -427,8 +454,11 @@ impl SessionMachine {
             .clone()
             .unwrap_or_else(|| (self.identity)(message.id, now));
         self.attempting = Some((message.id, attempt));
-        self.newest = true;
+        self.newest = None;
         self.start_refused = None;
+        if message.attempts == 0 {
+            self.answers_before = std::mem::take(&mut self.answers);
+        }
         let mut draft = Draft::after(message.moved, now);
         draft.push(
             Event::DeliveryStarted {
@@ -457,7 +487,8 @@ impl SessionMachine {
             Some(RefusedHow::Absent) => Some(Duration::ZERO),
             Some(RefusedHow::ForGood) => None,
             Some(RefusedHow::ForNow(Some(millis))) => {
-                Some(Duration::from_millis(millis).max(self.pause(message.id, attempt)))
+                let wanted = Duration::from_millis(millis).min(self.policy.agent_retry_max);
+                Some(wanted.max(self.pause(message.id, attempt)))
             }
             Some(RefusedHow::ForNow(None) | RefusedHow::NeverSent) | None => {
                 Some(self.pause(message.id, attempt))
@@ -596,6 +627,7 @@ impl SessionMachine {
         let mut draft = Draft::after(message.moved, now);
         match outcome {
             Ok(()) => {
+                self.newest = Some(true);
                 draft.push(
                     Event::DeliveryAccepted {
                         message: id,
@@ -697,6 +729,12 @@ impl SessionMachine {
         else {
             return Step::default();
         };
+        let questions = state
+            .turn_of(message.id)
+            .into_iter()
+            .flat_map(|t| &t.questions);
+        let open = questions.filter(|question| !question.settled);
+        self.open_before = open.map(|question| question.id.clone()).collect();
         self.looks.due = None;
         self.flight = Some(Flight::Looking);
         Step::act(Effect::Look {
@@ -714,6 +752,28 @@ impl SessionMachine {
     ) -> Step {
         if message.abort_asked {
             return Self::aborted_unrun(message, turn, now);
+        }
+        match self.newest {
+            Some(true) => {}
+            Some(false) => {
+                let mut draft = Draft::after(message.moved, now);
+                let run = turn.map_or(0, |turn| turn.run().number);
+                let reason = look::NOT_THE_NEWEST.to_owned();
+                let message = message.id;
+                draft.push(
+                    Event::TurnFailed {
+                        message,
+                        run,
+                        reason,
+                    },
+                    Provenance::Inferred,
+                );
+                return draft.step();
+            }
+            None => {
+                let due = self.looks.due.unwrap_or(now);
+                return self.look_when_due(state, message, due, now);
+            }
         }
         if !self.is_up() || self.flight.is_some() {
             return Step::default();
@@ -742,6 +802,7 @@ impl SessionMachine {
         self.looks = Looks::default();
         self.last_activity = now;
         self.aborting = None;
+        self.abort_sent = false;
         let mut draft = Draft::after(message.moved, now);
         draft.push(
             Event::TurnRequested {
@@ -763,10 +824,16 @@ impl SessionMachine {
                 Step::default()
             }
             Err(error) => {
-                if let CallError::RefusedForGood { reason } = &error {
-                    self.start_refused = Some(reason.clone());
+                let mut pause = self.policy.second_look_after;
+                match error {
+                    CallError::RefusedForGood { reason } => self.start_refused = Some(reason),
+                    CallError::RefusedForNow {
+                        retry_after: Some(wanted),
+                        ..
+                    } => pause = pause.max(wanted.min(self.policy.agent_retry_max)),
+                    _ => {}
                 }
-                self.look_at(now.plus(self.policy.second_look_after));
+                self.look_at(now.plus(pause));
                 Step::act(Effect::Suspect)
             }
         }
@@ -777,7 +844,7 @@ impl SessionMachine {
         if !self.is_up() {
             return Step::default();
         }
-        if let Some(step) = self.answer_questions(state, turn) {
+        if let Some(step) = self.answer_questions(state, turn, now) {
             return step;
         }
         if self.flight == Some(Flight::Starting) {
@@ -790,20 +857,22 @@ impl SessionMachine {
         } else if let Some(step) = self.stall(message, turn, now) {
             return step;
         }
-        let due = self
-            .looks
-            .due
-            .unwrap_or_else(|| self.last_activity.plus(self.policy.look_every));
+        let due = self.looks.due.unwrap_or_else(|| {
+            let seen = self.last_activity.max(self.looks.last);
+            seen.plus(self.policy.look_every)
+        });
         self.look_when_due(state, message, due, now)
     }
 
-    fn answer_questions(&mut self, state: &Session, turn: &Turn) -> Option<Step> {
+    fn answer_questions(&mut self, state: &Session, turn: &Turn, now: Timestamp) -> Option<Step> {
         let session = Self::agent_session(state)?;
         let (question, answer) = turn.questions.iter().find_map(|question| {
             let answer = question.answer.filter(|_| !question.settled)?;
             (!self.answering.contains(&question.id)).then_some((question, answer))
         })?;
         self.answering.insert(question.id.clone());
+        // While the question was open the agent's silence was ours.
+        self.last_activity = self.last_activity.max(now);
         let permission = question.id.clone();
         Some(Step::act(Effect::Answer {
             session,
@@ -819,19 +888,13 @@ impl SessionMachine {
         outcome: Result<PermissionOutcome, CallError>,
         now: Timestamp,
     ) -> Step {
-        let Some((message, Some(_))) = state.head() else {
+        let Some((message, Some(turn))) = state.head() else {
             return Step::default();
         };
         match outcome {
             Ok(PermissionOutcome::Taken | PermissionOutcome::Gone) => {
                 let mut draft = Draft::after(message.moved, now);
-                draft.push(
-                    Event::PermissionSettled {
-                        message: message.id,
-                        permission,
-                    },
-                    Provenance::Live,
-                );
+                observe::settle(&mut draft, turn, permission, Provenance::Live);
                 draft.step()
             }
             // Stays in `answering`: the next opening of the stream, or a look, tries again.
@@ -849,15 +912,18 @@ impl SessionMachine {
         turn: &Turn,
         now: Timestamp,
     ) -> Option<Step> {
-        let Some(since) = self.aborting else {
-            self.aborting = Some(now);
-            self.look_at(now.plus(self.policy.second_look_after));
-            return Self::agent_session(state).map(|session| Step::act(Effect::Abort(session)));
-        };
+        let since = *self.aborting.get_or_insert(now);
         let due = since.plus(self.policy.abort_patience);
         if now < due {
             self.wake_at(due);
-            return None;
+            if std::mem::replace(&mut self.abort_sent, true) {
+                return None;
+            }
+            self.look_at(now.plus(self.policy.second_look_after));
+            return Self::agent_session(state).map(|session| Step::act(Effect::Abort(session)));
+        }
+        if !self.gather.is_empty() {
+            return Some(self.flush(state, now));
         }
         let mut draft = Draft::after(message.moved, now);
         draft.push(look::ended_on_request(message, turn), Provenance::Inferred);
@@ -907,6 +973,10 @@ impl SessionMachine {
             return draft.step();
         }
         let (rerun, reason) = self.choose_rerun(turn);
+        if rerun == Rerun::Wait {
+            // A person may take days, and may work in the agent's session meanwhile.
+            self.newest = None;
+        }
         draft.then(
             Event::RerunDecided {
                 message: message.id,
@@ -938,11 +1008,8 @@ impl SessionMachine {
                 format!("the agent died in all {} runs", self.policy.runs_max),
             );
         }
-        if !self.newest {
-            return (
-                Rerun::GiveUp,
-                "a newer message is in the agent's session".to_owned(),
-            );
+        if self.newest == Some(false) {
+            return (Rerun::GiveUp, look::NOT_THE_NEWEST.to_owned());
         }
         match self.policy.rerun {
             RerunPolicy::Never => (Rerun::GiveUp, "the policy is never".to_owned()),
@@ -992,3 +1059,6 @@ impl SessionMachine {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

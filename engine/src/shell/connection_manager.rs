@@ -211,3 +211,6 @@ fn id_of(agent: &str, target: &Target) -> ConnectionId {
         }
     })
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -61,7 +61,10 @@ pub(super) fn kill(process: Process) {
 fn signal_group(process: Process, signal: Signal) {
     // The group has the id of its first process; once that is gone the id may be anybody's.
     if let Some(pid) = id(process).filter(|_| is_alive(process)) {
-        let _ = rustix::process::kill_process_group(pid, signal);
+        // One that leads no group is meant alone.
+        if rustix::process::kill_process_group(pid, signal).is_err() {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
     }
 }
 

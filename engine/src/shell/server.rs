@@ -387,15 +387,22 @@ async fn end(server: &Server, running: &mut Running, patience: Duration) -> Opti
 
 /// Kills what a server left behind: tools that it ran outlive any signal to it.
 pub(super) async fn sweep(mark: &str) {
-    let mark = mark.to_owned();
-    let swept = tokio::task::spawn_blocking(move || {
-        for process in process::marked(&mark) {
-            process::kill(process);
+    // One that is being killed may have had a child meanwhile, so this looks until nothing is found.
+    for _ in 0..limits::SWEEPS_MAX {
+        let mark = mark.to_owned();
+        let swept = tokio::task::spawn_blocking(move || {
+            let left = process::marked(&mark);
+            for process in &left {
+                process::kill(*process);
+            }
+            left.len()
+        });
+        if matches!(swept.await, Ok(0) | Err(_)) {
+            return;
         }
-    });
-    if let Err(error) = swept.await {
-        tracing::warn!(%error, "end what a server left behind");
+        sleep(limits::SWEEP_PAUSE).await;
     }
+    tracing::warn!(mark, "what a server left behind does not end");
 }
 
 /// How a server that is gone ended, with its last words.

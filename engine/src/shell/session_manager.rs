@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::connection_manager::ConnectionManager;
 use super::session::{self, Session};
 use crate::adapter::opencode::OpenCode;
+use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -42,7 +43,10 @@ impl Options {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
-            adapters: vec![Arc::new(OpenCode::new())],
+            adapters: vec![
+                Arc::new(OpenCode::new()),
+                Arc::new(Scripted::new(Script::default())),
+            ],
             session: SessionPolicy::default(),
             connection: ConnectionPolicy::default(),
             url_password: None,

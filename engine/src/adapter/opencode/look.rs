@@ -14,7 +14,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::calls::{Calls, Reply, parse};
-use super::wire::{Asked, Listed, Meaning, MessageInfo, Role, SessionInfo, Statuses};
+use super::wire::{Asked, Listed, Meaning, Role, SessionInfo, Statuses};
 use crate::adapter::{
     Activity, AgentSession, Answer, AnswerItem, CallError, Endpoint, Permission, Report,
     ReportedAnswer,
@@ -190,25 +190,48 @@ struct Page {
 enum Message {
     User {
         id: String,
-        /// The agent wrote it itself: it compacts its context, and tells itself to go on.
-        by_agent: bool,
+        /// What the user wrote in it.
+        text: String,
+        origin: Origin,
     },
     Assistant(ReportedAnswer),
+}
+
+/// Who wrote a message that stands in the user's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The user, as far as the message says.
+    User,
+    /// The agent, which compacts its context.
+    Compaction,
+    /// The agent, which tells itself to go on.
+    GoOn,
 }
 
 impl Message {
     fn of(listed: Listed<'_>) -> Self {
         let Listed { info, parts } = listed;
         match info.role {
-            Role::User => Self::User {
-                by_agent: !parts.is_empty()
-                    && parts
-                        .iter()
-                        .all(|part| part.synthetic || (part.kind == "compaction" && part.auto)),
-                id: info.id,
-            },
+            Role::User => {
+                let origin = if parts
+                    .iter()
+                    .any(|part| part.kind == "compaction" && part.auto)
+                {
+                    Origin::Compaction
+                } else if !parts.is_empty() && parts.iter().all(|part| part.synthetic) {
+                    Origin::GoOn
+                } else {
+                    Origin::User
+                };
+                let texts = parts.into_iter().filter(|part| !part.synthetic);
+                Self::User {
+                    id: info.id,
+                    text: texts.map(|part| part.text).collect(),
+                    origin,
+                }
+            }
             Role::Assistant => Self::Assistant(ReportedAnswer {
-                answer: answer(info),
+                answer: Answer::from(info),
                 items: parts
                     .into_iter()
                     .filter_map(|part| match part.meaning() {
@@ -219,10 +242,6 @@ impl Message {
             }),
         }
     }
-}
-
-fn answer(info: MessageInfo) -> Answer {
-    info.into()
 }
 
 /// What the list of messages says of one of them.
@@ -236,21 +255,32 @@ impl Found {
     /// What `messages`, oldest first and up to the newest, say of the message `id`; `None` where it is not among them.
     ///
     /// The agent's own messages belong to ours as long as nobody else's came between: it writes them
-    /// while it works on ours, and the answer to ours may hang on them.
+    /// while it works on ours, and the answer to ours may hang on them. Seen: a compaction, followed by
+    /// "Continue if you have next steps…", or, where the context was too long for ours, by our own
+    /// message once more under another id.
     fn of(messages: &[Message], id: &str) -> Option<Self> {
-        let at = messages
+        let (at, ours) = messages
             .iter()
-            .position(|message| matches!(message, Message::User { id: user, .. } if user == id))?;
+            .enumerate()
+            .find_map(|(at, message)| match message {
+                Message::User { id: user, text, .. } if user == id => Some((at, text)),
+                _ => None,
+            })?;
         let mut parents = HashSet::from([id]);
         let mut newest = true;
+        let mut compacted = false;
         let mut answers = Vec::new();
         for message in &messages[at + 1..] {
             match message {
-                Message::User { id, by_agent: true } if newest => {
-                    parents.insert(id);
+                Message::User { id, text, origin } => {
+                    let by_agent = *origin != Origin::User || (compacted && text == ours);
+                    compacted = *origin == Origin::Compaction;
+                    if by_agent && newest {
+                        parents.insert(id);
+                    } else if !by_agent {
+                        newest = false;
+                    }
                 }
-                Message::User { by_agent: true, .. } => {}
-                Message::User { .. } => newest = false,
                 Message::Assistant(answer) if parents.contains(answer.answer.parent.as_str()) => {
                     answers.push(answer.clone());
                 }
@@ -258,5 +288,82 @@ impl Found {
             }
         }
         Some(Self { newest, answers })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Messages as they are listed: `u` a user's, `c` a compaction of the agent's, `g` its "go on",
+    /// `r` the text of `u1` again, `m` a compaction that a person wanted, `ID<PARENT` an answer.
+    fn list(listed: &str) -> Vec<Message> {
+        let message = |word: &str| {
+            let (id, role) = match word.split_once('<') {
+                Some((id, parent)) => (id, format!(r#""role":"assistant","parentID":"{parent}""#)),
+                None => (word, r#""role":"user""#.to_owned()),
+            };
+            let part = match &word[..1] {
+                "c" => r#""type":"compaction","auto":true"#,
+                "m" => r#""type":"compaction","auto":false"#,
+                "g" => r#""type":"text","text":"Continue","synthetic":true,"time":{"start":1}"#,
+                "r" => r#""type":"text","text":"u1""#,
+                _ => &format!(r#""type":"text","text":"{id}""#),
+            };
+            let json = format!(r#"{{"info":{{"id":"{id}",{role}}},"parts":[{{{part}}}]}}"#);
+            Message::of(serde_json::from_str(&json).expect("a listed message"))
+        };
+        listed.split_whitespace().map(message).collect()
+    }
+
+    /// Whether a message is the newest, and its answers.
+    fn found(listed: &str, id: &str) -> Option<(bool, Vec<String>)> {
+        let found = Found::of(&list(listed), id)?;
+        let answers = found.answers.into_iter().map(|answer| answer.answer.id);
+        Some((found.newest, answers.collect()))
+    }
+
+    #[test]
+    fn answers_hang_on_the_message_or_on_what_the_agent_wrote_while_it_worked_on_it() {
+        let answers =
+            |newest, ids: &[&str]| Some((newest, ids.iter().map(|&id| id.to_owned()).collect()));
+        assert_eq!(found("u1 a1<u1", "u2"), None);
+        assert_eq!(found("u1", "u1"), answers(true, &[]));
+        assert_eq!(found("u1 a1<u1 a2<u1", "u1"), answers(true, &["a1", "a2"]));
+        assert_eq!(found("u1 a1<u1 u2 a2<u2", "u1"), answers(false, &["a1"]));
+        assert_eq!(found("u1 a1<u1 u2 a2<u2", "u2"), answers(true, &["a2"]));
+        // Run again behind a newer one: the answer is ours, though the message is not the newest.
+        assert_eq!(
+            found("u1 a1<u1 u2 a2<u2 a3<u1", "u1"),
+            answers(false, &["a1", "a3"])
+        );
+        let compacted = "u1 a1<u1 c1 a2<c1 g1 a3<g1";
+        assert_eq!(found(compacted, "u1"), answers(true, &["a1", "a2", "a3"]));
+        let overflown = "u1 a1<u1 c1 a2<c1 r1 a3<r1";
+        assert_eq!(found(overflown, "u1"), answers(true, &["a1", "a2", "a3"]));
+        // The same words again, with no compaction before them, are a message of their own.
+        assert_eq!(found("u1 a1<u1 r1 a2<r1", "u1"), answers(false, &["a1"]));
+        assert_eq!(found("u1 c1 a1<c1 u2 a2<u2", "u1"), answers(false, &["a1"]));
+        // What follows somebody else's message belongs to that one.
+        assert_eq!(found("u1 a1<u1 u2 c1 a2<c1", "u1"), answers(false, &["a1"]));
+        assert_eq!(found("u1 a1<u1 m1 a2<m1", "u1"), answers(false, &["a1"]));
+    }
+
+    #[test]
+    fn a_turn_is_finished_by_an_answer_that_is_not_for_a_tool() {
+        let finished = |info: &str| {
+            let json = format!(r#"{{"info":{{"id":"a","role":"assistant",{info}}}}}"#);
+            match Message::of(serde_json::from_str(&json).expect("a listed message")) {
+                Message::Assistant(answer) => finished(&[answer]),
+                Message::User { .. } => unreachable!(),
+            }
+        };
+        let ended = r#""time":{"created":1,"completed":2}"#;
+        assert!(finished(&format!(r#"{ended},"finish":"stop""#)));
+        assert!(finished(&format!(r#"{ended},"error":{{"name":"E"}}"#)));
+        assert!(!finished(&format!(r#"{ended},"finish":"tool-calls""#)));
+        // Aborted while it waited to try again: neither.
+        assert!(!finished(ended));
+        assert!(!finished(r#""time":{"created":1}"#));
     }
 }

@@ -37,6 +37,10 @@ impl Draft {
         self.cause = Cause::Sibling(self.events.len() - 1);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
     pub(super) fn step(self) -> Step {
         Step {
             events: self.events,

@@ -9,10 +9,15 @@ use recount_projections::{Message, MessageState, Session, Turn, TurnState};
 use recount_store::{Event, MessageId, Placement, Provenance, Resolution, Timestamp, ToolOutcome};
 
 use super::draft::Draft;
-use super::observe::{ask, reconcile_call};
+use super::observe::{ask, reconcile_call, settle};
 use super::{Effect, Looks, SessionMachine, Step};
-use crate::adapter::{Activity, Answer, AnswerItem, CallError, OutputPart, Report, ReportedAnswer};
+use crate::adapter::{
+    Activity, Answer, AnswerItem, CallError, OutputPart, Permission, Report, ReportedAnswer,
+};
 use crate::machine::backoff;
+
+/// Why a message is not worked on any more: asked for it, the agent would answer the newer one.
+pub(super) const NOT_THE_NEWEST: &str = "a newer message is in the agent's session";
 
 impl SessionMachine {
     pub(super) fn looked(
@@ -30,9 +35,11 @@ impl SessionMachine {
             Err(error) => return self.look_failed(message, turn, &error, now),
         };
         self.looks.failures = 0;
-        self.newest = report.newest;
+        self.looks.last = now;
+        self.newest = report.stored.then_some(report.newest);
         match (message.state, turn) {
             (MessageState::Unknown, _) => Self::resolved(message, &report, now),
+            (MessageState::Accepted, _) if !report.stored => Self::forgotten(message, now),
             (MessageState::Requested | MessageState::Running, Some(turn)) => {
                 self.conclude(state, message, turn, report, now)
             }
@@ -56,16 +63,17 @@ impl SessionMachine {
         let mut draft = Draft::after(message.moved, now);
         let id = message.id;
         draft.push(
-            match turn {
-                Some(turn) => Event::TurnFailed {
-                    message: id,
-                    run: turn.run().number,
-                    reason: format!("how it ended cannot be found out: {error}"),
-                },
-                None => Event::MessageDeadLettered {
+            if message.state == MessageState::Unknown {
+                Event::MessageDeadLettered {
                     message: id,
                     reason: format!("whether it arrived cannot be found out: {error}"),
-                },
+                }
+            } else {
+                Event::TurnFailed {
+                    message: id,
+                    run: turn.map_or(0, |turn| turn.run().number),
+                    reason: format!("how it stands cannot be found out: {error}"),
+                }
             },
             Provenance::Inferred,
         );
@@ -130,6 +138,7 @@ impl SessionMachine {
             .iter()
             .map(|reported| reported.answer.id.clone())
             .collect();
+        self.answers.extend(ids.iter().cloned());
         let ending = last
             .as_ref()
             .filter(|_| idle)
@@ -147,7 +156,19 @@ impl SessionMachine {
             return self.idle_unfinished(state, message, turn, (ids, draft), now);
         }
         self.looks.idle = 0;
-        for permission in report.permissions {
+        // An abort that came before the agent began met nothing.
+        self.abort_sent = false;
+        for question in std::mem::take(&mut self.open_before) {
+            if !report
+                .permissions
+                .iter()
+                .any(|listed| listed.id == question)
+            {
+                settle(&mut draft, turn, question, Provenance::Backfilled);
+            }
+        }
+        let ours = |permission: &Permission| !state.stale_questions.contains(&permission.id);
+        for permission in report.permissions.into_iter().filter(ours) {
             ask(
                 &mut draft,
                 message,
@@ -205,7 +226,10 @@ impl SessionMachine {
                     } else {
                         Provenance::Backfilled
                     };
-                    if !part.ended {
+                    if part.ended {
+                        // It is known whole: its last deltas may still be on their way here.
+                        self.kinds.remove(&part.id);
+                    } else {
                         self.kinds.entry(part.id).or_insert(part.kind);
                     }
                     if let Some(event) = event {
@@ -233,7 +257,12 @@ impl SessionMachine {
             draft.push(ended_on_request(message, turn), Provenance::Inferred);
             return draft.step();
         }
-        self.looks.idle += 1;
+        // What just came to light is no rest yet.
+        self.looks.idle = if draft.is_empty() {
+            self.looks.idle + 1
+        } else {
+            1
+        };
         let begun = turn.run().started || !answers.is_empty();
         if self.looks.idle < 2 {
             let soon = now.plus(self.policy.second_look_after);
@@ -269,8 +298,8 @@ impl SessionMachine {
         if let Some(reason) = &self.start_refused {
             return Some(format!("the agent refused to begin: {reason}"));
         }
-        if !self.newest {
-            return Some("a newer message is in the agent's session".to_owned());
+        if self.newest == Some(false) {
+            return Some(NOT_THE_NEWEST.to_owned());
         }
         (turn.requests >= self.policy.requests_max).then(|| {
             format!(

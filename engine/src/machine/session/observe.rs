@@ -1,5 +1,6 @@
 //! What the agent's stream says, as events.
 
+use recount_projections::turn::Question;
 use recount_projections::{Message, Session, Turn, TurnState};
 use recount_store::{Event, Json, Placement, Provenance, Timestamp, ToolOutcome};
 
@@ -34,20 +35,7 @@ impl SessionMachine {
                 ask(&mut draft, message, turn, permission, Provenance::Live);
             }
             Observation::PermissionReplied { permission } => {
-                if turn
-                    .questions
-                    .iter()
-                    .any(|q| q.id == permission && !q.settled)
-                {
-                    let message = message.id;
-                    draft.push(
-                        Event::PermissionSettled {
-                            message,
-                            permission,
-                        },
-                        Provenance::Live,
-                    );
-                }
+                settle(&mut draft, turn, permission, Provenance::Live);
             }
             // Of a sub-agent's session only its questions are ours; the rest shows that it is alive.
             _ if from_child => {}
@@ -58,22 +46,29 @@ impl SessionMachine {
             | Observation::Busy
             | Observation::Unrecognised { .. } => {}
             Observation::AnswerUpdated(answer) => {
-                if Self::is_ours(state, message, turn, &answer) {
+                if self.is_ours(state, message, turn, &answer) {
                     self.begin(&mut draft, message, turn);
+                    self.answers.insert(answer.id);
                 }
             }
             Observation::PartOpened { part, kind, answer } => {
-                if !turn.dead_answers.contains(&answer) {
+                if !self.is_past(turn, &answer) {
                     self.begin(&mut draft, message, turn);
-                    self.kinds.insert(part.clone(), kind);
-                    self.opened.insert(part);
+                    // One that has text already was shown by a look that overtook this frame.
+                    if turn.run().part(&part).is_none() {
+                        self.kinds.insert(part.clone(), kind);
+                        self.opened.insert(part);
+                    }
                 }
             }
-            Observation::Delta { part, text, .. } => {
+            Observation::Delta { part, text, answer } => {
                 // A part that nothing has shown yet is known by the look that is due anyway.
                 let Some(kind) = self.kinds.get(&part).copied() else {
                     return Step::default();
                 };
+                if self.is_past(turn, &answer) {
+                    return Step::default();
+                }
                 let placement = if self.opened.contains(&part) {
                     Placement::End
                 } else {
@@ -82,8 +77,9 @@ impl SessionMachine {
                 self.gather.add(part, kind, placement, &text, now);
             }
             Observation::PartEnded { part, answer } => {
-                if !turn.dead_answers.contains(&answer) {
+                if !self.is_past(turn, &answer) {
                     self.begin(&mut draft, message, turn);
+                    self.kinds.remove(&part.id);
                     let seen_whole =
                         self.opened.remove(&part.id) || turn.run().part(&part.id).is_none();
                     let provenance = if seen_whole {
@@ -97,7 +93,7 @@ impl SessionMachine {
                 }
             }
             Observation::Tool { call, answer } => {
-                if !turn.dead_answers.contains(&answer) {
+                if !self.is_past(turn, &answer) {
                     self.begin(&mut draft, message, turn);
                     reconcile_call(&mut draft, message, turn, call, Provenance::Live);
                 }
@@ -138,6 +134,9 @@ impl SessionMachine {
         now: Timestamp,
     ) -> Draft {
         let mut draft = std::mem::replace(draft, Draft::after(message.moved, now));
+        if turn.stalled.is_some() {
+            return draft;
+        }
         draft.push(
             Event::AgentRetried {
                 message: message.id,
@@ -185,10 +184,15 @@ impl SessionMachine {
         self.looks.idle = 0;
     }
 
+    /// Whether an answer belongs to a run that died, or to the turn before.
+    fn is_past(&self, turn: &Turn, answer: &String) -> bool {
+        turn.dead_answers.contains(answer) || self.answers_before.contains(answer)
+    }
+
     /// Whether an answer belongs to the turn at hand: to its message, or to one that the agent wrote itself
     /// meanwhile (it may summarise, and carry on). Turns come one at a time, so what is not another's is ours.
-    fn is_ours(state: &Session, message: &Message, turn: &Turn, answer: &Answer) -> bool {
-        if turn.dead_answers.contains(&answer.id) {
+    fn is_ours(&self, state: &Session, message: &Message, turn: &Turn, answer: &Answer) -> bool {
+        if self.is_past(turn, &answer.id) {
             return false;
         }
         message.agent_message.as_deref() == Some(answer.parent.as_str())
@@ -239,6 +243,21 @@ pub(super) fn ask(
         },
         provenance,
     );
+}
+
+/// Records that a question of this turn is settled, unless that is known.
+pub(super) fn settle(draft: &mut Draft, turn: &Turn, permission: String, provenance: Provenance) {
+    let open = |question: &Question| question.id == permission && !question.settled;
+    if turn.questions.iter().any(open) {
+        let message = turn.message;
+        draft.push(
+            Event::PermissionSettled {
+                message,
+                permission,
+            },
+            provenance,
+        );
+    }
 }
 
 /// Records what is new about a tool call.

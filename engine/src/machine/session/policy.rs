@@ -42,9 +42,9 @@ pub struct SessionPolicy {
     pub runs_max: u32,
     /// How long a running turn may be silent, no question being open, before it is ended.
     pub silence_max: Duration,
-    /// How long a turn may take in all.
+    /// How long one run of a turn may take in all.
     pub turn_max: Duration,
-    /// How far ahead the agent's own next retry may lie: agents obey a `Retry-After` of days.
+    /// How far ahead a next try may lie, the agent's own or one that it asks for: a `Retry-After` may be of days.
     pub agent_retry_max: Duration,
     /// How long an abort may take before the turn is ended without the agent's word.
     pub abort_patience: Duration,

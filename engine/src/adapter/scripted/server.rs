@@ -1,0 +1,564 @@
+//! The server: OpenCode's calls on a loopback port, over what one [`Agent`] holds.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::agent::{Agent, Kept, Running, now};
+use super::hub::{Stream, locked};
+use super::store::{Message, Refused, Session, Store};
+use super::{Fault, Shared, run};
+use crate::adapter::{InProcessServer, Secret};
+use crate::limits;
+
+/// A scripted agent's server, running.
+#[derive(Debug)]
+pub struct ScriptedServer {
+    address: SocketAddr,
+    agent: Arc<AgentRef>,
+    ended: watch::Receiver<bool>,
+}
+
+/// Hides what the agent holds from `Debug`.
+struct AgentRef(Arc<Agent>);
+
+impl std::fmt::Debug for AgentRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl ScriptedServer {
+    /// Listens on loopback; port 0 is any free one.
+    pub(super) async fn start(
+        shared: Arc<Shared>,
+        directory: String,
+        port: u16,
+        password: Option<Secret>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = listener.local_addr()?;
+        let (tasks, work) = mpsc::unbounded_channel();
+        let agent = Arc::new(Agent::new(shared, directory, tasks));
+        agent.shared.servers().push(Arc::downgrade(&agent));
+        let (end, ended) = watch::channel(false);
+        let wanted = password.map(|password| authorization(&password));
+        let running = Arc::clone(&agent);
+        tokio::spawn(async move {
+            serve(listener, running, wanted, work).await;
+            let _ = end.send(true);
+        });
+        Ok(Self {
+            address,
+            agent: Arc::new(AgentRef(agent)),
+            ended,
+        })
+    }
+
+    async fn ended(&self) {
+        // An error means that the server's task is gone, which is an end as well.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+}
+
+#[async_trait]
+impl InProcessServer for ScriptedServer {
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    async fn exited(&self) {
+        self.ended().await;
+    }
+
+    async fn stop(&self) {
+        self.agent.0.die();
+        self.ended().await;
+    }
+}
+
+impl Drop for ScriptedServer {
+    /// A server that nobody holds any more ends, as a process would whose parent kills it.
+    fn drop(&mut self) {
+        self.agent.0.die();
+    }
+}
+
+/// Takes connections and carries work until the agent is dead, then drops everything at once.
+async fn serve(
+    listener: TcpListener,
+    agent: Arc<Agent>,
+    wanted: Option<HeaderValue>,
+    mut work: mpsc::UnboundedReceiver<BoxFuture<'static, ()>>,
+) {
+    let mut tasks = JoinSet::new();
+    let beat = agent.shared.heartbeat;
+    let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + beat, beat);
+    loop {
+        tokio::select! {
+            () = agent.died.notified() => break,
+            accepted = listener.accept() => {
+                // A connection that failed while it was taken is the client's to repeat.
+                let Ok((stream, _)) = accepted else { continue };
+                agent.shared.connections.fetch_add(1, Ordering::Relaxed);
+                tasks.spawn(connection(stream, Arc::clone(&agent), wanted.clone()));
+            }
+            Some(task) = work.recv() => { tasks.spawn(task); }
+            Some(_) = tasks.join_next() => {}
+            _ = heartbeat.tick() => {
+                let frame = agent.server_frame("server.heartbeat");
+                agent.tell_bytes(&frame);
+            }
+        }
+    }
+    drop(listener);
+    tasks.shutdown().await;
+}
+
+async fn connection(stream: TcpStream, agent: Arc<Agent>, wanted: Option<HeaderValue>) {
+    // Without it small frames wait for acknowledgements; not having it is no reason to fail.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let agent = Arc::clone(&agent);
+        let wanted = wanted.clone();
+        async move { answer(&agent, wanted.as_ref(), request).await }
+    });
+    // How a connection ended is of no interest: the client sees it too.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+/// The header that a call must bring: made by the same code that clients use.
+fn authorization(password: &Secret) -> HeaderValue {
+    reqwest::Client::new()
+        .get("http://localhost")
+        .basic_auth(crate::adapter::opencode::USERNAME, Some(password.reveal()))
+        .build()
+        .ok()
+        .and_then(|request| request.headers().get(AUTHORIZATION).cloned())
+        .unwrap_or_else(|| HeaderValue::from_static("Basic"))
+}
+
+/// The connection is dropped without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("dropped, as the script's fault says")]
+struct Dropped;
+
+/// A body: whole, or a stream of events.
+enum Answer {
+    Whole(Option<Bytes>),
+    Events(Stream),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Events(stream) => Pin::new(stream)
+                .poll_take(cx)
+                .map(|bytes| Some(Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+fn whole(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(body.into())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn json(body: &Value) -> Response<Answer> {
+    whole(StatusCode::OK, "application/json", body.to_string())
+}
+
+fn error(status: StatusCode, name: &str, message: &str) -> Response<Answer> {
+    let body = json!({"name": name, "data": {"message": message}});
+    whole(status, "application/json", body.to_string())
+}
+
+fn not_found(what: &str) -> Response<Answer> {
+    error(
+        StatusCode::NOT_FOUND,
+        "NotFoundError",
+        &format!("{what} not found"),
+    )
+}
+
+async fn answer(
+    agent: &Arc<Agent>,
+    wanted: Option<&HeaderValue>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Dropped> {
+    let call = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let fault = agent.shared.fault(&format!("{} {call}", request.method()));
+    match &fault {
+        Some(Fault::Html) => {
+            return Ok(whole(StatusCode::OK, "text/html", "<!doctype html>"));
+        }
+        Some(Fault::Refuse {
+            status,
+            retry_after,
+        }) => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::IM_A_TEAPOT);
+            let mut response = error(status, "ScriptedError", "refused by the script");
+            if let Some(seconds) = retry_after {
+                let headers = response.headers_mut();
+                headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
+            }
+            return Ok(response);
+        }
+        Some(Fault::Reset) => return Err(Dropped),
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::LoseAnswer) | None => {}
+    }
+    if wanted.is_some() && request.headers().get(AUTHORIZATION) != wanted {
+        let mut response = whole(StatusCode::UNAUTHORIZED, "text/plain", "");
+        let realm = HeaderValue::from_static("Basic realm=\"Secure Area\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, realm);
+        return Ok(response);
+    }
+    let response = route(agent, request).await;
+    if fault.is_some() || agent.is_dead() {
+        return Err(Dropped);
+    }
+    Ok(response)
+}
+
+/// What a call asks, taken apart.
+struct Call<'a> {
+    agent: &'a Arc<Agent>,
+    query: Vec<(String, String)>,
+    body: Value,
+}
+
+async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Response<Answer> {
+    let (head, body) = request.into_parts();
+    let Ok(url) = reqwest::Url::parse(&format!("http://localhost{}", head.uri)) else {
+        return not_found("Path");
+    };
+    let limit = limits::MESSAGE_BYTES_MAX * 8;
+    let Ok(body) = Limited::new(body, limit).collect().await else {
+        return error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "BadRequest",
+            "The body is too long",
+        );
+    };
+    let body = body.to_bytes();
+    let body = if body.is_empty() {
+        Ok(Value::Null)
+    } else {
+        serde_json::from_slice(&body)
+    };
+    let Ok(body) = body else {
+        return error(StatusCode::BAD_REQUEST, "BadRequest", "The body is no JSON");
+    };
+    let call = Call {
+        agent,
+        query: url.query_pairs().into_owned().collect(),
+        body,
+    };
+    let path: Vec<&str> = url.path_segments().into_iter().flatten().collect();
+    match (&head.method, &path[..]) {
+        (&Method::GET, ["global", "health"]) => {
+            json(&json!({"healthy": true, "version": super::VERSION}))
+        }
+        (&Method::GET, ["global", "event"]) => call.events(),
+        (&Method::GET, ["path"]) => {
+            let home = "scripted";
+            json(&json!({
+                "home": home, "state": home, "config": home,
+                "worktree": agent.directory, "directory": call.directory(),
+            }))
+        }
+        (&Method::GET, ["session"]) => call.sessions(),
+        (&Method::POST, ["session"]) => call.create(),
+        (&Method::GET, ["session", "status"]) => call.statuses(),
+        (&Method::GET, ["session", id]) => call.with(id, |session| json(&session.info())),
+        (&Method::GET, ["session", id, "children"]) => call.with(id, |_| json(&json!([]))),
+        (&Method::GET, ["session", id, "message"]) => {
+            call.with(id, |session| call.messages(session))
+        }
+        (&Method::GET, ["session", id, "message", message]) => {
+            call.with(id, |session| match session.message(message) {
+                Some(message) => json(&message.listed()),
+                None => not_found("Message"),
+            })
+        }
+        (&Method::POST, ["session", id, "message"]) => call.store(id),
+        (&Method::POST, ["session", id, "prompt_async"]) => call.start(id),
+        (&Method::POST, ["session", id, "abort"]) => {
+            if let Some(running) = locked(&agent.running).get(*id) {
+                running.abort.notify_one();
+            }
+            json(&json!(true))
+        }
+        (&Method::GET, ["permission"]) => call.questions(),
+        (&Method::POST, ["permission", id, "reply"]) => call.reply(id),
+        _ => not_found("Path"),
+    }
+}
+
+impl Call<'_> {
+    fn query(&self, name: &str) -> Option<&str> {
+        let pair = self.query.iter().find(|(known, _)| known == name)?;
+        Some(&pair.1)
+    }
+
+    fn directory(&self) -> &str {
+        self.query("directory").unwrap_or(&self.agent.directory)
+    }
+
+    fn store_of(&self) -> std::sync::MutexGuard<'_, Store> {
+        locked(&self.agent.shared.store)
+    }
+
+    fn with(&self, id: &str, show: impl FnOnce(&Session) -> Response<Answer>) -> Response<Answer> {
+        match self.store_of().session(id) {
+            Some(session) => show(session),
+            None => not_found("Session"),
+        }
+    }
+
+    fn events(&self) -> Response<Answer> {
+        let connected = self.agent.server_frame("server.connected");
+        let mut response = Response::new(Answer::Events(self.agent.hub.open(&connected)));
+        let kind = HeaderValue::from_static("text/event-stream");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+
+    fn sessions(&self) -> Response<Answer> {
+        let search = self.query("search").unwrap_or_default();
+        let store = self.store_of();
+        let found = store.sessions().iter().rev().filter(|session| {
+            session.title.contains(search) && session.directory == self.directory()
+        });
+        json(&found.take(100).map(Session::info).collect())
+    }
+
+    fn create(&self) -> Response<Answer> {
+        let title = self.body["title"].as_str().unwrap_or("New session");
+        let made = self.agent.keep_in(|store| {
+            let session = store.create_session(title, self.directory(), now());
+            let info = session.info();
+            let told = json!({"sessionID": session.id, "info": info});
+            Some((session.id.clone(), info, vec![("session.created", told)]))
+        });
+        made.map_or_else(|| not_found("Server"), |info| json(&info))
+    }
+
+    fn statuses(&self) -> Response<Answer> {
+        let store = self.store_of();
+        let running = locked(&self.agent.running);
+        let statuses = running.iter().filter(|(id, _)| {
+            let session = store.session(id);
+            session.is_some_and(|session| session.directory == self.directory())
+        });
+        json(
+            &statuses
+                .map(|(id, r)| (id.clone(), r.status.clone()))
+                .collect(),
+        )
+    }
+
+    /// A page of messages, oldest first; `before` is the id of the first of the page after it.
+    fn messages(&self, session: &Session) -> Response<Answer> {
+        let messages = &session.messages;
+        let end = self.query("before").map_or(Some(messages.len()), |before| {
+            messages.iter().position(|message| message.id == before)
+        });
+        let Some(end) = end else {
+            return error(StatusCode::BAD_REQUEST, "BadRequest", "Unknown cursor");
+        };
+        let limit = self.query("limit").and_then(|limit| limit.parse().ok());
+        let begin = end.saturating_sub(limit.unwrap_or(usize::MAX));
+        let page = messages[begin..end].iter().map(Message::listed).collect();
+        let mut response = json(&page);
+        if let Some(first) = messages.get(begin).filter(|_| begin > 0)
+            && let Ok(cursor) = HeaderValue::from_str(&first.id)
+        {
+            response.headers_mut().insert("x-next-cursor", cursor);
+        }
+        response
+    }
+
+    /// Keeps a message; working on it is for `prompt_async`.
+    fn store(&self, session: &str) -> Response<Answer> {
+        if self.body["noReply"] != true {
+            let said = "The scripted agent takes only noReply here";
+            return error(StatusCode::BAD_REQUEST, "BadRequest", said);
+        }
+        match self.prompt(session, false) {
+            Ok(message) => self.with(session, |session| {
+                let kept = session.message(&message).map(Message::listed);
+                json(&kept.unwrap_or_default())
+            }),
+            Err(response) => response,
+        }
+    }
+
+    /// Keeps a message and works on it, where that is to be done.
+    fn start(&self, session: &str) -> Response<Answer> {
+        match self.prompt(session, true) {
+            Ok(_) => {
+                let mut response = Response::new(Answer::Whole(None));
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response
+            }
+            Err(response) => response,
+        }
+    }
+
+    #[expect(clippy::result_large_err, reason = "both sides become the response")]
+    fn prompt(&self, session: &str, start: bool) -> Result<String, Response<Answer>> {
+        let bad = |said: &str| error(StatusCode::BAD_REQUEST, "BadRequest", said);
+        let id = self.body["messageID"].as_str();
+        let id = id.filter(|id| id.starts_with("msg"));
+        let id = id.ok_or_else(|| bad("Expected a string starting with \"msg\""))?;
+        let parts = self.body["parts"].as_array().into_iter().flatten();
+        let parts: Vec<_> = parts
+            .map(|part| {
+                let text = part["text"].as_str().unwrap_or_default().to_owned();
+                (part["id"].as_str().map(str::to_owned), text)
+            })
+            .collect();
+        if parts
+            .iter()
+            .any(|(id, _)| id.as_ref().is_some_and(|id| !id.starts_with("prt")))
+        {
+            return Err(bad("Expected a string starting with \"prt\""));
+        }
+        let kept = self.agent.keep_in(|store| {
+            let number = store.session(session)?.number();
+            let kept = store.keep(number, id, parts, now());
+            let found = store.session(session)?;
+            let events = match &kept {
+                Ok(()) => found.message(id).map(told).unwrap_or_default(),
+                Err(Refused::Taken) => Vec::new(),
+            };
+            let idle = kept.is_ok() && start && self.work(found, id);
+            Some((session.to_owned(), kept.map(|()| idle), events))
+        });
+        match kept {
+            None => Err(not_found("Session")),
+            // The real agent answers so; what it had written by then is not copied here.
+            Some(Err(Refused::Taken)) => Err(error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "UnknownError",
+                "Unexpected server error",
+            )),
+            Some(Ok(idle)) => {
+                if idle {
+                    let said = json!({"sessionID": session});
+                    self.agent.tell(self.directory(), "session.idle", &said);
+                }
+                Ok(id.to_owned())
+            }
+        }
+    }
+
+    /// Starts work where none goes on and there is some; gives whether there is none.
+    ///
+    /// The newest message is not run again once it is answered. An older one is run again, whatever
+    /// became of it: so does the real agent.
+    fn work(&self, session: &Session, id: &str) -> bool {
+        let mut running = locked(&self.agent.running);
+        if running.contains_key(&session.id) {
+            return false;
+        }
+        let newest = session.newest().is_some_and(|newest| newest.id == id);
+        if newest && session.answered(id) {
+            return true;
+        }
+        let abort = Arc::new(Notify::new());
+        let entry = Running {
+            status: json!({"type": "busy"}),
+            abort: Arc::clone(&abort),
+        };
+        running.insert(session.id.clone(), entry);
+        let work = run::work(
+            Arc::clone(self.agent),
+            session.id.clone(),
+            id.to_owned(),
+            abort,
+        );
+        // A server that ends takes no more work.
+        let _ = self.agent.tasks.send(Box::pin(work));
+        false
+    }
+
+    fn questions(&self) -> Response<Answer> {
+        let questions = locked(&self.agent.questions);
+        let here = questions.iter().filter(|q| q.directory == self.directory());
+        json(&here.map(|question| question.shown.clone()).collect())
+    }
+
+    fn reply(&self, id: &str) -> Response<Answer> {
+        let question = {
+            let mut questions = locked(&self.agent.questions);
+            let at = questions
+                .iter()
+                .position(|q| q.id == id && q.directory == self.directory());
+            at.map(|at| questions.remove(at))
+        };
+        let Some(question) = question else {
+            let said = json!({"_tag": "PermissionNotFoundError", "requestID": id,
+                "message": format!("Permission request not found: {id}")});
+            return whole(StatusCode::NOT_FOUND, "application/json", said.to_string());
+        };
+        let reply = self.body["reply"].as_str().unwrap_or("reject").to_owned();
+        let said = json!({"sessionID": question.session, "requestID": id, "reply": reply});
+        self.agent
+            .tell(&question.directory, "permission.replied", &said);
+        // Nobody waits any more where the turn was aborted meanwhile.
+        let _ = question.reply.map(|waits| waits.send(reply));
+        json(&json!(true))
+    }
+}
+
+/// What is told of a message that was kept.
+fn told(message: &Message) -> Vec<Kept> {
+    let parts = message.parts.iter().map(|part| message.part_updated(part));
+    std::iter::once(message.updated()).chain(parts).collect()
+}

@@ -1,0 +1,412 @@
+//! How turns end: by the agent's word, on request, by a bound; and that each of them does.
+
+use super::*;
+use crate::command::Command;
+
+fn abort_asked() -> Event {
+    Event::TurnAbortAsked { message: M1 }
+}
+
+fn agent_error(name: &str) -> Event {
+    Event::AgentErrorReported {
+        message: M1,
+        name: name.to_owned(),
+        reason: "in its words".to_owned(),
+    }
+}
+
+fn error(name: &str) -> Observation {
+    Observation::Error {
+        name: name.to_owned(),
+        reason: "in its words".to_owned(),
+    }
+}
+
+#[test]
+fn no_frame_ends_a_turn_and_a_look_does() {
+    let mut world = given_linked(running());
+    world
+        .observed(Observation::AnswerUpdated(finished("x1", "stop")))
+        .nothing();
+    world.observed(Observation::Idle).then([], [look()]);
+    // It says so again while the look is under way: there will be another one.
+    world.observed(Observation::Idle).nothing();
+    world
+        .looked(busy([with(finished("x1", "tool-calls"), [])]))
+        .then([], [look()]);
+    world
+        .looked(idle([with(finished("x1", "stop"), [])]))
+        .then([completed(M1, 1)], []);
+}
+
+#[test]
+fn the_last_of_several_answers_counts() {
+    let mut world = given_linked(running());
+    let _ = world.observed(Observation::Idle);
+    world
+        .looked(idle([
+            with(
+                finished("x1", "tool-calls"),
+                [AnswerItem::Tool(call("c", done("ok")))],
+            ),
+            with(finished("x2", "stop"), [whole("p", "so it is")]),
+        ]))
+        .then(
+            [
+                tool_started(1, "c"),
+                tool_ended(1, "c", ToolOutcome::Completed, "ok"),
+                output(1, "p", Placement::End, "so it is"),
+                completed(M1, 1),
+            ],
+            [],
+        );
+}
+
+#[test]
+fn a_silent_agent_is_looked_at_now_and_then() {
+    let mut world = given_linked(running());
+    let every = world.policy.look_every;
+    for n in 1..4 {
+        assert_eq!(world.wake_at, Some(T0.plus(every * n)));
+        world.woken().then([], [look()]);
+        world.looked(busy([])).nothing();
+    }
+}
+
+#[test]
+fn an_error_of_the_agent_fails_the_turn_once_its_answer_says_so() {
+    let mut world = given_linked(running());
+    world
+        .observed(error("APIError"))
+        .then([agent_error("APIError")], []);
+    world.observed(Observation::Idle).then([], [look()]);
+    world
+        .looked(idle([with(broken("x1", "APIError", false), [])]))
+        .then([failed(1, "APIError: in its words")], []);
+}
+
+#[test]
+fn an_error_without_an_answer_fails_a_turn_that_never_began() {
+    let mut events = held();
+    events.push(requested(M1, 1));
+    let mut world = given(events);
+    let _ = world.linked();
+    let _ = world.looked(idle([]));
+    world
+        .observed(error("UnknownError"))
+        .then([agent_error("UnknownError")], []);
+    world.woken().then([], [look()]);
+    world
+        .looked(idle([]))
+        .then([failed(1, "UnknownError: in its words")], []);
+}
+
+#[test]
+fn an_agent_that_refuses_to_begin_fails_the_turn() {
+    let mut world = given([opened(), bind_requested(), bound(), queued(M1)]);
+    let _ = world.linked();
+    let _ = world.when(Input::Stored(Ok(())));
+    let reason = "no such model".to_owned();
+    world
+        .when(Input::Started(Err(CallError::RefusedForGood { reason })))
+        .then([], [Effect::Suspect]);
+    world.woken().then([], [look()]);
+    world.looked(idle([])).nothing();
+    world.woken().then([], [look()]);
+    world
+        .looked(idle([]))
+        .then([failed(1, "the agent refused to begin: no such model")], []);
+}
+
+#[test]
+fn an_answer_that_ended_without_a_word_is_a_failure() {
+    let mut world = given_linked(running());
+    let _ = world.observed(Observation::Idle);
+    let answer = Answer {
+        finish: None,
+        ..finished("x1", "")
+    };
+    world.looked(idle([with(answer, [])])).then(
+        [failed(
+            1,
+            "the agent ended its answer without an answer or an error",
+        )],
+        [],
+    );
+}
+
+// ---- on request
+
+#[test]
+fn an_abort_ends_at_once_what_was_not_begun() {
+    let mut world = given([opened(), queued(M1)]);
+    world
+        .command(Command::Abort)
+        .then([abort_asked(), aborted(0)], []);
+
+    let mut world = given([
+        opened(),
+        bind_requested(),
+        bound(),
+        queued(M1),
+        sending(M1, 1),
+    ]);
+    world.record([rejected(1, Refusal::NeverSent, "refused")]);
+    world
+        .command(Command::Abort)
+        .then([abort_asked(), aborted(0)], []);
+
+    let mut world = given(held());
+    world
+        .command(Command::Abort)
+        .then([abort_asked(), aborted(0)], []);
+}
+
+#[test]
+fn an_abort_of_a_message_on_its_way_waits_for_its_outcome() {
+    let mut world = given([opened(), bind_requested(), bound(), queued(M1)]);
+    let _ = world.linked();
+    world.command(Command::Abort).then([abort_asked()], []);
+    world
+        .when(Input::Stored(Ok(())))
+        .then([accepted(M1), aborted(0)], []);
+}
+
+#[test]
+fn an_abort_of_a_running_turn_ends_when_the_agent_says_so() {
+    let mut world = given_linked(running());
+    world
+        .command(Command::Abort)
+        .then([abort_asked()], [abort()]);
+    world.when(Input::AbortSent(Ok(()))).nothing();
+    world.woken().then([], [look()]);
+    world
+        .looked(idle([with(broken("x1", "MessageAbortedError", true), [])]))
+        .then([aborted(1)], []);
+}
+
+#[test]
+fn an_abort_that_came_before_the_agent_began_is_sent_again() {
+    let mut world = given_linked(running());
+    let _ = world.command(Command::Abort);
+    world.when(Input::AbortSent(Ok(()))).nothing();
+    world.woken().then([], [look()]);
+    world.looked(busy([])).then([], [abort()]);
+}
+
+#[test]
+fn an_abort_during_the_agents_wait_for_its_model_is_an_abort() {
+    let mut world = given_linked(running());
+    let _ = world.command(Command::Abort);
+    let _ = world.observed(Observation::Idle);
+    let answer = Answer {
+        finish: None,
+        ..finished("x1", "")
+    };
+    world
+        .looked(idle([with(answer, [])]))
+        .then([aborted(1)], []);
+}
+
+#[test]
+fn a_turn_that_was_finished_before_the_abort_is_completed() {
+    let mut world = given_linked(running());
+    let _ = world.command(Command::Abort);
+    let _ = world.observed(Observation::Idle);
+    world
+        .looked(idle([with(finished("x1", "stop"), [])]))
+        .then([completed(M1, 1)], []);
+}
+
+#[test]
+fn an_abort_that_the_agent_never_confirms_ends_after_a_time() {
+    let mut world = given_linked(running());
+    let _ = world.command(Command::Abort);
+    let _ = world.observed(part_opened("x1", "p"));
+    let patience = world.policy.abort_patience;
+    world
+        .after(patience - Duration::from_millis(1))
+        .then([], [look()]);
+    let _ = world.observed(delta("x1", "p", "and on"));
+    // What it said until then is kept.
+    world
+        .after(Duration::from_millis(1))
+        .then([output(1, "p", Placement::End, "and on"), aborted(1)], []);
+}
+
+#[test]
+fn an_abort_is_asked_again_after_a_restart() {
+    let mut world = given_linked(running());
+    let _ = world.command(Command::Abort);
+    world.restart();
+    world.linked().then([], [abort(), look()]);
+}
+
+#[test]
+fn somebody_elses_abort_is_a_failure() {
+    let mut world = given_linked(running());
+    let _ = world.observed(Observation::Idle);
+    world
+        .looked(idle([with(broken("x1", "MessageAbortedError", true), [])]))
+        .then(
+            [failed(
+                1,
+                "aborted at the agent, by somebody else or by its restart",
+            )],
+            [],
+        );
+}
+
+// ---- by a bound
+
+#[test]
+fn a_silent_turn_is_ended() {
+    let mut world = given_linked(running());
+    let reason = "nothing came from the agent for 300s";
+    world
+        .after(world.policy.silence_max)
+        .then([stalled(reason)], [abort()]);
+    world.when(Input::AbortSent(Ok(()))).nothing();
+    world.woken().then([], [look()]);
+    world
+        .looked(idle([with(broken("x1", "MessageAbortedError", true), [])]))
+        .then([failed(1, reason)], []);
+}
+
+#[test]
+fn a_turn_that_takes_too_long_is_ended() {
+    let mut world = given_linked(running());
+    let long = world.policy.turn_max;
+    world.now = T0.plus(long - second());
+    let _ = world.observed(Observation::Busy);
+    world
+        .after(second())
+        .then([stalled("the turn took longer than 3600s")], [abort()]);
+}
+
+#[test]
+fn the_time_of_a_turn_counts_anew_with_each_run() {
+    let mut events = running();
+    events.extend([
+        interrupted(1, &["x1"]),
+        rerun_decided(1, Rerun::Wait, "tools had begun"),
+    ]);
+    let mut world = given(events);
+    let _ = world.linked();
+    world.now = T0.plus(world.policy.turn_max * 2);
+    let _ = world.command(Command::Rerun { run: true });
+    let _ = world.looked(idle([]));
+    world.when(Input::Started(Ok(()))).nothing();
+    let turn = world.state.turn.as_ref().expect("it is there");
+    assert_eq!((turn.runs.len(), turn.stalled.as_deref()), (2, None));
+}
+
+#[test]
+fn an_agent_that_would_wait_too_long_for_its_model_is_ended() {
+    let mut world = given_linked(running());
+    let next = Some(T0.plus(Duration::from_secs(24 * 3600)));
+    let retrying = || Observation::Retrying {
+        attempt: 2,
+        reason: "HTTP 429".to_owned(),
+        next,
+    };
+    let retried = || Event::AgentRetried {
+        message: M1,
+        attempt: 2,
+        reason: "HTTP 429".to_owned(),
+        next,
+    };
+    let reason = "the agent would wait for more than 300s before it asks its model again: HTTP 429";
+    world
+        .observed(retrying())
+        .then([retried(), stalled(reason)], [abort()]);
+    // Said again, it is not news.
+    world.observed(retrying()).nothing();
+    world.observed(Observation::Idle).then([], [look()]);
+    world.looked(idle([])).then([failed(1, reason)], []);
+}
+
+#[test]
+fn a_wait_that_the_agent_announced_is_no_silence() {
+    let mut world = given_linked(running());
+    let wait = world.policy.agent_retry_max;
+    let next = Some(T0.plus(wait));
+    let _ = world.observed(Observation::Retrying {
+        attempt: 2,
+        reason: "HTTP 429".to_owned(),
+        next,
+    });
+    assert!(
+        !world
+            .after(world.policy.silence_max)
+            .events
+            .iter()
+            .any(|new| matches!(new.event, Event::TurnStalled { .. }))
+    );
+}
+
+// ---- by the loss of the connection
+
+#[test]
+fn what_cannot_be_reached_for_too_long_is_given_up() {
+    let unreached = "since the agent cannot be reached: connection refused";
+    let ended = format!("how it ended cannot be found out, {unreached}");
+    let sending_events = vec![
+        opened(),
+        bind_requested(),
+        bound(),
+        queued(M1),
+        sending(M1, 1),
+    ];
+    let unknown_events = {
+        let mut events = sending_events.clone();
+        events.push(Event::DeliveryUnknown {
+            message: M1,
+            attempt: 1,
+            reason: "lost".to_owned(),
+        });
+        events
+    };
+    for (events, end) in [
+        (
+            vec![opened(), queued(M1)],
+            dead_lettered("the agent cannot be reached: connection refused"),
+        ),
+        (
+            unknown_events,
+            dead_lettered(&format!(
+                "whether it arrived cannot be found out, {unreached}"
+            )),
+        ),
+        (held(), failed(0, &ended)),
+        (running(), failed(1, &ended)),
+    ] {
+        let mut world = given(events);
+        world.unlinked(false).nothing();
+        assert_eq!(world.wake_at, None);
+        world.unlinked(true).nothing();
+        // One probe is let through now and then: that is no connection yet.
+        world.now = T0.plus(second());
+        world.unlinked(false).nothing();
+        world.unlinked(true).nothing();
+        assert_eq!(
+            world.wake_at,
+            Some(T0.plus(world.policy.unreachable_patience))
+        );
+        world.woken().then([end], []);
+    }
+}
+
+#[test]
+fn a_connection_that_came_back_starts_the_patience_anew() {
+    let mut world = given(running());
+    world.unlinked(true).nothing();
+    let _ = world.linked();
+    let _ = world.looked(busy([]));
+    world.now = T0.plus(second());
+    world.unlinked(true).nothing();
+    assert_eq!(
+        world.wake_at,
+        Some(world.now.plus(world.policy.unreachable_patience))
+    );
+}

@@ -1,0 +1,235 @@
+//! Output: each piece recorded once, holes said and closed, the agent's own record holding in the end.
+
+use super::*;
+
+/// A turn whose answer `x1` was seen to begin, in this opening of the stream.
+fn begun() -> World {
+    let mut world = given_linked(running());
+    world
+        .observed(Observation::AnswerUpdated(answer_to(&a1(), "x1")))
+        .nothing();
+    world
+}
+
+#[test]
+fn deltas_are_gathered_for_a_moment_and_recorded_once() {
+    let mut world = begun();
+    world.observed(part_opened("x1", "p")).nothing();
+    for text in ["Hel", "lo ", "you"] {
+        world.observed(delta("x1", "p", text)).nothing();
+    }
+    assert_eq!(world.wake_at, Some(T0.plus(world.policy.gather)));
+    world
+        .woken()
+        .then([output(1, "p", Placement::End, "Hello you")], []);
+    // Another part ends what is gathered, before its own first piece.
+    world.observed(delta("x1", "p", "!")).nothing();
+    world
+        .observed(part_opened("x1", "q"))
+        .then([output(1, "p", Placement::End, "!")], []);
+    world.observed(delta("x1", "q", "And")).nothing();
+    // And so does its own end, which says nothing new.
+    world
+        .observed(part_ended("x1", "q", "And"))
+        .then([output(1, "q", Placement::End, "And")], []);
+    world
+        .observed(part_ended("x1", "p", "Hello you!"))
+        .nothing();
+    assert_eq!(world.transcript().turns[0].text(), "Hello you!And");
+}
+
+#[test]
+fn much_output_is_not_gathered_for_long() {
+    let mut world = begun();
+    let long = "x".repeat(world.policy.gather_bytes);
+    world.observed(part_opened("x1", "p")).nothing();
+    world
+        .observed(delta("x1", "p", &long))
+        .then([output(1, "p", Placement::End, &long)], []);
+}
+
+#[test]
+fn a_hole_in_the_stream_is_said_and_then_closed() {
+    let mut world = begun();
+    world.observed(part_opened("x1", "p")).nothing();
+    world.observed(delta("x1", "p", "one ")).nothing();
+    world
+        .unlinked(false)
+        .then([output(1, "p", Placement::End, "one ")], []);
+    world.linked().then([], [look()]);
+    // Nothing shows yet what the part is: the look that is under way will.
+    world.observed(delta("x1", "p", "lost ")).nothing();
+    world
+        .looked(busy([with(answer_to(&a1(), "x1"), [open_part("p")])]))
+        .nothing();
+    world.observed(delta("x1", "p", "three")).nothing();
+    world
+        .woken()
+        .then([output(1, "p", Placement::AfterHole, "three")], []);
+    assert_eq!(world.transcript().turns[0].text(), "one ");
+    let then = world.observed(part_ended("x1", "p", "one two lost three"));
+    then.then([output(1, "p", Placement::IntoHole, "two lost ")], []);
+    assert_eq!(then.provenances(), [Provenance::Backfilled]);
+    assert_eq!(world.transcript().turns[0].text(), "one two lost three");
+}
+
+#[test]
+fn a_part_that_was_missed_comes_from_the_look() {
+    let mut world = given(running());
+    let _ = world.linked();
+    let items = [
+        whole("p", "all of it"),
+        AnswerItem::Tool(call("c", done("ok"))),
+    ];
+    let then = world.looked(idle([with(finished("x1", "stop"), items)]));
+    then.then(
+        [
+            output(1, "p", Placement::End, "all of it"),
+            tool_started(1, "c"),
+            tool_ended(1, "c", ToolOutcome::Completed, "ok"),
+            completed(M1, 1),
+        ],
+        [],
+    );
+    assert_eq!(then.provenances()[..3], [Provenance::Backfilled; 3]);
+}
+
+#[test]
+fn the_agents_own_record_holds_where_it_differs() {
+    let mut world = begun();
+    let _ = world.observed(part_opened("x1", "p"));
+    let _ = world.observed(delta("x1", "p", "wrong"));
+    world.observed(part_ended("x1", "p", "right")).then(
+        [
+            output(1, "p", Placement::End, "wrong"),
+            replaced(1, "p", "right"),
+        ],
+        [],
+    );
+    let transcript = world.transcript();
+    let part = transcript.turns[0].run().part("p").expect("it is there");
+    assert_eq!(
+        (part.text.as_str(), part.withdrawn.as_deref()),
+        ("right", Some("wrong"))
+    );
+}
+
+#[test]
+fn what_the_agent_began_anew_by_itself_is_taken_back_at_its_end() {
+    let mut world = begun();
+    let _ = world.observed(part_opened("x1", "p"));
+    let _ = world.observed(delta("x1", "p", "half"));
+    let _ = world.observed(part_opened("x1", "q"));
+    let _ = world.observed(delta("x1", "q", "whole"));
+    let _ = world.observed(part_ended("x1", "q", "whole"));
+    let _ = world.observed(Observation::Idle);
+    world
+        .looked(idle([with(
+            finished("x1", "stop"),
+            [open_part("p"), whole("q", "whole")],
+        )]))
+        .then([replaced(1, "p", ""), completed(M1, 1)], []);
+    assert_eq!(world.transcript().turns[0].text(), "whole");
+}
+
+#[test]
+fn a_look_that_is_ahead_of_the_stream_doubles_nothing() {
+    let mut world = begun();
+    let _ = world.observed(part_opened("x1", "p"));
+    let _ = world.observed(delta("x1", "p", "one "));
+    let _ = world.woken();
+    // The look shows the whole part, while its last deltas are still on their way here.
+    world.observed(Observation::Idle).then([], [look()]);
+    let answer = with(finished("x1", "tool-calls"), [whole("p", "one two")]);
+    world
+        .looked(busy([answer]))
+        .then([output(1, "p", Placement::End, "two")], []);
+    world.observed(delta("x1", "p", "two")).nothing();
+    world.observed(part_ended("x1", "p", "one two")).nothing();
+}
+
+#[test]
+fn a_part_that_a_look_showed_before_the_stream_did_is_not_doubled() {
+    let mut world = begun();
+    world.observed(Observation::Idle).then([], [look()]);
+    let answer = with(finished("x1", "tool-calls"), [whole("p", "one two")]);
+    let _ = world.looked(busy([answer]));
+    for late in [
+        part_opened("x1", "p"),
+        delta("x1", "p", "one "),
+        delta("x1", "p", "two"),
+        part_ended("x1", "p", "one two"),
+    ] {
+        world.observed(late).nothing();
+    }
+}
+
+#[test]
+fn late_frames_of_the_turn_before_do_no_harm() {
+    let mut world = begun();
+    world.record([queued(M2)]);
+    let _ = world.observed(part_opened("x1", "p"));
+    let _ = world.observed(delta("x1", "p", "one "));
+    let _ = world.woken();
+    let _ = world.observed(Observation::Idle);
+    let end = with(finished("x1", "stop"), [whole("p", "one two")]);
+    let _ = world.looked(idle([end]));
+    let _ = world.when(Input::Stored(Ok(())));
+    world.when(Input::Started(Ok(()))).nothing();
+    assert_eq!(world.state_of(M2), MessageState::Requested);
+    for late in [
+        delta("x1", "p", "two"),
+        part_ended("x1", "p", "one two"),
+        tool("x1", "c", done("ok")),
+        part_opened("x1", "q"),
+        delta("x1", "q", "three"),
+        Observation::AnswerUpdated(finished("x1", "stop")),
+    ] {
+        world.observed(late).nothing();
+        assert_eq!(world.state_of(M2), MessageState::Requested);
+    }
+    world.observed(Observation::Idle).then([], [look_for(M2)]);
+    world.looked(idle([])).nothing();
+    world
+        .observed(Observation::AnswerUpdated(answer_to(&a2(), "x2")))
+        .then([started(M2, 1)], []);
+}
+
+#[test]
+fn what_an_older_opening_of_the_stream_said_is_passed_over() {
+    let mut world = begun();
+    let _ = world.observed(part_opened("x1", "p"));
+    let _ = world.unlinked(false);
+    // It does not make the connection stand again either.
+    world.observed(Observation::Idle).nothing();
+    let _ = world.linked();
+    world
+        .when(Input::Observed {
+            epoch: 1,
+            observation: part_opened("x1", "p"),
+            from_child: false,
+        })
+        .nothing();
+    let _ = world.looked(busy([with(answer_to(&a1(), "x1"), [open_part("p")])]));
+    world.observed(delta("x1", "p", "new")).nothing();
+    world
+        .woken()
+        .then([output(1, "p", Placement::AfterHole, "new")], []);
+}
+
+#[test]
+fn one_of_each_kind_of_unrecognised_frame_is_kept() {
+    let mut world = begun();
+    let frame = || Observation::Unrecognised {
+        kind: "new".to_owned(),
+        frame: Json(b"{}".to_vec()),
+    };
+    world.observed(frame()).then(
+        [Event::FrameUnrecognised {
+            kind: "new".to_owned(),
+            frame: Json(b"{}".to_vec()),
+        }],
+        [],
+    );
+    world.observed(frame()).nothing();
+}

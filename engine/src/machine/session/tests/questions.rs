@@ -1,0 +1,163 @@
+//! The agent's questions: asked, answered, settled, each once.
+
+use super::*;
+use crate::command::Command;
+
+fn asks(id: &str) -> Observation {
+    Observation::PermissionAsked(permission(id))
+}
+
+fn answer(answer: PermissionAnswer) -> Command {
+    Command::Answer {
+        permission: None,
+        answer,
+    }
+}
+
+fn came_back(outcome: Result<PermissionOutcome, CallError>) -> Input {
+    Input::Answered {
+        permission: "q".to_owned(),
+        outcome,
+    }
+}
+
+fn busy_asking(ids: &[&str]) -> Report {
+    Report {
+        permissions: ids.iter().map(|id| permission(id)).collect(),
+        ..busy([])
+    }
+}
+
+#[test]
+fn a_question_is_recorded_answered_and_settled_once() {
+    let mut world = given_linked(running());
+    world.observed(asks("q")).then([asked("q")], []);
+    world.observed(asks("q")).nothing();
+    assert_eq!(world.state.status(), recount_projections::Status::Waiting);
+    world.command(answer(PermissionAnswer::Once)).then(
+        [answered("q", PermissionAnswer::Once)],
+        [answer_effect("q", PermissionAnswer::Once)],
+    );
+    assert_eq!(world.state.status(), recount_projections::Status::Busy);
+    world
+        .observed(Observation::PermissionReplied {
+            permission: "q".to_owned(),
+        })
+        .then([settled("q")], []);
+    world
+        .when(came_back(Ok(PermissionOutcome::Taken)))
+        .nothing();
+}
+
+#[test]
+fn a_question_that_was_missed_comes_from_the_look() {
+    let mut world = given(running());
+    let _ = world.linked();
+    let then = world.looked(busy_asking(&["q"]));
+    then.then([asked("q")], []);
+    assert_eq!(then.provenances(), [Provenance::Backfilled]);
+}
+
+#[test]
+fn a_question_of_a_sub_agent_is_ours() {
+    let mut world = given_linked(running());
+    world.observed_in_child(asks("q")).then([asked("q")], []);
+    // The rest of what it does is not.
+    world
+        .observed_in_child(part_ended("y1", "p", "inner"))
+        .nothing();
+    world.observed_in_child(Observation::Idle).nothing();
+}
+
+#[test]
+fn an_answer_that_did_not_get_through_is_given_again() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    let again = answer_effect("q", PermissionAnswer::Always);
+    let _ = world.command(answer(PermissionAnswer::Always));
+    world
+        .when(came_back(Err(unknown("lost"))))
+        .then([], [Effect::Suspect]);
+    world.woken().then([], [look()]);
+    world.looked(busy_asking(&["q"])).then([], [again.clone()]);
+    // So it is after a reconnect, and after a restart.
+    let _ = world.unlinked(false);
+    world.linked().then([], [again.clone(), look()]);
+    world.restart();
+    world.linked().then([], [again, look()]);
+    world
+        .when(came_back(Ok(PermissionOutcome::Gone)))
+        .then([settled("q")], []);
+}
+
+#[test]
+fn a_question_that_is_gone_when_it_is_looked_for_is_settled() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    let _ = world.unlinked(false);
+    world.linked().then([], [look()]);
+    // This one was asked while the look was under way, which may have been too early to see it.
+    world.observed(asks("r")).then([asked("r")], []);
+    let then = world.looked(busy([]));
+    then.then([settled("q")], []);
+    assert_eq!(then.provenances(), [Provenance::Backfilled]);
+}
+
+#[test]
+fn a_question_that_an_aborted_turn_left_behind_is_not_the_next_ones() {
+    let mut world = given_linked(running());
+    world.record([queued(M2)]);
+    let _ = world.observed(asks("q"));
+    let _ = world.command(Command::Abort);
+    let _ = world.observed(Observation::Idle);
+    let _ = world.looked(idle([with(broken("x1", "MessageAbortedError", true), [])]));
+    let _ = world.when(Input::Stored(Ok(())));
+    let _ = world.when(Input::Started(Ok(())));
+    let _ = world.observed(Observation::AnswerUpdated(answer_to(&a2(), "x2")));
+    let _ = world.observed(Observation::Idle);
+    world.looked(busy_asking(&["q"])).nothing();
+    assert_eq!(world.state_of(M2), MessageState::Running);
+}
+
+#[test]
+fn a_refused_permission_fails_the_turn() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    let _ = world.command(answer(PermissionAnswer::Reject));
+    let _ = world.when(came_back(Ok(PermissionOutcome::Taken)));
+    let _ = world.observed(Observation::Idle);
+    world
+        .looked(idle([with(finished("x1", "tool-calls"), [])]))
+        .then([failed(1, "permission was refused: bash rm -r x")], []);
+}
+
+#[test]
+fn an_open_question_stops_the_clock_of_silence_and_its_answer_starts_it_anew() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    let silence = world.policy.silence_max;
+    world.after(silence * 2).then([], [look()]);
+    let _ = world.looked(busy_asking(&["q"]));
+    world.command(answer(PermissionAnswer::Once)).then(
+        [answered("q", PermissionAnswer::Once)],
+        [answer_effect("q", PermissionAnswer::Once)],
+    );
+    let _ = world.when(came_back(Ok(PermissionOutcome::Taken)));
+    world
+        .after(silence)
+        .then([stalled("nothing came from the agent for 300s")], [abort()]);
+}
+
+#[test]
+fn an_answer_that_comes_back_late_settles_nothing_of_the_next_turn() {
+    let mut world = given_linked(running());
+    world.record([queued(M2)]);
+    let _ = world.observed(asks("q"));
+    let _ = world.command(answer(PermissionAnswer::Once));
+    let _ = world.observed(Observation::Idle);
+    let _ = world.looked(idle([with(finished("x1", "stop"), [])]));
+    let _ = world.when(Input::Stored(Ok(())));
+    world
+        .when(came_back(Ok(PermissionOutcome::Taken)))
+        .nothing();
+}

@@ -1,0 +1,448 @@
+//! Connections to servers that are processes, but hardly more.
+
+use std::sync::Mutex as Guard;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use recount_projections::connection::Process;
+use recount_store::{ConnectionState, MessageId, PermissionAnswer, Provenance, Timestamp};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::adapter::{
+    AgentSession, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch, LaunchSpec,
+    Observation, PermissionOutcome, Report, SessionSpec, StreamError, StreamItem, Translated,
+};
+use crate::shell::connection::{FromAgent, Link};
+use crate::shell::process;
+
+type Item = Result<StreamItem, StreamError>;
+
+/// An agent whose server is a shell that sleeps. Its stream is what the test puts into it.
+///
+/// A frame `SESSION NUMBER` counts, `SESSION busy` says so, `CHILD of PARENT` tells whose child it is.
+#[derive(Default)]
+struct Sleeper {
+    streams: Guard<Vec<mpsc::UnboundedSender<Item>>>,
+}
+
+impl Sleeper {
+    fn say(&self, data: &str) {
+        let frame = Frame {
+            data: data.to_owned(),
+        };
+        let streams = self.streams.lock().expect("no test panics with it");
+        let stream = streams.last().expect("a stream is open");
+        stream
+            .send(Ok(StreamItem::Frame(frame)))
+            .expect("it is read");
+    }
+
+    /// Ends the stream that is open.
+    fn hang_up(&self) {
+        self.streams.lock().expect("no test panics with it").pop();
+    }
+}
+
+fn unused<T>() -> Result<T, CallError> {
+    unimplemented!("connections do not call it")
+}
+
+#[async_trait]
+impl AgentAdapter for Sleeper {
+    fn name(&self) -> &'static str {
+        "sleeper"
+    }
+
+    fn launch(&self, spec: &LaunchSpec) -> Launch {
+        // The second sleep stands for a tool: its own group, and alive after its server.
+        let script = format!(
+            "echo 'warming up'; setsid sleep 600 & echo 'listening on http://127.0.0.1:{}'; exec sleep 600",
+            spec.port
+        );
+        Launch::Process {
+            program: spec.program.clone().unwrap_or_else(|| "sh".to_owned()),
+            args: vec!["-c".to_owned(), script],
+            env: Vec::new(),
+            ready_prefix: "listening on ",
+        }
+    }
+
+    fn refuse_version(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn identity(&self, message: MessageId, _: Timestamp) -> String {
+        message.to_string()
+    }
+
+    async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError> {
+        assert!(endpoint.password.is_some());
+        Ok(Health {
+            version: "1".to_owned(),
+        })
+    }
+
+    async fn open_stream(&self, _: &Endpoint) -> Result<FrameStream, CallError> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.streams
+            .lock()
+            .expect("no test panics with it")
+            .push(sender);
+        let items = futures_util::stream::unfold(receiver, async |mut receiver| {
+            Some((receiver.recv().await?, receiver))
+        });
+        Ok(items.boxed())
+    }
+
+    fn translate(&self, frame: &Frame) -> Translated {
+        let words: Vec<&str> = frame.data.split(' ').collect();
+        let observation = match words.as_slice() {
+            [_, "busy"] => Observation::Busy,
+            [_, "of", parent] => Observation::ChildOf {
+                parent: (*parent).to_owned(),
+            },
+            [_, number] => Observation::Counted {
+                number: number.parse().expect("a number"),
+            },
+            _ => Observation::Ignored,
+        };
+        Translated {
+            session: words.first().map(|&session| session.to_owned()),
+            observation,
+        }
+    }
+
+    async fn create_session(&self, _: &Endpoint, _: &SessionSpec) -> Result<String, CallError> {
+        unused()
+    }
+
+    async fn find_session(
+        &self,
+        _: &Endpoint,
+        _: &SessionSpec,
+    ) -> Result<Option<String>, CallError> {
+        unused()
+    }
+
+    async fn store_message(&self, _: &Endpoint, _: &Delivery) -> Result<(), CallError> {
+        unused()
+    }
+
+    async fn start_turn(&self, _: &Endpoint, _: &Delivery) -> Result<(), CallError> {
+        unused()
+    }
+
+    async fn look_up(&self, _: &Endpoint, _: &AgentSession, _: &str) -> Result<Report, CallError> {
+        unused()
+    }
+
+    async fn abort(&self, _: &Endpoint, _: &AgentSession) -> Result<(), CallError> {
+        unused()
+    }
+
+    async fn answer_permission(
+        &self,
+        _: &Endpoint,
+        _: &AgentSession,
+        _: &str,
+        _: PermissionAnswer,
+    ) -> Result<PermissionOutcome, CallError> {
+        unused()
+    }
+}
+
+/// A log, a folder and an agent, and whatever servers came to live.
+struct World {
+    log: Log,
+    folder: tempfile::TempDir,
+    agent: Arc<Sleeper>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            log: Log::in_memory().expect("a log in memory"),
+            folder: tempfile::tempdir().expect("a folder"),
+            agent: Arc::new(Sleeper::default()),
+        }
+    }
+
+    fn engine(&self) -> ConnectionManager {
+        let adapters: Vec<Arc<dyn AgentAdapter>> = vec![self.agent.clone()];
+        let servers = self.folder.path().join("servers");
+        let policy = ConnectionPolicy::default();
+        ConnectionManager::new(self.log.clone(), servers, adapters, policy, Clock::system())
+    }
+
+    fn target(&self) -> Target {
+        Target::Managed {
+            program: None,
+            directory: self.folder.path().to_string_lossy().into_owned(),
+        }
+    }
+
+    async fn open(&self, engine: &ConnectionManager) -> Connection {
+        let opened = engine.open("sleeper", self.target(), None).await;
+        opened.expect("it opens")
+    }
+
+    fn history(&self, id: ConnectionId) -> Vec<Recorded> {
+        let events = self.log.read(StreamId::Connection(id), Seq::FIRST);
+        events.collect::<Result<_, _>>().expect("the log is whole")
+    }
+
+    fn state(&self, id: ConnectionId) -> State {
+        recount_projections::fold(&self.history(id))
+    }
+
+    fn process(&self, id: ConnectionId) -> Process {
+        let server = self.state(id).server.expect("a server");
+        server.process.expect("a process")
+    }
+
+    fn mark(&self, id: ConnectionId) -> String {
+        self.state(id).server.expect("a server").mark
+    }
+
+    fn files(&self) -> usize {
+        let files = std::fs::read_dir(self.folder.path().join("servers"));
+        files.expect("the folder of servers").count()
+    }
+
+    fn count(&self, id: ConnectionId, matches: impl Fn(&Event) -> bool) -> usize {
+        let history = self.history(id);
+        history
+            .iter()
+            .filter(|recorded| matches(&recorded.event))
+            .count()
+    }
+}
+
+async fn up(connection: &Connection, least_epoch: u64) {
+    let mut link = connection.link();
+    let reached =
+        link.wait_for(|link| matches!(link, Link::Up { epoch, .. } if *epoch >= least_epoch));
+    let reached = timeout(Duration::from_secs(20), reached).await;
+    reached.expect("in time").expect("not shut down");
+}
+
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if holds() {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+/// The engine dies: its tasks end without a word, its children live.
+async fn die(engine: ConnectionManager, connection: Connection) {
+    let mut link = connection.link();
+    drop((engine, connection));
+    while link.changed().await.is_ok() {}
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_is_followed_by_another_and_nothing_is_left_behind() {
+    let world = World::new();
+    let engine = world.engine();
+    let connection = world.open(&engine).await;
+    let id = connection.id();
+    assert_eq!(world.count(id, |_| true), 1, "nothing happens unwanted");
+
+    let (inbox, _observations) = mpsc::channel(8);
+    connection.attach("a", inbox).await;
+    up(&connection, 1).await;
+    let (first, first_mark) = (world.process(id), world.mark(id));
+    eventually("the tool runs", || process::marked(&first_mark).len() == 2).await;
+
+    process::kill(first);
+    up(&connection, 2).await;
+    assert_ne!(world.process(id), first);
+    assert_eq!(process::marked(&first_mark), [], "its tool is gone too");
+    assert_eq!(world.files(), 2, "a password and an output");
+
+    let second_mark = world.mark(id);
+    engine.shut_down(false).await;
+    assert_eq!(world.state(id).server, None);
+    assert_eq!(world.state(id).state, ConnectionState::Disconnected);
+    assert_eq!(process::marked(&second_mark), []);
+    assert_eq!(world.files(), 0);
+    let opened = engine.open("sleeper", world.target(), None).await;
+    assert!(matches!(opened, Err(Error::ShutDown)));
+}
+
+#[tokio::test]
+async fn a_server_outlives_its_engine_and_is_adopted() {
+    let world = World::new();
+    let engine = world.engine();
+    let connection = world.open(&engine).await;
+    let id = connection.id();
+    connection.want().await;
+    up(&connection, 1).await;
+    let process = world.process(id);
+    die(engine, connection).await;
+
+    let engine = world.engine();
+    let connection = engine.find(id).await.expect("the log knows it");
+    connection.want().await;
+    up(&connection, 1).await;
+    assert_eq!(world.process(id), process);
+    let starts = |event: &Event| matches!(event, Event::ServerStartDecided { .. });
+    assert_eq!(world.count(id, starts), 1);
+
+    // It is no child of this engine, and its end is noticed all the same.
+    process::kill(process);
+    let exits = |event: &Event| matches!(event, Event::ServerExited { .. });
+    eventually("its end is noticed", || world.count(id, exits) == 1).await;
+    engine.shut_down(false).await;
+}
+
+#[tokio::test]
+async fn a_server_whose_start_was_not_seen_is_found_by_its_mark() {
+    let world = World::new();
+    let engine = world.engine();
+    let connection = world.open(&engine).await;
+    let id = connection.id();
+    die(engine, connection).await;
+
+    let mark = super::super::server::choose_mark().expect("chance");
+    let servers = world.folder.path().join("servers");
+    std::fs::create_dir(&servers).expect("a folder");
+    std::fs::write(servers.join(&mark), "secret").expect("a file");
+    let decided = Event::ServerStartDecided {
+        mark: mark.clone(),
+        port: 9,
+    };
+    let decided = NewEvent::live(decided, Clock::system().now());
+    let append = world
+        .log
+        .append(StreamId::Connection(id), Expected::Any, vec![decided]);
+    append.await.expect("it is recorded");
+    let mut child = std::process::Command::new("sleep")
+        .arg("600")
+        .env("RECOUNT_SERVER", &mark)
+        .spawn()
+        .expect("sleep starts");
+
+    let engine = world.engine();
+    let connection = engine.find(id).await.expect("the log knows it");
+    connection.want().await;
+    up(&connection, 1).await;
+    assert_eq!(world.process(id), process::of(child.id()));
+    let history = world.history(id);
+    let spawned = history
+        .iter()
+        .find(|recorded| matches!(recorded.event, Event::ServerSpawned { .. }));
+    assert_eq!(
+        spawned.map(|event| event.provenance),
+        Some(Provenance::Inferred)
+    );
+    engine.shut_down(false).await;
+    assert!(!child.wait().expect("it ended").success());
+}
+
+#[tokio::test]
+async fn a_kept_server_is_stopped_by_the_next_engine_if_nobody_wants_it() {
+    let world = World::new();
+    let engine = world.engine();
+    let connection = world.open(&engine).await;
+    let id = connection.id();
+    connection.want().await;
+    up(&connection, 1).await;
+    engine.shut_down(true).await;
+    let process = world.process(id);
+    assert!(process::is_alive(process));
+
+    let engine = world.engine();
+    engine.stop_unused().await.expect("it stops it");
+    assert!(!process::is_alive(process));
+    assert_eq!(world.state(id).server, None);
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_said_and_not_tried_again_soon() {
+    let world = World::new();
+    let engine = world.engine();
+    let target = Target::Managed {
+        program: Some("there-is-no-such-program".to_owned()),
+        directory: world.folder.path().to_string_lossy().into_owned(),
+    };
+    let opened = engine.open("sleeper", target, None).await;
+    let connection = opened.expect("it opens");
+    connection.want_now().await;
+    let mut link = connection.link();
+    let open = link.wait_for(|link| {
+        matches!(
+            link,
+            Link::Down {
+                circuit_open: true,
+                ..
+            }
+        )
+    });
+    let Ok(Ok(_)) = timeout(Duration::from_secs(5), open).await else {
+        panic!("the circuit opens");
+    };
+    let failure = connection.failure();
+    assert!(
+        matches!(failure, Some(Error::ProgramNotFound { .. })),
+        "{failure:?}"
+    );
+    assert_eq!(world.files(), 0);
+}
+
+#[tokio::test]
+async fn a_slow_session_makes_the_reader_wait_and_loses_nothing() {
+    let world = World::new();
+    let engine = world.engine();
+    let connection = world.open(&engine).await;
+    let (inbox, mut observations) = mpsc::channel(1);
+    connection.attach("a", inbox).await;
+    up(&connection, 1).await;
+    world.agent.say("b of a");
+    for _ in 0..10 {
+        world.agent.say("a busy");
+        world.agent.say("b busy");
+    }
+    // Commands are heard while the reader waits.
+    let (other, _others) = mpsc::channel(1);
+    let attach = connection.attach("c", other);
+    timeout(Duration::from_secs(5), attach)
+        .await
+        .expect("in time");
+    for n in 0..20 {
+        let expected = FromAgent {
+            epoch: 1,
+            observation: Observation::Busy,
+            from_child: n % 2 == 1,
+        };
+        assert_eq!(observations.recv().await, Some(expected));
+    }
+    engine.shut_down(false).await;
+}
+
+#[tokio::test]
+async fn a_hole_in_what_the_agent_counts_is_recorded_over_reconnects_too() {
+    let world = World::new();
+    let engine = world.engine();
+    let connection = world.open(&engine).await;
+    let id = connection.id();
+    let (inbox, mut observations) = mpsc::channel(8);
+    connection.attach("a", inbox).await;
+    up(&connection, 1).await;
+    world.agent.say("a 1");
+    observations.recv().await.expect("it is passed on");
+    world.agent.hang_up();
+    up(&connection, 2).await;
+    world.agent.say("a 4");
+    observations.recv().await.expect("it is passed on");
+    eventually("the gap is recorded", || !world.state(id).gaps.is_empty()).await;
+    connection.gap_filled("a").await;
+    eventually("it is filled", || world.state(id).gaps.is_empty()).await;
+    engine.shut_down(false).await;
+}

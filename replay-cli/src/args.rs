@@ -1,0 +1,372 @@
+//! What can be asked for on the command line. The doc comments here are the help.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use recount_store::{Seq, Timestamp};
+
+use crate::render::time;
+
+/// Runs agent sessions through a log, and looks back at them.
+///
+/// Everything that happens between you and a coding agent is kept as one event each in a log that only
+/// grows: messages, attempts, retries, each piece of an answer, each fall of a connection. So a session
+/// can be killed anywhere and carried on, and seen as it was at any moment.
+#[derive(Debug, Parser)]
+#[command(name = "recount", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// The directory of the log [default: the platform's data folder]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "RECOUNT_DATA",
+        hide_env_values = true
+    )]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Print JSON: one object, or one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Say on standard error what goes on inside; twice says more (see also RECOUNT_LOG)
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  recount demo                          see all of it at work, with nothing installed
+  recount run \"explain this project\"    ask OpenCode, in this folder
+  recount sessions                      what there is
+  recount show latest                   how the newest session stands
+  recount log latest --follow           what happens in it, as it happens
+  recount recover                       carry on after a crash
+
+Exit codes: 0 done; 1 failed; 2 wrong use; 130 ended by Ctrl-C.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Demo(Demo),
+    Run(Run),
+    Recover(Recover),
+    Sessions(Sessions),
+    Show(Show),
+    Log(Log),
+    Replay(Replay),
+    Verify(Verify),
+}
+
+/// See a session fall and recover, with an agent that is built in
+///
+/// A scripted agent answers on loopback, and its server dies in the middle of the answer. You see the
+/// answer come in, the connection fall and come back, the answer completed once, and the timeline of
+/// it all. Takes a few seconds, needs nothing installed and no network. Without --data it uses a
+/// fresh temporary directory, keeps it, and says where it is.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  recount demo")]
+pub(crate) struct Demo {}
+
+/// Send a message to an agent and stream its answer
+///
+/// The message is in the log before anything else happens. If this command is killed, `recount
+/// recover` carries on. The answer goes to standard output, all else to standard error.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount run \"explain this project\"
+  recount run --session latest \"now in one sentence\"
+  git diff | recount run --permission reject -
+  recount run --url http://127.0.0.1:4096 \"hello\"     a server that runs already
+  recount run --key build-17 \"why did it fail?\"       safe to repeat: asked once
+
+The password of a server goes into OPENCODE_SERVER_PASSWORD.
+Exit codes: 0 answered; 1 failed, aborted or given up; 2 wrong use; 130 ended by Ctrl-C.")]
+pub(crate) struct Run {
+    /// Which agent [default: opencode]
+    #[arg(long, value_enum, value_name = "AGENT")]
+    pub(crate) agent: Option<Agent>,
+
+    /// A server that runs already; it is used and never stopped
+    #[arg(long, value_name = "URL", conflicts_with = "agent_bin")]
+    pub(crate) url: Option<String>,
+
+    /// The agent's program [default: its name, on the PATH]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) agent_bin: Option<PathBuf>,
+
+    /// The folder that the agent works in [default: this one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// The model [default: the agent's own choice]
+    #[arg(long, value_name = "PROVIDER/MODEL", value_parser = model)]
+    pub(crate) model: Option<String>,
+
+    /// Go on in this session: its id, the beginning of it, or `latest`
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+
+    /// Send once: the same key and message again give the recorded answer
+    #[arg(long, value_name = "KEY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) key: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) policy: Policy,
+
+    /// How long the agent may say nothing before its turn is ended, in seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) silence: Option<u64>,
+
+    /// What to say; `-` reads it from standard input
+    #[arg(value_name = "MESSAGE")]
+    pub(crate) message: String,
+}
+
+/// Carry on after a crash, until nothing is open
+///
+/// Each message whose outcome is unknown is looked up at its agent, each turn that was cut off is read
+/// in or run again, servers that were left running are found and used or stopped. Running it again
+/// finds nothing new. What policy leaves to you is listed, with the command that settles it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount recover
+  recount recover --rerun auto          also run again what had begun to use tools
+  recount recover --rerun never         give up what was cut off
+
+Exit codes: 0 nothing is open (what waits for you does not count); 1 otherwise.")]
+pub(crate) struct Recover {
+    #[command(flatten)]
+    pub(crate) policy: Policy,
+}
+
+/// What is decided without asking.
+#[derive(Debug, Args)]
+pub(crate) struct Policy {
+    /// What to answer when the agent asks for permission [default: ask]
+    #[arg(long, value_enum, value_name = "ANSWER")]
+    pub(crate) permission: Option<Permission>,
+
+    /// Whether a turn that the agent died in is run again; `ask` does so unless a tool had begun [default: ask]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) rerun: Option<Rerun>,
+}
+
+/// List the sessions, newest first
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount sessions
+  recount sessions --json | jq -r 'select(.status == \"busy\").session'")]
+pub(crate) struct Sessions {}
+
+/// Show how a session stands, or stood
+///
+/// Queue, attempts, turns with their text, connection and breaker, folded from the log up to the end
+/// or up to a moment: exactly what the engine believed then.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount show latest
+  recount show 7kq3 --at 12                      just after event 12, as `recount log` numbers them
+  recount show 7kq3 --at 2026-11-22T09:14:03Z")]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) session: Session,
+
+    /// As of event N of the session, or as of a TIME (RFC 3339)
+    #[arg(long, value_name = "N|TIME")]
+    pub(crate) at: Option<At>,
+}
+
+/// Print the events of a session, with those of its connection between them
+///
+/// One line each: time, number, type, and what it says. Numbers with a ~ count in the connection's
+/// stream, the others in the session's.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount log latest
+  recount log latest --follow                    also while another process runs it
+  recount log 7kq3 --json | jq -c 'select(.class == \"decided\") | [.seq, .type]'")]
+pub(crate) struct Log {
+    #[command(flatten)]
+    pub(crate) session: Session,
+
+    /// Go on with what comes, until the session is closed or Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+/// Play a session again as it happened, with its pauses
+///
+/// Pauses of more than five seconds are shortened to five, and said so.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount replay latest
+  recount replay 7kq3 --speed 4
+  recount replay 7kq3 --instant")]
+pub(crate) struct Replay {
+    #[command(flatten)]
+    pub(crate) session: Session,
+
+    /// How much faster than it happened
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = speed)]
+    pub(crate) speed: f64,
+
+    /// Without pauses
+    #[arg(long, conflicts_with = "speed")]
+    pub(crate) instant: bool,
+}
+
+/// Prove that the log is whole
+///
+/// Numbers without gaps, each event readable, the chain of hashes unbroken; of everything, or of one
+/// session and its connection. Names the first bad place.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount verify
+  recount verify latest
+
+Exit codes: 0 whole; 1 not.")]
+pub(crate) struct Verify {
+    /// Only this session and its connection: its id, the beginning of it, or `latest`
+    #[arg(value_name = "ID")]
+    pub(crate) session: Option<String>,
+}
+
+/// Which session.
+#[derive(Debug, Args)]
+pub(crate) struct Session {
+    /// The session: its id, the beginning of it, or `latest`
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+/// Which agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Agent {
+    /// OpenCode
+    Opencode,
+    /// An agent that is built in and answers from a script
+    Scripted,
+}
+
+impl Agent {
+    /// Its name, as sessions record it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Opencode => "opencode",
+            Self::Scripted => "scripted",
+        }
+    }
+}
+
+/// What to answer when the agent asks for permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Permission {
+    /// Ask on the terminal; reject where there is none
+    #[default]
+    Ask,
+    /// Yes
+    Allow,
+    /// No
+    Reject,
+}
+
+/// Whether a turn that the agent died in is run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Rerun {
+    /// Run it again; a tool may do its work twice
+    Auto,
+    /// Run it again unless a tool had begun; then leave it to a person
+    #[default]
+    Ask,
+    /// Give it up
+    Never,
+}
+
+/// A moment in the life of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    /// Just after the event with this number.
+    Number(Seq),
+    /// At this time.
+    Time(Timestamp),
+}
+
+impl FromStr for At {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(number) = text.parse() {
+            return match number {
+                0 => Err("events are numbered from 1".to_owned()),
+                number => Ok(Self::Number(Seq(number))),
+            };
+        }
+        time::parse(text).map(Self::Time).ok_or_else(|| {
+            "neither the number of an event nor a time like 2026-11-22T09:14:03Z".to_owned()
+        })
+    }
+}
+
+fn model(text: &str) -> Result<String, String> {
+    match text.split_once('/') {
+        Some((provider, model)) if !provider.is_empty() && !model.is_empty() => Ok(text.to_owned()),
+        _ => Err("a model is named PROVIDER/MODEL, like anthropic/claude-sonnet-4-5".to_owned()),
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
+        _ => Err("a speed is a number above 0, like 4 or 0.5".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_moment_is_a_number_or_a_time() {
+        assert_eq!("12".parse(), Ok(At::Number(Seq(12))));
+        assert_eq!(
+            "1970-01-01T00:00:01.5+00:00".parse(),
+            Ok(At::Time(Timestamp(1_500_000)))
+        );
+        for bad in ["0", "-1", "noon", "2026-11-22", ""] {
+            assert!(bad.parse::<At>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for bad in [
+            &["recount", "replay", "latest", "--speed", "0"][..],
+            &["recount", "replay", "latest", "--speed", "2", "--instant"],
+            &["recount", "run", "--model", "gpt", "hello"],
+            &["recount", "run", "--key", "", "hello"],
+            &["recount", "run"],
+            &["recount", "show"],
+        ] {
+            assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! A file per verb. Verbs that look back are given a log to read and nothing else.
+
+pub(crate) mod log;
+pub(crate) mod replay;
+pub(crate) mod sessions;
+pub(crate) mod show;
+pub(crate) mod verify;
+
+use recount_store::Timestamp;
+
+/// The time now, for saying how long ago something was.
+fn now() -> Timestamp {
+    Timestamp::from_system(std::time::SystemTime::now())
+}

@@ -1,0 +1,58 @@
+//! Where the log is.
+
+use std::path::PathBuf;
+
+use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
+use recount_store::{Error, LogReader};
+
+use crate::failure::Failure;
+
+/// The data directory: the one that was named, else `recount` in the platform's data folder.
+///
+/// # Errors
+///
+/// Where none was named and there is no home.
+pub(crate) fn find(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    match named {
+        Some(path) if path.as_os_str().is_empty() => {
+            Err(Failure::usage("the name of the data directory is empty")
+                .try_next("name one with --data DIR or RECOUNT_DATA"))
+        }
+        Some(path) => Ok(path),
+        None => {
+            let platform = choose_native_strategy().map_err(|error| {
+                Failure::because("cannot find the platform's data folder", error)
+                    .try_next("name a data directory with --data DIR or RECOUNT_DATA")
+            })?;
+            Ok(platform.data_dir().join("recount"))
+        }
+    }
+}
+
+/// Opens the log in `directory` to look at it.
+///
+/// # Errors
+///
+/// Where there is none, or none that can be read.
+pub(crate) fn open(directory: &std::path::Path) -> Result<LogReader, Failure> {
+    LogReader::open(directory).map_err(cannot_open)
+}
+
+/// What to say where a log cannot be opened.
+pub(crate) fn cannot_open(error: Error) -> Failure {
+    let next = match &error {
+        Error::NoLog { .. } => Some(BEGIN),
+        _ => None,
+    };
+    let failure = Failure::because("cannot open the log", error);
+    match next {
+        Some(next) => failure.try_next(next),
+        None => failure,
+    }
+}
+
+/// How to get from nothing to something.
+pub(crate) const BEGIN: &str = "\
+recount demo           shows all of it at work
+recount run MESSAGE    begins a session
+--data DIR             or RECOUNT_DATA names another data directory";

@@ -1,0 +1,81 @@
+//! Standard output and standard error, and how they want to be written to.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::render::Look;
+
+/// Where texts go. What was written is there at the latest after [`Output::flush`].
+pub(crate) struct Output {
+    out: BufWriter<Box<dyn Write>>,
+    /// Whether a person sees it at once.
+    pub(crate) terminal: bool,
+    /// How texts are to look there.
+    pub(crate) look: Look,
+}
+
+impl Output {
+    /// The process's standard output: where answers go.
+    pub(crate) fn stdout() -> Self {
+        let out = io::stdout();
+        let size = terminal_size::terminal_size_of(&out);
+        Self::of(out, size)
+    }
+
+    /// The process's standard error: where everything else goes.
+    pub(crate) fn stderr() -> Self {
+        let err = io::stderr();
+        let size = terminal_size::terminal_size_of(&err);
+        Self::of(err, size)
+    }
+
+    fn of(
+        stream: impl RawStream + IsTerminal + 'static,
+        size: Option<(terminal_size::Width, terminal_size::Height)>,
+    ) -> Self {
+        let terminal = IsTerminal::is_terminal(&stream);
+        let look = Look {
+            colour: AutoStream::choice(&stream) != ColorChoice::Never,
+            width: size
+                .filter(|_| terminal)
+                .map(|(width, _)| usize::from(width.0)),
+            zone: TimeZone::system(),
+        };
+        Self::new(stream, terminal, look)
+    }
+
+    /// Where `out` leads.
+    pub(crate) fn new(out: impl Write + 'static, terminal: bool, look: Look) -> Self {
+        Self {
+            out: BufWriter::with_capacity(1 << 16, Box::new(out)),
+            terminal,
+            look,
+        }
+    }
+
+    /// Writes a line.
+    pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
+        self.text(text)?;
+        self.text("\n")
+    }
+
+    /// Writes text as it is.
+    pub(crate) fn text(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())
+    }
+
+    /// Writes a value as a line of JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, value)?;
+        self.text("\n")
+    }
+
+    /// Hands over everything that was written.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,149 @@
+//! What a person is told beside the answer while a session runs, or is played again.
+
+use recount_projections::turn::Turn;
+use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome};
+
+use super::{Look, event, text, time};
+
+/// How many columns of a tool's input or output are shown.
+const DETAIL_WIDTH: usize = 60;
+
+/// The line for an event; none where it is no news to a person.
+pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
+    let bad = |text: String| Some(look.bad(&format!("! {}", text::one_line(&text))));
+    let warn = |text: String| Some(look.warn(&format!("! {}", text::one_line(&text))));
+    let dim = |text: String| Some(look.dim(&format!("· {}", text::one_line(&text))));
+    match &recorded.event {
+        Event::ConnectionOpened { agent, target } => dim(match target {
+            Target::Url(url) => format!("{agent} at {url}"),
+            Target::Managed { program, directory } => format!(
+                "{}, to be started in {directory}",
+                program.as_deref().unwrap_or(agent)
+            ),
+        }),
+        Event::ServerSpawned { pid, .. } => dim(format!("server started, pid {pid}")),
+        Event::ServerExited { how } => warn(format!("server gone: {how}")),
+        Event::ConnectFailed { attempt, reason } => {
+            warn(format!("connecting failed, try {attempt}: {reason}"))
+        }
+        Event::StreamLost { reason } => warn(format!("connection lost: {reason}")),
+        Event::ConnectionChanged {
+            to: ConnectionState::Connected,
+            ..
+        } => Some(look.good("· connected")),
+        Event::ReconnectScheduled { attempt, at } => dim(format!(
+            "trying again in {} (try {attempt})",
+            time::span(at.since(recorded.at))
+        )),
+        Event::CircuitOpened { failures, until } => bad(format!(
+            "{failures} tries in a row failed: none for {}",
+            time::span(until.since(recorded.at))
+        )),
+        Event::ProbeFailed { reason } => warn(format!("server does not answer: {reason}")),
+        Event::ProbeRecovered => dim("server answers again".to_owned()),
+        Event::ServerStopDecided { reason } => dim(format!("stopping the server: {reason}")),
+        Event::DeliveryRejected { reason, .. } => warn(format!("not delivered: {reason}")),
+        Event::DeliveryUnknown { reason, .. } => {
+            warn(format!("unknown whether it was delivered: {reason}"))
+        }
+        Event::DeliveryResolved { .. } => {
+            dim(format!("looked up {}", event::summary(&recorded.event)))
+        }
+        Event::RetryScheduled { attempt, at, .. } => dim(format!(
+            "sending again in {} (attempt {attempt})",
+            time::span(at.since(recorded.at))
+        )),
+        Event::ToolCallStarted { tool, input, .. } => {
+            let input = event::json(input);
+            dim(format!("tool {tool} {}", text::clip(&input, DETAIL_WIDTH)))
+        }
+        Event::ToolCallEnded {
+            outcome, output, ..
+        } => {
+            let output = text::one_line(output);
+            let output = text::clip(&output, DETAIL_WIDTH);
+            match outcome {
+                ToolOutcome::Completed => dim(format!("tool completed: {output}")),
+                ToolOutcome::Failed => warn(format!("tool failed: {output}")),
+                ToolOutcome::Lost => warn("tool lost: the agent died while it ran".to_owned()),
+            }
+        }
+        Event::PermissionAsked { action, detail, .. } => {
+            warn(format!("the agent asks for permission: {action}: {detail}"))
+        }
+        Event::PermissionAnswered { answer, .. } => {
+            dim(format!("answered: {}", event::answer(*answer)))
+        }
+        Event::AgentRetried {
+            attempt, reason, ..
+        } => warn(format!(
+            "the agent tries again, attempt {attempt} failed: {reason}"
+        )),
+        Event::AgentErrorReported { name, reason, .. } => {
+            warn(format!("the agent reports {name}: {reason}"))
+        }
+        Event::TurnInterrupted { evidence, .. } => {
+            warn(format!("the agent died in its turn: {evidence}"))
+        }
+        Event::RerunDecided { rerun, reason, .. } => match rerun {
+            Rerun::Run => dim(format!("running it again: {reason}")),
+            Rerun::Wait => warn(format!("waiting for a person: {reason}")),
+            Rerun::GiveUp => bad(format!("given up: {reason}")),
+        },
+        Event::TurnAbortAsked { .. } => dim("aborting".to_owned()),
+        Event::TurnAborted { .. } => warn("aborted".to_owned()),
+        Event::TurnStalled { reason, .. } => warn(format!("stalled: {reason}")),
+        Event::TurnFailed { reason, .. } => bad(format!("failed: {reason}")),
+        Event::MessageDeadLettered { reason, .. } => bad(format!("given up: {reason}")),
+        Event::MessageCancelled { .. } => dim("taken back before it was sent".to_owned()),
+        Event::Unknown { .. } => dim("an event of a newer recount".to_owned()),
+        // What goes as it should, and what follows from the lines above.
+        Event::SessionOpened { .. }
+        | Event::MessageQueued { .. }
+        | Event::SessionClosed
+        | Event::AgentSessionRequested { .. }
+        | Event::AgentSessionBound { .. }
+        | Event::DeliveryStarted { .. }
+        | Event::DeliveryAccepted { .. }
+        | Event::TurnRequested { .. }
+        | Event::TurnStarted { .. }
+        | Event::OutputAppended { .. }
+        | Event::OutputReplaced { .. }
+        | Event::PermissionSettled { .. }
+        | Event::TurnCompleted { .. }
+        | Event::FrameUnrecognised { .. }
+        | Event::ServerStartDecided { .. }
+        | Event::ServerReady { .. }
+        | Event::StreamOpened
+        | Event::GapFound { .. }
+        | Event::GapFilled { .. }
+        | Event::ConnectionChanged { .. }
+        | Event::CircuitHalfOpened
+        | Event::CircuitClosed
+        | Event::EngineStarted { .. }
+        | Event::RecoveryStarted { .. }
+        | Event::RecoveryFinished { .. }
+        | Event::EngineStopped => None,
+    }
+}
+
+/// The command that settles what a turn waits for; none where it waits for nobody.
+pub(crate) fn settled_by(turn: &Turn) -> Option<&'static str> {
+    use recount_projections::TurnState as State;
+    match turn.state {
+        State::Waiting => Some(
+            "recount recover --rerun auto     runs it again\n\
+             recount recover --rerun never    gives it up",
+        ),
+        State::Requested | State::Running if turn.open_questions().next().is_some() => Some(
+            "recount recover --permission allow     says yes\n\
+             recount recover --permission reject    says no",
+        ),
+        State::Requested
+        | State::Running
+        | State::Interrupted
+        | State::Completed
+        | State::Failed
+        | State::Aborted => None,
+    }
+}

@@ -1,0 +1,102 @@
+//! Text of others, made fit for a terminal.
+
+use std::borrow::Cow;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// The text in one line: line ends and other control characters are shown by their escapes.
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+    escape(text, is_strange)
+}
+
+/// The text with its lines and tabs; other control characters are shown by their escapes, so that no
+/// agent can move a person's cursor.
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
+    escape(text, |c| is_strange(c) && c != '\n' && c != '\t')
+}
+
+/// Whether a terminal obeys the character instead of showing it: controls, and what turns the direction
+/// of the text around it.
+fn is_strange(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escape(text: &str, strange: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&strange) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if strange(c) {
+            // The short escapes where there are some, numbers for the rest.
+            out.extend(c.escape_debug());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// The text cut to so many columns, with an ellipsis where it was cut.
+pub(crate) fn clip(text: &str, width: usize) -> Cow<'_, str> {
+    if text.width() <= width {
+        return Cow::Borrowed(text);
+    }
+    let mut used = 0;
+    let mut end = 0;
+    for (at, c) in text.char_indices() {
+        used += c.width().unwrap_or(0);
+        // One column is the ellipsis's.
+        if used >= width {
+            break;
+        }
+        end = at + c.len_utf8();
+    }
+    Cow::Owned(format!("{}…", &text[..end]))
+}
+
+/// How many columns a text takes.
+pub(crate) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// Each line of the text behind an indent; no line end at the end.
+pub(crate) fn indented(text: &str, indent: &str) -> String {
+    let text = lines(text);
+    let lines: Vec<String> = text.lines().map(|line| format!("{indent}{line}")).collect();
+    lines.join("\n")
+}
+
+/// A number with its noun: `1 event`, `2 events`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strange_characters_are_shown_and_not_obeyed() {
+        assert_eq!(one_line("a\nb\u{1b}[2Jc"), "a\\nb\\u{1b}[2Jc");
+        assert_eq!(
+            one_line("a\u{202e}b 👩\u{200d}🚀"),
+            "a\\u{202e}b 👩\u{200d}🚀"
+        );
+        assert_eq!(lines("a\nb\u{1b}[2Jc\r"), "a\nb\\u{1b}[2Jc\\r");
+        assert!(matches!(lines("plain\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_clipped_text_has_the_width() {
+        assert_eq!(clip("short", 5), "short");
+        assert_eq!(clip("longer", 5), "long…");
+        // Each of these takes two columns.
+        assert_eq!(clip("日本語です", 6), "日本…");
+        assert_eq!(clip("x", 0), "…");
+        assert_eq!(clip("", 0), "");
+    }
+}

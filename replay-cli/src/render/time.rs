@@ -1,0 +1,93 @@
+//! Times and durations, for people and for machines.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use recount_store::Timestamp;
+
+/// The time as machines want it: RFC 3339 with microseconds, UTC.
+pub(crate) fn rfc3339(at: Timestamp) -> String {
+    moment(at).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+/// The time that a text in RFC 3339 names.
+pub(crate) fn parse(text: &str) -> Option<Timestamp> {
+    let moment: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(moment.as_microsecond()).ok().map(Timestamp)
+}
+
+/// The day and the time of day, in a zone: `2026-11-22 09:14:03`.
+pub(crate) fn full(at: Timestamp, zone: &TimeZone) -> String {
+    zoned(at, zone, "%Y-%m-%d %H:%M:%S")
+}
+
+/// The day and its zone: `2026-11-22 CET`.
+pub(crate) fn day(at: Timestamp, zone: &TimeZone) -> String {
+    zoned(at, zone, "%Y-%m-%d %Z")
+}
+
+/// The time of day, in a zone, with milliseconds: `09:14:03.120`.
+pub(crate) fn clock(at: Timestamp, zone: &TimeZone) -> String {
+    zoned(at, zone, "%H:%M:%S.%3f")
+}
+
+fn zoned(at: Timestamp, zone: &TimeZone, format: &str) -> String {
+    let zoned = moment(at).to_zoned(zone.clone());
+    zoned.strftime(format).to_string()
+}
+
+/// The moment, or the last one that can be told.
+fn moment(at: Timestamp) -> jiff::Timestamp {
+    let micros = i64::try_from(at.0).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX)
+}
+
+/// How long something took or is ago, in the unit that fits: `350 ms`, `4.2 s`, `12 min`, `3 h`, `5 d`.
+pub(crate) fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0 => format!("{} ms", span.as_millis()),
+        1..10 => format!("{:.1} s", (span.as_millis() / 100) as f64 / 10.0),
+        10..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// How long ago a time is.
+pub(crate) fn age(at: Timestamp, now: Timestamp) -> String {
+    match now.since(at) {
+        age if age < Duration::from_secs(1) => "just now".to_owned(),
+        age if age < Duration::from_secs(120) => format!("{} s ago", age.as_secs()),
+        age => format!("{} ago", span(age)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_back() {
+        let at = Timestamp(1_795_338_843_120_456);
+        assert_eq!(rfc3339(at), "2026-11-22T09:14:03.120456Z");
+        assert_eq!(parse(&rfc3339(at)), Some(at));
+        assert_eq!(rfc3339(Timestamp(0)), "1970-01-01T00:00:00.000000Z");
+        // No clock says this, but a damaged one may: it is told, not panicked over.
+        assert_eq!(rfc3339(Timestamp(u64::MAX)), "9999-12-30T22:00:00.999999Z");
+        assert_eq!(parse("1969-01-01T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn spans_are_told_in_the_unit_that_fits() {
+        let told = |millis| span(Duration::from_millis(millis));
+        assert_eq!(told(0), "0 ms");
+        assert_eq!(told(350), "350 ms");
+        assert_eq!(told(4_290), "4.2 s");
+        assert_eq!(told(42_000), "42 s");
+        assert_eq!(told(12 * 60_000), "12 min");
+        assert_eq!(told(3 * 3_600_000), "3 h");
+        assert_eq!(told(5 * 86_400_000), "5 d");
+    }
+}

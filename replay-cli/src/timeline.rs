@@ -1,0 +1,124 @@
+//! The events of a session with those of its connection between them, in the order of the log.
+
+use recount_store::{
+    ConnectionId, Event, LogReader, Position, Recorded, Result, Select, Seq, SessionId, StreamId,
+    Tail,
+};
+
+/// Which events belong to a session's timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timeline {
+    /// The session.
+    pub(crate) session: SessionId,
+    /// Its connection; none where the log does not name it.
+    pub(crate) connection: Option<ConnectionId>,
+    /// The session's first event.
+    pub(crate) first: Position,
+}
+
+impl Timeline {
+    /// The timeline of a session that the log has events of.
+    ///
+    /// # Errors
+    ///
+    /// Where the log cannot be read.
+    pub(crate) fn of(reader: &LogReader, session: SessionId) -> Result<Self> {
+        let first = reader
+            .read(StreamId::Session(session), Seq::FIRST)
+            .next()
+            .transpose()?;
+        let connection = match &first {
+            Some(Recorded {
+                event: Event::SessionOpened { connection, .. },
+                ..
+            }) => Some(*connection),
+            _ => None,
+        };
+        Ok(Self {
+            session,
+            connection,
+            first: first.map_or(Position::FIRST, |first| first.position),
+        })
+    }
+
+    /// The events up to a position, in order: from the session's first one to its last, and what comes
+    /// after that on its connection if `trailing`.
+    pub(crate) fn events(
+        &self,
+        reader: &LogReader,
+        through: Position,
+        trailing: bool,
+    ) -> impl Iterator<Item = Result<Recorded>> + use<> {
+        let first = self.first;
+        let bounded = move |event: &Result<Recorded>| {
+            event
+                .as_ref()
+                .map_or(true, |recorded| recorded.position <= through)
+        };
+        let session = reader
+            .read(StreamId::Session(self.session), Seq::FIRST)
+            .take_while(bounded);
+        let connection = self
+            .connection
+            .map(|id| reader.read(StreamId::Connection(id), Seq::FIRST))
+            .into_iter()
+            .flatten()
+            .skip_while(move |event| {
+                event
+                    .as_ref()
+                    .is_ok_and(|recorded| recorded.position < first)
+            })
+            .take_while(bounded);
+        merge(session, connection, trailing)
+    }
+
+    /// What comes in both streams from a position on.
+    pub(crate) fn tail(&self, reader: &LogReader, from: Position) -> Tail {
+        let mut streams = vec![StreamId::Session(self.session)];
+        streams.extend(self.connection.map(StreamId::Connection));
+        reader.tail(Select::Streams(streams), from)
+    }
+}
+
+/// Both in the order of their positions; ends with `leading` unless `trailing`.
+fn merge(
+    leading: impl Iterator<Item = Result<Recorded>>,
+    other: impl Iterator<Item = Result<Recorded>>,
+    trailing: bool,
+) -> impl Iterator<Item = Result<Recorded>> {
+    let (mut leading, mut other) = (leading.peekable(), other.peekable());
+    std::iter::from_fn(move || match (leading.peek(), other.peek()) {
+        (Some(Ok(a)), Some(Ok(b))) if b.position < a.position => other.next(),
+        (Some(Ok(_)), Some(Err(_))) => other.next(),
+        (Some(_), _) => leading.next(),
+        (None, _) if trailing => other.next(),
+        (None, _) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::fixture;
+
+    fn merged(leading: &[u64], other: &[u64], trailing: bool) -> Vec<u64> {
+        let events = |positions: &[u64]| -> Vec<_> {
+            let event = |n: &u64| Ok(fixture::session_event(*n, Event::SessionClosed));
+            positions.iter().map(event).collect()
+        };
+        merge(
+            events(leading).into_iter(),
+            events(other).into_iter(),
+            trailing,
+        )
+        .map(|event| event.expect("all can be read").position.0)
+        .collect()
+    }
+
+    #[test]
+    fn events_come_in_the_order_of_the_log() {
+        assert_eq!(merged(&[1, 4, 5], &[2, 3, 7], false), [1, 2, 3, 4, 5]);
+        assert_eq!(merged(&[1, 4, 5], &[2, 3, 7], true), [1, 2, 3, 4, 5, 7]);
+        assert_eq!(merged(&[], &[2], false), [0; 0]);
+    }
+}
