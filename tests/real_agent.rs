@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use recount_engine::{MessageState, PermissionAnswer, RerunPolicy, SessionManager};
+use recount_projections::turn::Run;
 use recount_projections::{Projection, TurnState};
 use recount_store::{Event, Position, Recorded, Rerun, Select, StreamId};
 use recount_tests::engine::{
@@ -209,7 +210,7 @@ async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_
     );
     let transcript = transcript(manager.log(), &session);
     let turn = transcript.turn_of(message).unwrap();
-    let runs: Vec<_> = turn.runs.iter().map(|run| run.text()).collect();
+    let runs: Vec<_> = turn.runs.iter().map(Run::text).collect();
     assert_eq!(runs, [part, expected_text(prompt)]);
     assert_eq!(runs, scene.provider.texts_for(prompt));
 
