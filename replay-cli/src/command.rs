@@ -1,7 +1,10 @@
-//! A file per verb. Verbs that look back are given a log to read and nothing else.
+//! A file per verb. Verbs that look back are given a log to read and nothing else; those that run
+//! something are given the directory of the log, and share `engine`.
 
+mod engine;
 pub(crate) mod log;
 pub(crate) mod replay;
+pub(crate) mod run;
 pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod verify;

@@ -64,7 +64,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let data = directory::find(data)?;
     let mut output = Output::stdout();
     match verb {
-        Verb::Demo(_) | Verb::Run(_) | Verb::Recover(_) => {
+        Verb::Run(run) => return command::run::run(&data, &run, json, output),
+        Verb::Demo(_) | Verb::Recover(_) => {
             return Err(Failure::new("not there yet"));
         }
         Verb::Sessions(_) => {

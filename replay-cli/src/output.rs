@@ -79,3 +79,8 @@ impl Output {
         self.out.flush()
     }
 }
+
+/// Says a line on standard error. Where that cannot be written, nobody can be told.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -86,6 +86,11 @@ impl Stage {
         if let Some(piece) = piece {
             self.say(&piece)?;
         }
+        let ours = |answer: &Answer| Some(answer.message()) == event.message();
+        if !alone && ends(event) && self.answers.iter().any(ours) {
+            // Whoever waits for the answer is told its end in the end.
+            return Ok(());
+        }
         let look = self
             .side
             .as_ref()
@@ -110,14 +115,19 @@ impl Stage {
     pub(crate) fn beside(&mut self, line: &str) -> io::Result<()> {
         match &mut self.side {
             Some(side) => {
+                self.front.flush()?;
                 // On one screen the line would begin where the answer stands.
-                if self.mid_line && side.terminal && self.front.terminal {
-                    side.text("\n")?;
+                let apart = self.mid_line && side.terminal && self.front.terminal;
+                if apart {
                     self.mid_line = false;
                 }
-                self.front.flush()?;
-                side.line(line)?;
-                side.flush()
+                let told = side
+                    .text(if apart { "\n" } else { "" })
+                    .and_then(|()| side.line(line))
+                    .and_then(|()| side.flush());
+                // The answer is not held up by who does not listen to the rest.
+                let _ = told;
+                Ok(())
             }
             None => {
                 self.end_line()?;

@@ -7,7 +7,7 @@ use recount_store::{LogReader, Recorded, SessionId, Timestamp};
 
 use super::log::Printer;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, note};
 use crate::render::time;
 use crate::stage::Stage;
 use crate::timeline::Timeline;
@@ -70,7 +70,7 @@ impl Player {
     fn notice(&mut self, text: &str) -> io::Result<()> {
         match self {
             Self::Lines(..) => {
-                eprintln!("recount: {text}");
+                note(&format!("recount: {text}"));
                 Ok(())
             }
             Self::Stage(stage) => stage.notice(text),

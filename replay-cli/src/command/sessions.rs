@@ -6,7 +6,7 @@ use recount_projections::{Session, state_store};
 use recount_store::{Error, LogReader, StreamHead, StreamId};
 
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, note};
 use crate::render::event;
 use crate::render::sessions::{Row, table};
 use crate::{directory, pick};
@@ -48,9 +48,9 @@ pub(crate) fn open(directory: &Path) -> Result<Option<LogReader>, Failure> {
 }
 
 fn say_empty(what: &str) {
-    eprintln!("recount: {what}");
+    note(&format!("recount: {what}"));
     for line in directory::BEGIN.lines() {
-        eprintln!("  {line}");
+        note(&format!("  {line}"));
     }
 }
 

@@ -1,0 +1,154 @@
+//! What the verbs that run an engine share: starting it, and answering what agents ask.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use recount_engine::adapter::Secret;
+use recount_engine::adapter::scripted::{Script, Scripted};
+use recount_engine::{Error, Options, RerunPolicy, SessionManager};
+use recount_projections::turn::Question;
+use recount_store::PermissionAnswer;
+use tokio::sync::{oneshot, watch};
+
+use crate::args::{Permission, Policy, Rerun};
+use crate::directory;
+use crate::failure::Failure;
+use crate::render::text;
+
+/// An engine as the command wants it: a person waits, so what cannot be reached is given up soon.
+pub(super) fn options(data: &Path, policy: &Policy) -> Options {
+    let mut options = Options::new(data).with_adapter(Arc::new(Scripted::new(Script::default())));
+    options.session.unreachable_patience = Duration::ZERO;
+    options.session.rerun = rerun(policy.rerun.unwrap_or_default());
+    options.url_password = std::env::var("OPENCODE_SERVER_PASSWORD")
+        .ok()
+        .filter(|password| !password.is_empty())
+        .map(Secret::new);
+    options
+}
+
+/// The engine's name for a policy.
+pub(super) const fn rerun(rerun: Rerun) -> RerunPolicy {
+    match rerun {
+        Rerun::Auto => RerunPolicy::Auto,
+        Rerun::Ask => RerunPolicy::Ask,
+        Rerun::Never => RerunPolicy::Never,
+    }
+}
+
+/// Starts an engine.
+pub(super) async fn start(options: Options) -> Result<SessionManager, Failure> {
+    SessionManager::start(options)
+        .await
+        .map_err(|error| match error {
+            Error::Log(error) => directory::cannot_open(error),
+            error => Failure::because("cannot start the engine", error),
+        })
+}
+
+/// Ends an engine. What it could not end is in the log, and found by the next one.
+pub(super) async fn shut_down(manager: &SessionManager) -> Result<(), Failure> {
+    let ended = manager.shut_down().await;
+    ended.map_err(|error| Failure::because("cannot end cleanly", error))
+}
+
+/// The runtime that an engine lives in.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::because("cannot begin", error))
+}
+
+/// Says when the first Ctrl-C comes. The second one ends the process at once.
+pub(super) fn interrupts() -> watch::Receiver<bool> {
+    let (first, came) = watch::channel(false);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            first.send_replace(true);
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(i32::from(Failure::Interrupted.code()));
+            }
+        }
+    });
+    came
+}
+
+/// What is answered to a question, and what is to be said about it.
+pub(super) struct Answer {
+    pub(super) answer: PermissionAnswer,
+    pub(super) notice: Option<&'static str>,
+}
+
+/// The answer to a question of an agent's, by policy or by the person at the terminal.
+pub(super) async fn answer(permission: Permission, question: &Question) -> Answer {
+    let (answer, notice) = match permission {
+        Permission::Allow => (PermissionAnswer::Once, None),
+        Permission::Reject => (PermissionAnswer::Reject, None),
+        Permission::Ask => match ask(question).await {
+            Some(answer) => (answer, None),
+            None => (
+                PermissionAnswer::Reject,
+                Some("rejected, since there is no terminal to ask on; --permission allow says yes"),
+            ),
+        },
+    };
+    Answer { answer, notice }
+}
+
+/// Asks the person at the terminal; none where there is no terminal.
+async fn ask(question: &Question) -> Option<PermissionAnswer> {
+    let asked = format!(
+        "Allow {}: {}? [y]es, [a]lways, [N]o: ",
+        text::one_line(&question.action),
+        text::one_line(&question.detail)
+    );
+    let (told, answer) = oneshot::channel();
+    // A thread of its own, since nothing can wake it from reading; it is left behind where it is not needed any more.
+    std::thread::spawn(move || {
+        let _ = told.send(ask_on_terminal(&asked));
+    });
+    answer.await.ok().flatten()
+}
+
+fn ask_on_terminal(asked: &str) -> Option<PermissionAnswer> {
+    let mut terminal = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/tty")
+        .ok()?;
+    terminal.write_all(asked.as_bytes()).ok()?;
+    let mut line = String::new();
+    // The end of input is no word of a person's.
+    if BufReader::new(terminal).read_line(&mut line).ok()? == 0 {
+        return None;
+    }
+    Some(understood(&line))
+}
+
+/// What a person meant; what is not clearly a yes is a no.
+fn understood(line: &str) -> PermissionAnswer {
+    match line.trim().to_lowercase().as_str() {
+        "y" | "yes" => PermissionAnswer::Once,
+        "a" | "always" => PermissionAnswer::Always,
+        _ => PermissionAnswer::Reject,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_yes_is_a_yes() {
+        assert_eq!(understood("y\n"), PermissionAnswer::Once);
+        assert_eq!(understood(" YES \n"), PermissionAnswer::Once);
+        assert_eq!(understood("a\n"), PermissionAnswer::Always);
+        for no in ["\n", "n\n", "yess\n", "ja\n", ""] {
+            assert_eq!(understood(no), PermissionAnswer::Reject, "{no:?}");
+        }
+    }
+}
