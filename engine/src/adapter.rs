@@ -149,6 +149,12 @@ pub enum CallError {
         /// What went wrong, for a person.
         reason: String,
     },
+    /// The agent has no such session: it lost it, with everything that was said in it.
+    #[error("{reason}")]
+    NoSuchSession {
+        /// What went wrong, for a person.
+        reason: String,
+    },
     /// The request may have arrived: the answer was lost, late, or says nothing about it.
     #[error("{reason}")]
     Unknown {

@@ -73,6 +73,7 @@ impl Projection for Breaker {
             | Event::TurnAbortAsked { .. }
             | Event::SessionClosed
             | Event::AgentSessionBound { .. }
+            | Event::AgentSessionLost { .. }
             | Event::DeliveryAccepted { .. }
             | Event::DeliveryRejected { .. }
             | Event::DeliveryUnknown { .. }

@@ -173,6 +173,7 @@ impl Projection for Connection {
             | Event::TurnAbortAsked { .. }
             | Event::SessionClosed
             | Event::AgentSessionBound { .. }
+            | Event::AgentSessionLost { .. }
             | Event::DeliveryAccepted { .. }
             | Event::DeliveryRejected { .. }
             | Event::DeliveryUnknown { .. }

@@ -315,6 +315,7 @@ impl Projection for Queue {
             | Event::PermissionAnswered { .. }
             | Event::SessionClosed
             | Event::AgentSessionBound { .. }
+            | Event::AgentSessionLost { .. }
             | Event::OutputAppended { .. }
             | Event::OutputReplaced { .. }
             | Event::ToolCallStarted { .. }

@@ -164,6 +164,7 @@ impl Projection for Session {
                 self.agent_session = Some(agent_session.clone());
                 self.bind_requested = None;
             }
+            Event::AgentSessionLost { .. } => self.agent_session = None,
             Event::FrameUnrecognised { kind, .. } => self.unrecognised.push(kind.clone()),
             Event::TurnRequested { message, .. } if self.turn_of(*message).is_none() => {
                 let ended = self.turn.replace(Turn::begin(*message, recorded));

@@ -318,6 +318,12 @@ pub enum Event {
         /// The agent's name for it.
         agent_session: String,
     },
+    /// The agent does not know its session any more, and so nothing of what was said in it. The next
+    /// delivery asks for a new one.
+    AgentSessionLost {
+        /// The name that it had.
+        agent_session: String,
+    },
     /// The agent holds the message. Moves it from `Sending` to `Accepted`.
     DeliveryAccepted {
         /// The message.
@@ -739,6 +745,7 @@ impl Event {
             Self::SessionOpened { .. }
             | Self::SessionClosed
             | Self::AgentSessionBound { .. }
+            | Self::AgentSessionLost { .. }
             | Self::FrameUnrecognised { .. }
             | Self::AgentSessionRequested { .. }
             | Self::ConnectionOpened { .. }

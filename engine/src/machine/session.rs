@@ -607,6 +607,7 @@ impl SessionMachine {
                 let refusal = match &error {
                     CallError::NeverSent { .. }
                     | CallError::Unknown { .. }
+                    | CallError::NoSuchSession { .. }
                     | CallError::Unsupported { .. } => Refusal::NeverSent,
                     CallError::RefusedForNow { retry_after, .. } => Refusal::ForNow {
                         retry_after: retry_after.map(millis),
@@ -654,6 +655,18 @@ impl SessionMachine {
             }
             Err(error @ CallError::NeverSent { .. }) => {
                 self.refused(state, Refusal::NeverSent, &error, now)
+            }
+            Err(CallError::NoSuchSession { reason }) => {
+                let refusal = Refusal::NeverSent;
+                look::lost(&mut draft, state);
+                let rejected = Event::DeliveryRejected {
+                    message: id,
+                    attempt,
+                    refusal,
+                    reason,
+                };
+                draft.push(rejected, Provenance::Live);
+                draft.step()
             }
             Err(error @ CallError::RefusedForNow { retry_after, .. }) => {
                 let retry_after = retry_after.map(millis);
@@ -752,6 +765,9 @@ impl SessionMachine {
     ) -> Step {
         if message.abort_asked {
             return Self::aborted_unrun(message, turn, now);
+        }
+        if state.agent_session.is_none() {
+            return Self::forgotten(message, now);
         }
         match self.newest {
             Some(true) => {}

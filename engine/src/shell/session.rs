@@ -440,7 +440,9 @@ impl Task {
             self.connection
                 .attach(&agent_session, self.frames_in.clone())
                 .await;
-            self.attached = Some(agent_session);
+            if let Some(lost) = self.attached.replace(agent_session) {
+                self.connection.detach(&lost).await;
+            }
         }
     }
 

@@ -150,7 +150,9 @@ pub(crate) fn summary(event: &Event) -> String {
         | Event::CircuitHalfOpened
         | Event::CircuitClosed
         | Event::EngineStopped => String::new(),
-        Event::AgentSessionBound { agent_session } => agent_session.clone(),
+        Event::AgentSessionBound { agent_session } | Event::AgentSessionLost { agent_session } => {
+            agent_session.clone()
+        }
         Event::DeliveryAccepted { message, attempt } => {
             format!("{} at attempt {attempt}", short(*message))
         }

@@ -103,6 +103,7 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
         | Event::SessionClosed
         | Event::AgentSessionRequested { .. }
         | Event::AgentSessionBound { .. }
+        | Event::AgentSessionLost { .. }
         | Event::DeliveryStarted { .. }
         | Event::DeliveryAccepted { .. }
         | Event::TurnRequested { .. }

@@ -162,6 +162,7 @@ events! {
     116 Observed TurnAborted { message: Id, run: u32 }
     117 Observed TurnInterrupted<'a> { message: Id, run: u32, #[serde(borrow)] answers: Vec<&'a str>, evidence: &'a str }
     118 Observed FrameUnrecognised<'a> { kind: &'a str, #[serde(borrow)] frame: Bytes<'a> }
+    119 Observed AgentSessionLost<'a> { agent_session: &'a str }
     200 Decided AgentSessionRequested<'a> { marker: &'a str }
     201 Decided DeliveryStarted<'a> { message: Id, attempt: u32, agent_message: &'a str }
     202 Decided TurnRequested { message: Id, run: u32 }

@@ -376,6 +376,8 @@ impl Reply {
             });
         }
         let retry_after = retry_after(self.response.headers());
+        // Under `/session/ID` nothing but the session itself can be missing, as the calls here are made.
+        let about_session = self.asked.contains(" /session/ses");
         let said = self.said().await;
         let reason = format!("{asked}: HTTP {}{said}", status.as_u16());
         Err(match status {
@@ -385,6 +387,7 @@ impl Reply {
                     reason,
                 }
             }
+            StatusCode::NOT_FOUND if about_session => CallError::NoSuchSession { reason },
             _ if status.is_client_error() => CallError::RefusedForGood { reason },
             _ if status.is_server_error() => CallError::Unknown { reason },
             _ => CallError::Unsupported { reason },

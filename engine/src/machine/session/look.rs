@@ -32,6 +32,9 @@ impl SessionMachine {
         };
         let report = match outcome {
             Ok(report) => report,
+            Err(CallError::NoSuchSession { .. }) => {
+                return self.session_lost(state, message, turn, now);
+            }
             Err(error) => return self.look_failed(message, turn, &error, now),
         };
         self.looks.failures = 0;
@@ -77,6 +80,26 @@ impl SessionMachine {
             },
             Provenance::Inferred,
         );
+        draft.step()
+    }
+
+    /// The agent has lost the session: what it held of the message is gone, and a run with it.
+    fn session_lost(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        turn: Option<&Turn>,
+        now: Timestamp,
+    ) -> Step {
+        self.newest = None;
+        let mut draft = Draft::after(message.moved, now);
+        lost(&mut draft, state);
+        match (message.state, turn) {
+            (MessageState::Requested | MessageState::Running, Some(turn)) if turn.run().started => {
+                interrupted(&mut draft, message, turn, Vec::new());
+            }
+            _ => absent(&mut draft, message, "the agent lost the session"),
+        }
         draft.step()
     }
 
@@ -193,16 +216,12 @@ impl SessionMachine {
     }
 
     /// The agent does not hold a message any more that it had accepted, and had not begun with: it is sent again.
-    fn forgotten(message: &Message, now: Timestamp) -> Step {
+    pub(super) fn forgotten(message: &Message, now: Timestamp) -> Step {
         let mut draft = Draft::after(message.moved, now);
-        draft.push(
-            Event::DeliveryResolved {
-                message: message.id,
-                attempt: message.attempts,
-                resolution: Resolution::Absent,
-                evidence: "the agent's history does not hold it any more".to_owned(),
-            },
-            Provenance::Backfilled,
+        absent(
+            &mut draft,
+            message,
+            "the agent's history does not hold it any more",
         );
         draft.step()
     }
@@ -308,6 +327,26 @@ impl SessionMachine {
             )
         })
     }
+}
+
+/// The agent knows nothing of its session any more.
+pub(super) fn lost(draft: &mut Draft, state: &Session) {
+    if let Some(agent_session) = state.agent_session.clone() {
+        draft.then(Event::AgentSessionLost { agent_session }, Provenance::Live);
+    }
+}
+
+/// A message that the agent does not hold may be sent again.
+fn absent(draft: &mut Draft, message: &Message, evidence: &str) {
+    draft.push(
+        Event::DeliveryResolved {
+            message: message.id,
+            attempt: message.attempts,
+            resolution: Resolution::Absent,
+            evidence: evidence.to_owned(),
+        },
+        Provenance::Backfilled,
+    );
 }
 
 /// The agent died in a run.

@@ -512,6 +512,7 @@ fn failure(error: &CallError) -> Failure {
     let lasting = match error {
         CallError::RefusedForGood { .. } | CallError::Unsupported { .. } => true,
         CallError::NeverSent { .. }
+        | CallError::NoSuchSession { .. }
         | CallError::RefusedForNow { .. }
         | CallError::Unknown { .. } => false,
     };
