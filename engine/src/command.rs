@@ -36,7 +36,7 @@ pub enum Command {
         /// Whether it is run again; else it has failed.
         run: bool,
     },
-    /// Close the session. Nothing can be queued any more.
+    /// Close the session. Nothing can be queued any more; what is open is carried to its end.
     Close,
 }
 
@@ -117,9 +117,6 @@ pub fn decide(
     queue_depth_max: usize,
     now: Timestamp,
 ) -> Decision {
-    if state.closed {
-        return Err(Rejection::Closed);
-    }
     match command {
         Command::Queue { message, key, text } => {
             queue(state, message, key, text, queue_depth_max, now)
@@ -169,6 +166,9 @@ pub fn decide(
             Ok(rerun(known, turn.run().number, run, now))
         }
         Command::Close => {
+            if state.closed {
+                return Err(Rejection::Closed);
+            }
             let event = NewEvent::live(Event::SessionClosed, now).because(Cause::At(state.last));
             Ok((
                 vec![event],
@@ -189,15 +189,7 @@ fn queue(
     queue_depth_max: usize,
     now: Timestamp,
 ) -> Decision {
-    if text.trim().is_empty() {
-        return Err(Rejection::Empty);
-    }
-    if text.len() > limits::MESSAGE_BYTES_MAX {
-        return Err(Rejection::TooLong {
-            bytes: text.len(),
-            limit: limits::MESSAGE_BYTES_MAX,
-        });
-    }
+    // First of all, so that a repeat gives the same receipt whatever happened since.
     if let Some(key) = &key
         && let Some(known) = state.queue.by_key(key)
     {
@@ -206,6 +198,18 @@ fn queue(
         } else {
             Err(Rejection::KeyConflict { key: key.clone() })
         };
+    }
+    if state.closed {
+        return Err(Rejection::Closed);
+    }
+    if text.trim().is_empty() {
+        return Err(Rejection::Empty);
+    }
+    if text.len() > limits::MESSAGE_BYTES_MAX {
+        return Err(Rejection::TooLong {
+            bytes: text.len(),
+            limit: limits::MESSAGE_BYTES_MAX,
+        });
     }
     let depth = state.queue.open().count();
     if depth >= queue_depth_max {
@@ -266,4 +270,309 @@ fn rerun(known: &Message, run: u32, again: bool, now: Timestamp) -> (Vec<NewEven
         events.push(NewEvent::live(failed, now).because(Cause::Sibling(0)));
     }
     (events, receipt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recount_projections::fold;
+    use recount_store::{Class, Event as E, Position, Recorded, Seq, SessionId, StreamId};
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
+    const DEPTH: usize = 2;
+    const M1: MessageId = MessageId::from_bytes([1; 10]);
+    const M2: MessageId = MessageId::from_bytes([2; 10]);
+    const M3: MessageId = MessageId::from_bytes([3; 10]);
+
+    fn given(events: impl IntoIterator<Item = Event>) -> Session {
+        let recorded: Vec<Recorded> = (1..)
+            .zip(events)
+            .map(|(number, event)| Recorded {
+                position: Position(number),
+                stream: StreamId::Session(SessionId::from_bytes([7; 10])),
+                seq: Seq(number),
+                at: NOW,
+                cause: None,
+                class: Class::Observed,
+                provenance: recount_store::Provenance::Live,
+                event,
+            })
+            .collect();
+        fold(&recorded)
+    }
+
+    fn when(state: &Session, command: Command) -> Decision {
+        decide(state, command, DEPTH, NOW)
+    }
+
+    /// These events follow, the first from the one at `cause`.
+    // Whole decisions, here and below, so that they compare with what `when` gives.
+    #[allow(clippy::unnecessary_wraps)]
+    fn new(
+        events: impl IntoIterator<Item = Event>,
+        cause: Cause,
+        message: Option<MessageId>,
+    ) -> Decision {
+        let events = events.into_iter().enumerate().map(|(index, event)| {
+            let cause = index.checked_sub(1).map_or(cause, Cause::Sibling);
+            NewEvent::live(event, NOW).because(cause)
+        });
+        Ok((events.collect(), Receipt { message, new: true }))
+    }
+
+    #[allow(clippy::unnecessary_wraps)]
+    fn known(message: MessageId) -> Decision {
+        let message = Some(message);
+        Ok((
+            Vec::new(),
+            Receipt {
+                message,
+                new: false,
+            },
+        ))
+    }
+
+    fn say(message: MessageId, key: Option<&str>, text: &str) -> Command {
+        Command::Queue {
+            message,
+            key: key.map(str::to_owned),
+            text: text.to_owned(),
+        }
+    }
+
+    fn queued(message: MessageId, key: Option<&str>) -> Event {
+        E::MessageQueued {
+            message,
+            key: key.map(str::to_owned),
+            text: "hi".to_owned(),
+        }
+    }
+
+    fn sending(message: MessageId) -> Event {
+        E::DeliveryStarted {
+            message,
+            attempt: 1,
+            agent_message: "a".to_owned(),
+        }
+    }
+
+    fn cancelled(message: MessageId) -> Event {
+        E::MessageCancelled { message }
+    }
+
+    fn abort_asked(message: MessageId) -> Event {
+        E::TurnAbortAsked { message }
+    }
+
+    fn running() -> Vec<Event> {
+        vec![
+            queued(M1, None),
+            sending(M1),
+            E::TurnRequested {
+                message: M1,
+                run: 1,
+            },
+            E::TurnStarted {
+                message: M1,
+                run: 1,
+            },
+        ]
+    }
+
+    fn asked(permission: &str) -> Event {
+        E::PermissionAsked {
+            message: M1,
+            permission: permission.to_owned(),
+            action: "bash".to_owned(),
+            detail: "ls".to_owned(),
+            call: None,
+        }
+    }
+
+    fn answered(permission: &str) -> Event {
+        E::PermissionAnswered {
+            message: M1,
+            permission: permission.to_owned(),
+            answer: PermissionAnswer::Once,
+        }
+    }
+
+    fn answer(permission: Option<&str>) -> Command {
+        Command::Answer {
+            permission: permission.map(str::to_owned),
+            answer: PermissionAnswer::Once,
+        }
+    }
+
+    fn waiting() -> Vec<Event> {
+        let mut events = running();
+        events.push(E::TurnInterrupted {
+            message: M1,
+            run: 1,
+            answers: Vec::new(),
+            evidence: String::new(),
+        });
+        events.push(E::RerunDecided {
+            message: M1,
+            run: 1,
+            rerun: Rerun::Wait,
+            reason: String::new(),
+        });
+        events
+    }
+
+    fn decided(rerun: Rerun) -> Event {
+        E::RerunDecided {
+            message: M1,
+            run: 1,
+            rerun,
+            reason: "a person's word".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_message_is_queued() {
+        assert_eq!(
+            when(&given([]), say(M1, Some("k"), "hi")),
+            new([queued(M1, Some("k"))], Cause::None, Some(M1))
+        );
+    }
+
+    #[test]
+    fn the_same_key_and_text_give_the_same_receipt_whatever_happened_since() {
+        let k = Some("k");
+        for since in [
+            vec![],
+            vec![queued(M2, None)],
+            vec![cancelled(M1)],
+            vec![E::SessionClosed],
+        ] {
+            let state = given([vec![queued(M1, k)], since].concat());
+            assert_eq!(when(&state, say(M3, k, "hi")), known(M1));
+        }
+    }
+
+    #[test]
+    fn the_same_key_for_another_text_is_refused() {
+        let state = given([queued(M1, Some("k"))]);
+        let key = "k".to_owned();
+        let conflict = Err(Rejection::KeyConflict { key });
+        assert_eq!(when(&state, say(M2, Some("k"), "other")), conflict);
+    }
+
+    #[test]
+    fn what_cannot_be_queued_is_refused() {
+        let empty = given([]);
+        let full = given([queued(M1, None), queued(M2, None)]);
+        let closed = given([E::SessionClosed]);
+        let bytes = limits::MESSAGE_BYTES_MAX + 1;
+        let limit = limits::MESSAGE_BYTES_MAX;
+        let long = "x".repeat(bytes);
+        for (state, text, rejection) in [
+            (&empty, " \n", Rejection::Empty),
+            (&empty, &long, Rejection::TooLong { bytes, limit }),
+            (&full, "hi", Rejection::QueueFull { depth: 2 }),
+            (&closed, "hi", Rejection::Closed),
+        ] {
+            assert_eq!(when(state, say(M3, None, text)), Err(rejection));
+        }
+    }
+
+    #[test]
+    fn only_what_was_not_sent_is_cancelled() {
+        let cancel = |message| Command::Cancel { message };
+        let state = given([queued(M1, None)]);
+        assert_eq!(
+            when(&state, cancel(M1)),
+            new([cancelled(M1)], Cause::At(Position(1)), Some(M1))
+        );
+        assert_eq!(
+            when(&state, cancel(M2)),
+            Err(Rejection::UnknownMessage { message: M2 })
+        );
+        let state = given([queued(M1, None), cancelled(M1)]);
+        assert_eq!(when(&state, cancel(M1)), known(M1));
+        let state = MessageState::Sending;
+        assert_eq!(
+            when(&given([queued(M1, None), sending(M1)]), cancel(M1)),
+            Err(Rejection::AlreadySent { state })
+        );
+    }
+
+    #[test]
+    fn an_abort_is_of_the_oldest_open_message_and_recorded_once() {
+        assert_eq!(
+            when(&given([]), Command::Abort),
+            Err(Rejection::NothingOpen)
+        );
+        let state = given([queued(M1, None), cancelled(M1), queued(M2, None)]);
+        assert_eq!(
+            when(&state, Command::Abort),
+            new([abort_asked(M2)], Cause::At(Position(3)), Some(M2))
+        );
+        let state = given([queued(M1, None), abort_asked(M1)]);
+        assert_eq!(when(&state, Command::Abort), known(M1));
+    }
+
+    #[test]
+    fn an_answer_is_to_an_open_question() {
+        assert_eq!(when(&given([]), answer(None)), Err(Rejection::NothingOpen));
+        let none = given(running());
+        assert_eq!(when(&none, answer(None)), Err(Rejection::NoSuchQuestion));
+        let two = given([running(), vec![asked("p"), asked("q")]].concat());
+        let cause = Cause::At(Position(4));
+        for (permission, meant) in [(None, "p"), (Some("p"), "p"), (Some("q"), "q")] {
+            let expected = new([answered(meant)], cause, Some(M1));
+            assert_eq!(when(&two, answer(permission)), expected);
+        }
+        assert_eq!(
+            when(&two, answer(Some("r"))),
+            Err(Rejection::NoSuchQuestion)
+        );
+        let one = given([running(), vec![asked("p"), answered("p")]].concat());
+        assert_eq!(when(&one, answer(None)), Err(Rejection::NoSuchQuestion));
+    }
+
+    #[test]
+    fn a_persons_word_is_about_a_turn_that_waits_for_it() {
+        let rerun = |run| Command::Rerun { run };
+        assert_eq!(when(&given([]), rerun(true)), Err(Rejection::NothingOpen));
+        let state = given(running());
+        assert_eq!(when(&state, rerun(true)), Err(Rejection::NotWaiting));
+        let state = given(waiting());
+        let cause = Cause::At(Position(6));
+        assert_eq!(
+            when(&state, rerun(true)),
+            new([decided(Rerun::Run)], cause, Some(M1))
+        );
+        let failed = E::TurnFailed {
+            message: M1,
+            run: 1,
+            reason: "the agent died in it, and a person gave it up".to_owned(),
+        };
+        assert_eq!(
+            when(&state, rerun(false)),
+            new([decided(Rerun::GiveUp), failed], cause, Some(M1))
+        );
+    }
+
+    #[test]
+    fn what_is_open_when_a_session_is_closed_can_still_be_brought_to_its_end() {
+        assert_eq!(
+            when(&given([queued(M1, None)]), Command::Close),
+            new([E::SessionClosed], Cause::At(Position(1)), None)
+        );
+        let close = |mut events: Vec<Event>| {
+            events.push(E::SessionClosed);
+            given(events)
+        };
+        let idle = close(vec![]);
+        assert_eq!(when(&idle, Command::Close), Err(Rejection::Closed));
+        let asking = close([running(), vec![asked("p")]].concat());
+        assert!(when(&asking, Command::Abort).is_ok());
+        assert!(when(&asking, answer(None)).is_ok());
+        assert!(when(&close(waiting()), Command::Rerun { run: false }).is_ok());
+        let queue = close(vec![queued(M1, None)]);
+        assert!(when(&queue, Command::Cancel { message: M1 }).is_ok());
+    }
 }

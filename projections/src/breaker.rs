@@ -64,9 +64,9 @@ impl Projection for Breaker {
             | Event::GapFilled { .. }
             | Event::ConnectionChanged { .. }
             | Event::ServerStartDecided { .. }
-            | Event::ServerStopDecided { .. } => {}
+            | Event::ServerStopDecided { .. }
             // These are in other streams.
-            Event::SessionOpened { .. }
+            | Event::SessionOpened { .. }
             | Event::MessageQueued { .. }
             | Event::MessageCancelled { .. }
             | Event::PermissionAnswered { .. }

@@ -137,7 +137,6 @@ impl Projection for Connection {
                 self.failures = *attempt;
                 self.last_error = Some(reason.clone());
             }
-            Event::StreamOpened => {}
             Event::StreamLost { reason } => self.last_error = Some(reason.clone()),
             Event::ReconnectScheduled { attempt, at } => {
                 self.failures = attempt.saturating_sub(1);
@@ -147,7 +146,7 @@ impl Projection for Connection {
                 self.failures = *failures;
                 self.next_try = None;
             }
-            Event::CircuitHalfOpened | Event::CircuitClosed => {}
+            Event::StreamOpened | Event::CircuitHalfOpened | Event::CircuitClosed => {}
             // These follow their own thread and leave `moved` alone.
             Event::ProbeFailed { .. } => {
                 self.probe_failing = Some(position);

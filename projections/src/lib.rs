@@ -46,3 +46,6 @@ pub fn fold<'a, P: Projection>(events: impl IntoIterator<Item = &'a Recorded>) -
     }
     state
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,13 +170,13 @@ impl Queue {
         self.by_key.get(key).map(|index| &self.messages[*index])
     }
 
-    /// Moves a message; one that this log never queued is passed over.
+    /// Moves a message; one that this log never queued is passed over, and one that is settled stays as it is.
     fn update(&mut self, id: MessageId, position: Position, change: impl FnOnce(&mut Message)) {
         let Some(message) = self
             .messages
             .iter_mut()
             .rev()
-            .find(|message| message.id == id)
+            .find(|message| message.id == id && !message.state.is_settled())
         else {
             return;
         };

@@ -330,17 +330,15 @@ impl Turn {
             }
             Event::ToolCallStarted {
                 call, tool, input, ..
-            } => {
-                if self.run().call(call).is_none() {
-                    let Json(input) = input;
-                    let call = Call {
-                        id: call.clone(),
-                        tool: tool.clone(),
-                        input: String::from_utf8_lossy(input).into_owned(),
-                        outcome: None,
-                    };
-                    self.run_mut().items.push(Item::Call(call));
-                }
+            } if self.run().call(call).is_none() => {
+                let Json(input) = input;
+                let call = Call {
+                    id: call.clone(),
+                    tool: tool.clone(),
+                    input: String::from_utf8_lossy(input).into_owned(),
+                    outcome: None,
+                };
+                self.run_mut().items.push(Item::Call(call));
             }
             Event::ToolCallEnded {
                 call,
@@ -417,6 +415,13 @@ impl Turn {
     }
 
     fn go(&mut self, state: TurnState, recorded: &Recorded) {
+        use TurnState as State;
+        if matches!(
+            self.state,
+            State::Completed | State::Failed | State::Aborted
+        ) {
+            return;
+        }
         self.state = state;
         self.moved = recorded.position;
     }

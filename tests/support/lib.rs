@@ -15,6 +15,7 @@
 )]
 
 pub mod agent_http;
+pub mod command;
 pub mod engine;
 pub mod opencode;
 pub mod process;

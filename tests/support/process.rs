@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 /// How long a process that has ended may take to hand over the rest of its output.
@@ -112,6 +112,18 @@ impl Running {
         self.stdout.line(words, timeout)
     }
 
+    /// Waits until this many lines of standard output are whole, and hands over all that are.
+    ///
+    /// There are fewer when the output ends before, or when the time is over.
+    pub fn stdout_lines(&self, count: usize, timeout: Duration) -> Vec<String> {
+        self.stdout.lines(count, timeout)
+    }
+
+    /// Asks the process to end, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+    }
+
     /// Waits for the end and hands over what was written.
     pub fn finish(mut self, timeout: Duration) -> Finished {
         let deadline = Instant::now() + timeout;
@@ -209,6 +221,14 @@ impl Captured {
         };
         self.wait_until(timeout, |output| output.ended || find(output).is_some());
         find(&self.0.0.lock().unwrap())
+    }
+
+    fn lines(&self, count: usize, timeout: Duration) -> Vec<String> {
+        let ends = |output: &Output| output.bytes.split(|&byte| byte == b'\n').count() - 1;
+        self.wait_until(timeout, |output| output.ended || ends(output) >= count);
+        let text = self.text();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(str::to_owned).collect()
     }
 
     fn wait_for_end(&self, timeout: Duration) {

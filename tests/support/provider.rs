@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use script::script_of;
 
 /// How long a test waits for something that ought to happen at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running provider; it ends when it is dropped.
 #[derive(Debug)]

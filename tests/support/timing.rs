@@ -4,8 +4,6 @@ use std::time::Duration;
 
 /// Waits for something, but not for longer than `limit`.
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(limit, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("after {limit:?}, still waiting for {what}"),
-    }
+    let in_time = tokio::time::timeout(limit, future).await;
+    in_time.unwrap_or_else(|_| panic!("after {limit:?}, still waiting for {what}"))
 }

@@ -4,7 +4,7 @@ use recount_projections::breaker::{Breaker, State};
 use recount_store::{Event, Timestamp};
 
 use super::backoff;
-use crate::policy::ConnectionPolicy;
+use crate::policy::{Backoff, ConnectionPolicy};
 
 /// Whether a try may be made now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +19,24 @@ pub enum Permit {
 
 /// Whether a try may be made at `now`. `asked_for`: somebody wants one whatever the circuit says.
 #[must_use]
-pub fn permit(breaker: &Breaker, asked_for: bool, now: Timestamp) -> Permit {
+pub fn permit(
+    breaker: &Breaker,
+    policy: &ConnectionPolicy,
+    asked_for: bool,
+    now: Timestamp,
+) -> Permit {
     match breaker.state {
         State::Closed | State::HalfOpen => Permit::Go,
-        State::Open { until } if asked_for || now >= until => Permit::Probe,
+        State::Open { until } if asked_for || is_due(until, &policy.circuit, now) => Permit::Probe,
         State::Open { until } => Permit::Wait(until),
     }
+}
+
+/// Whether a time that was set by a delay has come. One that is further away than any delay was set
+/// by a clock that has been put back since, and must not be waited for.
+#[must_use]
+pub fn is_due(at: Timestamp, policy: &Backoff, now: Timestamp) -> bool {
+    now >= at || at.since(now) > policy.delay_max
 }
 
 /// What follows from a connection that could not be made, or did not hold: a time for the next try,
@@ -72,12 +84,23 @@ mod tests {
     #[test]
     fn an_open_circuit_waits_for_its_time_or_for_a_person() {
         let until = Timestamp(2_000_000);
+        let policy = ConnectionPolicy::default();
+        let permit =
+            |state, asked_for, now| super::permit(&breaker(state), &policy, asked_for, now);
+        let open = State::Open { until };
+        assert_eq!(permit(open, false, NOW), Permit::Wait(until));
+        assert_eq!(permit(open, true, NOW), Permit::Probe);
+        assert_eq!(permit(open, false, until), Permit::Probe);
+        assert_eq!(permit(State::Closed, false, NOW), Permit::Go);
+        assert_eq!(permit(State::HalfOpen, false, NOW), Permit::Go);
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_does_not_hold_it_open() {
+        let policy = ConnectionPolicy::default();
+        let until = NOW.plus(std::time::Duration::from_secs(3600));
         let open = breaker(State::Open { until });
-        assert_eq!(permit(&open, false, NOW), Permit::Wait(until));
-        assert_eq!(permit(&open, true, NOW), Permit::Probe);
-        assert_eq!(permit(&open, false, until), Permit::Probe);
-        assert_eq!(permit(&breaker(State::Closed), false, NOW), Permit::Go);
-        assert_eq!(permit(&breaker(State::HalfOpen), false, NOW), Permit::Go);
+        assert_eq!(permit(&open, &policy, false, NOW), Permit::Probe);
     }
 
     #[test]

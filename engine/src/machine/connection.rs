@@ -1,6 +1,6 @@
 //! One connection: find or start the server, open its stream, notice its end, try again, give it time.
 //!
-//! Each thing in flight is a [`Phase`]; each thing that can come back is an [`Input`]. An input that does
+//! Each thing in flight is a `Phase`; each thing that can come back is an [`Input`]. An input that does
 //! not fit the phase comes from something that was given up since, and is ignored.
 
 mod ends;
@@ -289,12 +289,14 @@ impl Machine {
     }
 
     fn try_when_due(&mut self, now: Timestamp) -> Step<Effect> {
-        let scheduled = self.connection.next_try.filter(|at| now < *at);
+        let backoff = &self.policy.backoff;
+        let is_ahead = |at: &Timestamp| !breaker::is_due(*at, backoff, now);
+        let scheduled = self.connection.next_try.filter(is_ahead);
         if let (Some(at), false) = (scheduled, self.asked_for) {
             return Step::wait(at);
         }
         let mut step = Step::default();
-        match breaker::permit(&self.breaker, self.asked_for, now) {
+        match breaker::permit(&self.breaker, &self.policy, self.asked_for, now) {
             Permit::Wait(until) => return Step::wait(until),
             Permit::Probe => self.record(&mut step, Event::CircuitHalfOpened, now),
             Permit::Go => {}

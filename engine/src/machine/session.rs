@@ -314,7 +314,7 @@ impl SessionMachine {
             }
             Input::Bound(outcome) => self.bound(state, outcome, now),
             Input::Stored(outcome) => self.stored(state, outcome, now),
-            Input::Started(outcome) => self.started(state, outcome, now),
+            Input::Started(outcome) => self.started(outcome, now),
             Input::Looked(outcome) => self.looked(state, outcome, now),
             Input::AbortSent(outcome) => {
                 if outcome.is_ok() {
@@ -325,7 +325,7 @@ impl SessionMachine {
             Input::Answered {
                 permission,
                 outcome,
-            } => self.answered(state, permission, outcome, now),
+            } => self.answered(state, permission, &outcome, now),
             Input::Woke => Step::default(),
         }
     }
@@ -441,9 +441,9 @@ impl SessionMachine {
         Some(draft.step())
     }
 
-    fn deliver(&mut self, _: &Session, message: &Message, now: Timestamp) -> Step {
+    fn deliver(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
         if message.abort_asked {
-            return Self::aborted_unrun(message, None, now);
+            return Self::aborted_unrun(message, state.turn_of(message.id), now);
         }
         if !self.is_up() || self.flight.is_some() {
             return Step::default();
@@ -473,7 +473,7 @@ impl SessionMachine {
 
     fn retry(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
         if message.abort_asked {
-            return Self::aborted_unrun(message, None, now);
+            return Self::aborted_unrun(message, state.turn_of(message.id), now);
         }
         if let Some(due) = message.retry_at {
             if due <= now {
@@ -614,7 +614,7 @@ impl SessionMachine {
                     },
                     CallError::RefusedForGood { .. } => Refusal::ForGood,
                 };
-                self.refused(state, refusal, &error, now)
+                Self::refused(state, refusal, &error, now)
             }
         }
     }
@@ -654,7 +654,7 @@ impl SessionMachine {
                 draft.step().and(Effect::Suspect)
             }
             Err(error @ CallError::NeverSent { .. }) => {
-                self.refused(state, Refusal::NeverSent, &error, now)
+                Self::refused(state, Refusal::NeverSent, &error, now)
             }
             Err(CallError::NoSuchSession { reason }) => {
                 let refusal = Refusal::NeverSent;
@@ -670,25 +670,19 @@ impl SessionMachine {
             }
             Err(error @ CallError::RefusedForNow { retry_after, .. }) => {
                 let retry_after = retry_after.map(millis);
-                self.refused(state, Refusal::ForNow { retry_after }, &error, now)
+                Self::refused(state, Refusal::ForNow { retry_after }, &error, now)
             }
             Err(error @ CallError::RefusedForGood { .. }) => {
-                self.refused(state, Refusal::ForGood, &error, now)
+                Self::refused(state, Refusal::ForGood, &error, now)
             }
             // Something else answers at that address, as a proxy does in an outage.
             Err(error @ CallError::Unsupported { .. }) => {
-                self.refused(state, Refusal::ForNow { retry_after: None }, &error, now)
+                Self::refused(state, Refusal::ForNow { retry_after: None }, &error, now)
             }
         }
     }
 
-    fn refused(
-        &mut self,
-        state: &Session,
-        refusal: Refusal,
-        error: &CallError,
-        now: Timestamp,
-    ) -> Step {
+    fn refused(state: &Session, refusal: Refusal, error: &CallError, now: Timestamp) -> Step {
         let Some((message, _)) = state.head() else {
             return Step::default();
         };
@@ -830,7 +824,7 @@ impl SessionMachine {
         draft.step().and(Effect::Start(delivery))
     }
 
-    fn started(&mut self, _: &Session, outcome: Result<(), CallError>, now: Timestamp) -> Step {
+    fn started(&mut self, outcome: Result<(), CallError>, now: Timestamp) -> Step {
         self.flight = None;
         match outcome {
             // "Heard", not "begun": if nothing is seen to begin, a look decides.
@@ -901,7 +895,7 @@ impl SessionMachine {
         &mut self,
         state: &Session,
         permission: String,
-        outcome: Result<PermissionOutcome, CallError>,
+        outcome: &Result<PermissionOutcome, CallError>,
         now: Timestamp,
     ) -> Step {
         let Some((message, Some(turn))) = state.head() else {

@@ -4,10 +4,11 @@
 //! to a file, never into a pipe that closes with us. Every process carries the server's mark in its
 //! environment: so it is found where its id was never recorded, and so its children are found after it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+mod files;
+
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,12 @@ use std::time::Duration;
 use recount_projections::connection::{Process, Server};
 use tokio::time::{Instant, sleep, timeout};
 
+pub(super) use files::Files;
+
+use files::random_hex;
+
 use super::process;
-use crate::adapter::{AgentAdapter, InProcessServer, Launch, LaunchSpec, Secret};
+use crate::adapter::{AgentAdapter, InProcessServer, Launch, LaunchSpec};
 use crate::error::Error;
 use crate::limits;
 
@@ -35,138 +40,9 @@ pub(super) fn choose_port() -> io::Result<u16> {
         .port())
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
-fn random_hex<const N: usize>() -> io::Result<String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    let mut text = String::with_capacity(2 * N);
-    for byte in bytes {
-        text.push(char::from(HEX[usize::from(byte >> 4)]));
-        text.push(char::from(HEX[usize::from(byte & 15)]));
-    }
-    Ok(text)
-}
-
 fn port_taken(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
-}
-
-/// The files of servers: `MARK` holds the password, `MARK.out` what the server writes.
-#[derive(Debug, Clone)]
-pub(super) struct Files {
-    directory: Arc<Path>,
-}
-
-impl Files {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self {
-            directory: directory.into(),
-        }
-    }
-
-    /// Makes a password and keeps it, durably, before anybody can need it.
-    fn make_password(&self, mark: &str) -> Result<Secret, Error> {
-        let path = self.path(mark);
-        let failed = |source| Error::ServerFile {
-            action: "write the password to",
-            path: path.clone(),
-            source: Arc::new(source),
-        };
-        let password = random_hex::<32>().map_err(failed)?;
-        self.write_durably(&path, &password).map_err(failed)?;
-        Ok(Secret::new(password))
-    }
-
-    fn write_durably(&self, path: &Path, text: &str) -> io::Result<()> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.directory)?;
-        let mut file = private(OpenOptions::new().write(true).create_new(true)).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        File::open(&self.directory)?.sync_all()
-    }
-
-    /// The password of a server; `None` where there is no file of it.
-    pub(super) fn password(&self, mark: &str) -> Option<Secret> {
-        fs::read_to_string(self.path(mark)).ok().map(Secret::new)
-    }
-
-    fn create_output(&self, mark: &str) -> io::Result<File> {
-        // Appending, so that the file can be emptied while the server writes.
-        private(OpenOptions::new().append(true).create(true)).open(self.output(mark))
-    }
-
-    /// Empties what a server has written, once it is long.
-    pub(super) fn bound_output(&self, mark: &str) {
-        let path = self.output(mark);
-        if fs::metadata(&path).is_ok_and(|about| about.len() > limits::SERVER_OUTPUT_BYTES_MAX) {
-            let _ = OpenOptions::new().write(true).truncate(true).open(path);
-        }
-    }
-
-    /// The address in the line that says the server listens.
-    fn announced(&self, mark: &str, prefix: &str) -> Option<String> {
-        let file = File::open(self.output(mark)).ok()?;
-        let mut bytes = Vec::new();
-        file.take(limits::SERVER_OUTPUT_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .ok()?;
-        // A line without its end may still grow.
-        String::from_utf8_lossy(&bytes)
-            .split_inclusive('\n')
-            .filter_map(|line| line.strip_suffix('\n'))
-            .find_map(|line| line.trim().strip_prefix(prefix))
-            .map(|address| address.trim().to_owned())
-    }
-
-    /// The end of what a server wrote, for an error; its password, should it be there, is not.
-    pub(super) fn last_words(&self, mark: &str) -> Option<String> {
-        let mut file = File::open(self.output(mark)).ok()?;
-        let length = file.metadata().ok()?.len();
-        let from = length.saturating_sub(limits::LAST_WORDS_BYTES_MAX as u64);
-        file.seek(SeekFrom::Start(from)).ok()?;
-        let mut bytes = Vec::new();
-        file.take(limits::LAST_WORDS_BYTES_MAX as u64)
-            .read_to_end(&mut bytes)
-            .ok()?;
-        let mut words = String::from_utf8_lossy(&bytes).trim().to_owned();
-        if let Some(password) = self.password(mark) {
-            words = words.replace(password.reveal(), "…");
-        }
-        (!words.is_empty()).then_some(words)
-    }
-
-    /// Removes what is kept about a server.
-    pub(super) fn remove(&self, mark: &str) {
-        for path in [self.path(mark), self.output(mark)] {
-            if let Err(error) = fs::remove_file(&path)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!(path = %path.display(), %error, "remove a server's file");
-            }
-        }
-    }
-
-    fn path(&self, mark: &str) -> PathBuf {
-        // A mark is ours, but it is read back from the log: nothing in it may lead elsewhere.
-        let name: String = mark.chars().filter(char::is_ascii_alphanumeric).collect();
-        self.directory.join(name)
-    }
-
-    fn output(&self, mark: &str) -> PathBuf {
-        self.path(mark).with_extension("out")
-    }
-}
-
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
 }
 
 /// A server that lives.
@@ -198,6 +74,14 @@ impl Running {
                 server.exited().await;
                 "it ended by itself".to_owned()
             }
+        }
+    }
+
+    /// The beginning of the line that says it listens, where this process started it.
+    pub(super) const fn ready_prefix(&self) -> Option<&'static str> {
+        match self {
+            Self::Child { ready_prefix, .. } => Some(ready_prefix),
+            Self::Adopted(_) | Self::Inside(_) => None,
         }
     }
 
@@ -406,8 +290,8 @@ pub(super) async fn sweep(mark: &str) {
 }
 
 /// How a server that is gone ended, with its last words.
-pub(super) fn epitaph(files: &Files, mark: &str, how: &str) -> String {
-    match files.last_words(mark) {
+pub(super) fn epitaph(files: &Files, mark: &str, ready_prefix: Option<&str>, how: &str) -> String {
+    match files.last_words(mark, ready_prefix) {
         Some(words) => format!("{how}: {words}"),
         None => how.to_owned(),
     }

@@ -424,10 +424,16 @@ impl Task {
 
     async fn command(&mut self, command: Command) -> Result<Receipt, Error> {
         let (depth, now) = (self.queue_depth_max, self.clock.now());
+        let sends = matches!(command, Command::Queue { .. });
         let (events, receipt) = self
             .state
             .with(|state| decide(state, command, depth, now))?;
         self.record(events).await?;
+        if sends {
+            // Somebody waits: the first try is made at once, whatever an earlier engine had scheduled.
+            self.wanted = true;
+            self.connection.want_now().await;
+        }
         Ok(receipt)
     }
 

@@ -294,6 +294,7 @@ impl SessionManager {
             self.inner.connections.find(*connection).await?;
         }
         if pending.sessions.is_empty() {
+            self.inner.connections.stop_unused().await?;
             return Ok(Recovered::default());
         }
         let count = pending.sessions.len() as u64;
@@ -309,6 +310,7 @@ impl SessionManager {
         for session in &open {
             session.at_rest().await?;
         }
+        self.inner.connections.stop_unused().await?;
         let recovered = self.summary(began, &open)?;
         self.record(Event::RecoveryFinished {
             sessions: count,

@@ -98,7 +98,8 @@ impl Machine {
         port_taken: bool,
         now: Timestamp,
     ) {
-        if self.connection.server.is_none() {
+        // While one is being started, only the start itself can tell of it.
+        if self.connection.server.is_none() || self.phase == Phase::Spawning {
             return;
         }
         self.gone(step, how.to_owned(), now);

@@ -912,35 +912,97 @@ impl Chance {
     }
 }
 
-/// What must hold after every step, whatever came before.
-fn check(world: &World, alive: &mut bool) {
-    for event in &world.events {
-        match event {
-            Event::ServerStartDecided { .. } => {
-                assert!(!*alive, "a second server beside a first");
-                *alive = true;
+/// What the shell has in flight, as its effects and inputs tell.
+#[derive(Debug, Default)]
+struct Flight {
+    doing: Option<Doing>,
+    probing: bool,
+    /// Whether a server was started and not seen gone.
+    alive: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Doing {
+    Adopting,
+    Choosing,
+    Spawning,
+    Starting,
+    Opening,
+    Stopping,
+}
+
+impl Flight {
+    fn lands(&mut self, input: &Input) {
+        let answers = match input {
+            Input::Found(_) | Input::Missing { .. } => [Doing::Adopting].as_slice(),
+            Input::PortChosen { .. } => &[Doing::Choosing],
+            Input::Spawned(_) => &[Doing::Spawning],
+            Input::SpawnFailed(_) => &[Doing::Choosing, Doing::Spawning],
+            Input::Listening { .. } | Input::NotReady { .. } => &[Doing::Starting],
+            Input::StreamOpened | Input::StreamFailed(_) => &[Doing::Opening],
+            Input::Exited { .. } | Input::StopFailed => &[Doing::Stopping],
+            Input::ProbePassed { .. } | Input::ProbeFailed(_) => {
+                self.probing = false;
+                &[]
             }
-            Event::ServerExited { .. } => *alive = false,
-            _ => {}
-        }
+            _ => &[],
+        };
+        self.doing.take_if(|doing| answers.contains(doing));
     }
-    let machine = &world.machine;
-    let in_flight = !matches!(
-        machine.phase,
-        Phase::Resting
-            | Phase::Streaming { .. }
-            | Phase::Probing { again: Some(_), .. }
-            | Phase::Stopping { again: Some(_) }
-    );
-    if machine.is_wanted() {
+
+    fn starts(&mut self, effect: &Effect) {
+        let doing = match effect {
+            Effect::Adopt(_) => Doing::Adopting,
+            Effect::ChoosePort => Doing::Choosing,
+            Effect::Spawn { .. } => Doing::Spawning,
+            Effect::AwaitReady { .. } => Doing::Starting,
+            Effect::OpenStream { .. } => Doing::Opening,
+            Effect::StopServer(_) => Doing::Stopping,
+            Effect::Probe { .. } => {
+                self.probing = true;
+                return;
+            }
+            Effect::Close => {
+                assert_ne!(
+                    self.doing,
+                    Some(Doing::Stopping),
+                    "a stop is seen to its end"
+                );
+                (self.doing, self.probing) = (None, false);
+                return;
+            }
+            Effect::Forget { .. } => return,
+        };
+        assert_eq!(
+            self.doing, None,
+            "two things in flight, the second {doing:?}"
+        );
+        self.doing = Some(doing);
+    }
+
+    /// What must hold after every step, whatever came before.
+    fn check(&mut self, world: &World) {
+        for event in &world.events {
+            match event {
+                Event::ServerStartDecided { .. } => {
+                    assert!(!self.alive, "a second server beside a first");
+                    self.alive = true;
+                }
+                Event::ServerExited { .. } => self.alive = false,
+                _ => {}
+            }
+        }
+        for effect in &world.effects {
+            self.starts(effect);
+        }
+        let machine = &world.machine;
         assert!(
-            in_flight || world.wake_at.is_some(),
+            !machine.is_wanted() || self.doing.is_some() || self.probing || world.wake_at.is_some(),
             "wanted, and nothing will ever happen: {machine:?}"
         );
+        let connected = machine.connection.state == ConnectionState::Connected;
+        assert_eq!(machine.is_streaming(), connected, "{machine:?}");
     }
-    let streaming = machine.is_streaming();
-    let connected = machine.connection.state == ConnectionState::Connected;
-    assert_eq!(streaming, connected, "{machine:?}");
 }
 
 #[test]
@@ -949,15 +1011,18 @@ fn whatever_happens_there_is_one_server_and_something_to_come() {
         let mut chance = Chance(seed);
         let target = if seed % 2 == 0 { managed() } else { url() };
         let mut world = given(named(target));
-        let mut alive = false;
+        let mut flight = Flight::default();
         for _ in 0..120 {
             let passed = Duration::from_millis(chance.below(9_000));
             world.now = world.now.plus(passed);
-            world = world.when(chance.input());
-            check(&world, &mut alive);
+            let input = chance.input();
+            flight.lands(&input);
+            world = world.when(input);
+            flight.check(&world);
             if chance.below(40) == 0 {
                 world = restarted(world);
-                check(&world, &mut alive);
+                (flight.doing, flight.probing) = (None, false);
+                flight.check(&world);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What a look found, as events: the one place where a turn ends.
 //!
 //! The stream shows output as it comes, but no frame of it is taken for the end of a turn: an agent says
-//! "idle" early, twice, and for its sub-agents (seen with OpenCode 1.18). The end is what its own history
+//! "idle" early, twice, and for its sub-agents (seen with `OpenCode` 1.18). The end is what its own history
 //! says while it does not work; so the same rules serve a turn that was watched and one that was missed.
 
 use recount_projections::turn::{Answered, Run};
@@ -210,7 +210,7 @@ impl SessionMachine {
             next,
         } = report.activity
         {
-            draft = self.agent_retries(&mut draft, message, turn, (attempt, reason, next), now);
+            self.agent_retries(&mut draft, turn, (attempt, reason, next), now);
         }
         draft.step()
     }
@@ -391,7 +391,7 @@ pub(super) fn ended_on_request(message: &Message, turn: &Turn) -> Event {
 /// How the turn ended, if its last answer is an end.
 ///
 /// An answer that ended in tool calls is none, since another follows it; unless the calls were refused,
-/// which ends an agent's work (seen with OpenCode 1.18).
+/// which ends an agent's work (seen with `OpenCode` 1.18).
 fn ending(message: &Message, turn: &Turn, last: &Answer) -> Option<Event> {
     if !last.completed {
         return None;

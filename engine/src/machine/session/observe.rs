@@ -105,9 +105,7 @@ impl SessionMachine {
                 next,
             } => {
                 self.begin(&mut draft, message, turn);
-                let step =
-                    self.agent_retries(&mut draft, message, turn, (attempt, reason, next), now);
-                draft = step;
+                self.agent_retries(&mut draft, turn, (attempt, reason, next), now);
             }
             Observation::Error { name, reason } => {
                 draft.push(
@@ -128,18 +126,16 @@ impl SessionMachine {
     pub(super) fn agent_retries(
         &mut self,
         draft: &mut Draft,
-        message: &Message,
         turn: &Turn,
         (attempt, reason, next): (u32, String, Option<Timestamp>),
         now: Timestamp,
-    ) -> Draft {
-        let mut draft = std::mem::replace(draft, Draft::after(message.moved, now));
+    ) {
         if turn.stalled.is_some() {
-            return draft;
+            return;
         }
         draft.push(
             Event::AgentRetried {
-                message: message.id,
+                message: turn.message,
                 attempt,
                 reason: reason.clone(),
                 next,
@@ -155,7 +151,7 @@ impl SessionMachine {
                 );
                 draft.push(
                     Event::TurnStalled {
-                        message: message.id,
+                        message: turn.message,
                         run,
                         reason,
                     },
@@ -165,7 +161,6 @@ impl SessionMachine {
             // Its silence until then is announced.
             self.last_activity = self.last_activity.max(next);
         }
-        draft
     }
 
     /// The first sign of work on a run.

@@ -5,6 +5,7 @@ mod ending;
 mod output;
 mod questions;
 mod reruns;
+mod simulated;
 
 use recount_projections::{Projection, Transcript, fold};
 use recount_store::{

@@ -1,5 +1,7 @@
 //! The task that owns one connection: its machine, and everything that is open for it.
 
+mod effects;
+
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +9,16 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use recount_projections::breaker::State as Circuit;
-use recount_projections::connection::Server;
-use recount_store::{ConnectionId, Expected, Log, StreamId, Target, Timestamp};
+use recount_projections::connection::Process;
+use recount_store::{ConnectionId, Expected, Log, StreamId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
+
+use effects::failure;
 
 use super::{Command, Connection, FromAgent, LastFailure, Link};
 use crate::adapter::{
-    AgentAdapter, CallError, Endpoint, Frame, FrameStream, Observation, Secret, StreamError,
-    StreamItem,
+    AgentAdapter, CallError, Frame, FrameStream, Observation, Secret, StreamError, StreamItem,
 };
 use crate::clock::Clock;
 use crate::error::Error;
@@ -24,7 +27,7 @@ use crate::machine::Step;
 use crate::machine::connection::{Effect, Failure, Input, Machine};
 use crate::policy::ConnectionPolicy;
 use crate::shell::route::{Parcel, Routes};
-use crate::shell::server::{self, Announcement, Files, Running};
+use crate::shell::server::{self, Files, Running};
 
 /// What all connections of an engine share.
 #[derive(Clone)]
@@ -64,7 +67,7 @@ pub(in crate::shell) struct Driver {
 /// What an effect came to.
 enum Done {
     Input(Input),
-    Started(Result<(Running, recount_projections::connection::Process), Error>),
+    Started(Result<(Running, Process), Error>),
     Found(Result<recount_projections::connection::Process, String>),
     Opened(Result<FrameStream, CallError>),
 }
@@ -184,7 +187,9 @@ impl Driver {
     /// One turn of the loop: record what follows from an input, do it, and what is next, until nothing is.
     async fn turn(&mut self, input: Input) -> Result<(), Error> {
         let mut step = self.machine.handle(input, self.setting.clock.now());
+        let mut moved = false;
         loop {
+            moved |= !step.events.is_empty();
             self.perform(step).await?;
             step = self.machine.advance(self.setting.clock.now());
             if step.is_quiet() {
@@ -192,7 +197,10 @@ impl Driver {
             }
         }
         self.wake_at = step.wake_at;
-        self.publish();
+        // Whatever moves the link is an event.
+        if moved {
+            self.publish();
+        }
         let wanted_again = self.machine.is_wanted() && !self.last;
         if self.machine.is_at_rest() || wanted_again {
             for done in self.ending.drain(..) {
@@ -236,130 +244,6 @@ impl Driver {
             }
             changed
         });
-    }
-
-    // ---- effects
-
-    async fn begin(&mut self, effect: Effect) {
-        match effect {
-            Effect::Adopt(server) => self.adopt(server),
-            Effect::ChoosePort => self.doing = Some(Box::pin(async { Done::Input(choose()) })),
-            Effect::Spawn { mark, port } => self.spawn(mark, port),
-            Effect::AwaitReady { mark } => self.await_ready(mark),
-            Effect::Probe { url } => self.probe(url),
-            Effect::OpenStream { url } => self.open_stream(url),
-            Effect::Close => {
-                (self.doing, self.probing) = (None, None);
-                (self.stream, self.blocked) = (None, None);
-            }
-            Effect::StopServer(server) => self.stop_server(server),
-            Effect::Forget { mark } => {
-                self.running = None;
-                server::sweep(&mark).await;
-                self.setting.files.remove(&mark);
-            }
-        }
-    }
-
-    fn adopt(&mut self, server: Server) {
-        // A child of this process is watched already: had it ended, that would have been heard.
-        let known = self.running.as_ref().and(server.process);
-        self.doing = Some(Box::pin(async move {
-            if let Some(process) = known {
-                return Done::Found(Ok(process));
-            }
-            let found = tokio::task::spawn_blocking(move || server::find(&server)).await;
-            Done::Found(found.unwrap_or_else(|error| Err(error.to_string())))
-        }));
-    }
-
-    fn spawn(&mut self, mark: String, port: u16) {
-        let (program, directory) = match &self.machine.connection().target {
-            Some(Target::Managed { program, directory }) => (program.clone(), directory.clone()),
-            Some(Target::Url(_)) | None => (None, String::new()),
-        };
-        let files = self.setting.files.clone();
-        let adapter = Arc::clone(&self.adapter);
-        let starting = server::spawn(files, adapter, program, directory, mark, port);
-        self.doing = Some(Box::pin(async move { Done::Started(starting.await) }));
-    }
-
-    fn await_ready(&mut self, mark: String) {
-        let announcement = match &self.running {
-            Some(running) => running.announcement(),
-            None => Announcement::None,
-        };
-        let files = self.setting.files.clone();
-        let within = self.setting.policy.start_timeout;
-        self.doing = Some(Box::pin(async move {
-            let url = match announcement {
-                Announcement::Line(prefix) => {
-                    server::announced(&files, &mark, prefix, within).await
-                }
-                Announcement::Made(url) => Some(url),
-                Announcement::None => None,
-            };
-            if let Some(url) = url {
-                return Done::Input(Input::Listening { url });
-            }
-            let how = format!("the server did not say in {within:?} that it listens");
-            let reason = server::epitaph(&files, &mark, &how);
-            Done::Input(Input::NotReady { reason })
-        }));
-    }
-
-    fn probe(&mut self, url: String) {
-        if let Some(server) = &self.machine.connection().server {
-            self.setting.files.bound_output(&server.mark);
-        }
-        let endpoint = self.endpoint(url);
-        let adapter = Arc::clone(&self.adapter);
-        self.probing = Some(Box::pin(async move {
-            // The adapter has its own limit; this one is for an adapter that has none.
-            let health = timeout(limits::PROBE_TIMEOUT * 4, adapter.health(&endpoint)).await;
-            match health.unwrap_or_else(|_| Err(late("a probe"))) {
-                Ok(health) => Input::ProbePassed {
-                    refused: adapter.refuse_version(&health.version),
-                    version: health.version,
-                },
-                Err(error) => Input::ProbeFailed(failure(&error)),
-            }
-        }));
-    }
-
-    fn open_stream(&mut self, url: String) {
-        let endpoint = self.endpoint(url);
-        let adapter = Arc::clone(&self.adapter);
-        self.doing = Some(Box::pin(async move {
-            let opened = timeout(limits::CALL_TIMEOUT * 2, adapter.open_stream(&endpoint)).await;
-            Done::Opened(opened.unwrap_or_else(|_| Err(late("the stream"))))
-        }));
-    }
-
-    fn stop_server(&mut self, server: Server) {
-        let running = self.running.take();
-        let patience = self.setting.policy.stop_timeout;
-        self.doing = Some(Box::pin(async move {
-            Done::Input(match server::stop(server, running, patience).await {
-                Some(how) => Input::Exited {
-                    how,
-                    port_taken: false,
-                },
-                None => Input::StopFailed,
-            })
-        }));
-    }
-
-    fn endpoint(&self, url: String) -> Endpoint {
-        let connection = self.machine.connection();
-        let password = match (&connection.target, &connection.server) {
-            (Some(Target::Managed { .. }), Some(server)) => {
-                self.setting.files.password(&server.mark)
-            }
-            (Some(Target::Managed { .. }), None) => None,
-            (Some(Target::Url(_)) | None, _) => self.setting.url_password.clone(),
-        };
-        Endpoint { url, password }
     }
 
     // ---- inputs
@@ -430,14 +314,15 @@ impl Driver {
     }
 
     fn exited(&mut self, how: &str) -> Input {
-        self.running = None;
-        let server = self.machine.connection().server.as_ref();
+        let Some(server) = &self.machine.connection().server else {
+            self.running = None;
+            return Input::Woke;
+        };
+        let running = self.running.take();
+        let prefix = running.as_ref().and_then(Running::ready_prefix);
         Input::Exited {
-            how: server.map_or_else(
-                || how.to_owned(),
-                |server| server::epitaph(&self.setting.files, &server.mark, how),
-            ),
-            port_taken: server.is_some_and(server::lost_its_port),
+            how: server::epitaph(&self.setting.files, &server.mark, prefix, how),
+            port_taken: server::lost_its_port(server),
         }
     }
 
@@ -489,37 +374,6 @@ fn pass_on(parcel: Parcel) -> Option<BoxFuture<'static, ()>> {
 
 async fn wait_for_room(inbox: mpsc::Sender<FromAgent>, content: FromAgent) {
     let _ = inbox.send(content).await;
-}
-
-fn choose() -> Input {
-    let chosen = server::choose_mark().and_then(|mark| Ok((mark, server::choose_port()?)));
-    match chosen {
-        Ok((mark, port)) => Input::PortChosen { mark, port },
-        Err(error) => Input::SpawnFailed(Failure {
-            reason: format!("cannot find a free port: {error}"),
-            lasting: false,
-        }),
-    }
-}
-
-fn late(what: &str) -> CallError {
-    CallError::Unknown {
-        reason: format!("{what} was not answered in time"),
-    }
-}
-
-fn failure(error: &CallError) -> Failure {
-    let lasting = match error {
-        CallError::RefusedForGood { .. } | CallError::Unsupported { .. } => true,
-        CallError::NeverSent { .. }
-        | CallError::NoSuchSession { .. }
-        | CallError::RefusedForNow { .. }
-        | CallError::Unknown { .. } => false,
-    };
-    Failure {
-        reason: error.to_string(),
-        lasting,
-    }
 }
 
 fn down(machine: &Machine) -> Link {

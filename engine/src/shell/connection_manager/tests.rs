@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{
     AgentSession, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch, LaunchSpec,
     Observation, PermissionOutcome, Report, SessionSpec, StreamError, StreamItem, Translated,
@@ -445,4 +446,29 @@ async fn a_hole_in_what_the_agent_counts_is_recorded_over_reconnects_too() {
     connection.gap_filled("a").await;
     eventually("it is filled", || world.state(id).gaps.is_empty()).await;
     engine.shut_down(false).await;
+}
+
+#[tokio::test]
+async fn a_server_inside_this_process_dies_and_is_followed_by_another() {
+    let world = World::new();
+    let scripted = Scripted::new(Script::always(Vec::new()));
+    let engine = ConnectionManager::new(
+        world.log.clone(),
+        world.folder.path().join("servers"),
+        vec![Arc::new(scripted.clone())],
+        ConnectionPolicy::default(),
+        Clock::system(),
+    );
+    let opened = engine.open("scripted", world.target(), None).await;
+    let connection = opened.expect("it opens");
+    let id = connection.id();
+    connection.want().await;
+    up(&connection, 1).await;
+    assert_eq!(world.process(id).pid, std::process::id());
+    scripted.kill();
+    up(&connection, 2).await;
+    engine.shut_down(false).await;
+    assert_eq!(world.state(id).server, None);
+    assert_eq!(scripted.open_streams(), 0);
+    assert_eq!(world.files(), 0);
 }

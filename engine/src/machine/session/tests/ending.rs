@@ -163,6 +163,17 @@ fn an_abort_ends_at_once_what_was_not_begun() {
 }
 
 #[test]
+fn an_abort_names_the_run_that_had_been_requested() {
+    let mut events = held();
+    events.push(requested(M1, 1));
+    events.push(rejected(1, Refusal::NeverSent, "forgotten, and refused"));
+    let mut world = given(events);
+    world
+        .command(Command::Abort)
+        .then([abort_asked(), aborted(1)], []);
+}
+
+#[test]
 fn an_abort_of_a_message_on_its_way_waits_for_its_outcome() {
     let mut world = given([opened(), bind_requested(), bound(), queued(M1)]);
     let _ = world.linked();
@@ -225,7 +236,7 @@ fn an_abort_that_the_agent_never_confirms_ends_after_a_time() {
     let _ = world.observed(part_opened("x1", "p"));
     let patience = world.policy.abort_patience;
     world
-        .after(patience - Duration::from_millis(1))
+        .after(patience.saturating_sub(Duration::from_millis(1)))
         .then([], [look()]);
     let _ = world.observed(delta("x1", "p", "and on"));
     // What it said until then is kept.
@@ -277,7 +288,7 @@ fn a_silent_turn_is_ended() {
 fn a_turn_that_takes_too_long_is_ended() {
     let mut world = given_linked(running());
     let long = world.policy.turn_max;
-    world.now = T0.plus(long - second());
+    world.now = T0.plus(long.saturating_sub(second()));
     let _ = world.observed(Observation::Busy);
     world
         .after(second())

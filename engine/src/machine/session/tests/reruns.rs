@@ -84,7 +84,7 @@ fn a_run_that_died_is_run_again_where_no_tool_had_begun() {
     let texts: Vec<String> = transcript.turns[0]
         .runs
         .iter()
-        .map(|run| run.text())
+        .map(recount_projections::turn::Run::text)
         .collect();
     assert_eq!(texts, ["half", "whole"]);
 }

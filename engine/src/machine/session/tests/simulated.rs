@@ -1,0 +1,518 @@
+//! A simulated agent, whose calls are lost, whose frames are late, that dies; and a process that dies too.
+//! Whatever happens, everything that started has an end, and what was answered is answered once.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::command::{Command, decide};
+
+/// What the agent answers, in two pieces.
+const PIECES: [&str; 2] = ["alpha ", "beta"];
+
+/// One run of the agent: its answer to a message, as far as it has come.
+#[derive(Debug, Clone)]
+struct Answering {
+    parent: String,
+    id: String,
+    step: usize,
+    aborted: bool,
+}
+
+impl Answering {
+    fn part(&self) -> String {
+        format!("{}-part", self.id)
+    }
+
+    fn call(&self) -> String {
+        format!("{}-call", self.id)
+    }
+
+    fn answer(&self) -> Answer {
+        let mut answer = answer_to(&self.parent, &self.id);
+        if self.aborted {
+            answer.error = broken("", "MessageAbortedError", true).error;
+        }
+        if self.step > 7 {
+            answer.finish = Some("stop".to_owned());
+        }
+        answer.completed = self.aborted || self.step > 7;
+        answer
+    }
+
+    /// What it does next.
+    fn go_on(&mut self) -> Observation {
+        self.step += 1;
+        match self.step {
+            1 | 8 => Observation::AnswerUpdated(self.answer()),
+            2 => tool(&self.id, &self.call(), runs()),
+            3 => tool(&self.id, &self.call(), done("ok")),
+            4 => part_opened(&self.id, &self.part()),
+            5 | 6 => delta(&self.id, &self.part(), PIECES[self.step - 5]),
+            7 => part_ended(&self.id, &self.part(), &PIECES.concat()),
+            _ => Observation::Idle,
+        }
+    }
+
+    fn reported(&self) -> ReportedAnswer {
+        let mut items = Vec::new();
+        match self.step {
+            0 | 1 => {}
+            2 => items.push(AnswerItem::Tool(call(&self.call(), runs()))),
+            _ => items.push(AnswerItem::Tool(call(&self.call(), done("ok")))),
+        }
+        match self.step {
+            0..=3 => {}
+            4..=6 => items.push(open_part(&self.part())),
+            _ => items.push(whole(&self.part(), &PIECES.concat())),
+        }
+        with(self.answer(), items)
+    }
+}
+
+/// An agent with a memory of its own: what it was sent, and what it did about it.
+#[derive(Debug, Clone, Default)]
+struct Agent {
+    sessions: u32,
+    messages: Vec<String>,
+    answers: Vec<Answering>,
+    busy: bool,
+}
+
+impl Agent {
+    fn perform(&mut self, effect: &Effect) -> Option<Input> {
+        Some(match effect {
+            Effect::CreateSession(_) => {
+                self.sessions += 1;
+                Input::Bound(Ok(Some("ses".to_owned())))
+            }
+            Effect::FindSession(_) => {
+                Input::Bound(Ok((self.sessions > 0).then(|| "ses".to_owned())))
+            }
+            Effect::Store(delivery) => {
+                if !self.messages.contains(&delivery.agent_message) {
+                    self.messages.push(delivery.agent_message.clone());
+                }
+                Input::Stored(Ok(()))
+            }
+            Effect::Start(delivery) => {
+                assert_eq!(self.messages.last(), Some(&delivery.agent_message));
+                let parent = delivery.agent_message.clone();
+                let answered = |a: &Answering| a.parent == parent && a.answer().completed;
+                if !self.busy && !self.answers.iter().any(answered) {
+                    self.busy = true;
+                    self.answers.push(Answering {
+                        id: format!("x{}", self.answers.len()),
+                        parent,
+                        step: 0,
+                        aborted: false,
+                    });
+                }
+                Input::Started(Ok(()))
+            }
+            Effect::Look { agent_message, .. } => Input::Looked(Ok(self.report(agent_message))),
+            Effect::Abort(_) => {
+                if let Some(answer) = self.working() {
+                    answer.aborted = true;
+                }
+                self.busy = false;
+                Input::AbortSent(Ok(()))
+            }
+            Effect::Answer { permission, .. } => Input::Answered {
+                permission: permission.clone(),
+                outcome: Ok(PermissionOutcome::Gone),
+            },
+            Effect::Suspect => return None,
+        })
+    }
+
+    fn working(&mut self) -> Option<&mut Answering> {
+        self.answers.last_mut().filter(|_| self.busy)
+    }
+
+    fn report(&self, message: &str) -> Report {
+        let activity = if self.busy {
+            Activity::Busy
+        } else {
+            Activity::Idle
+        };
+        let answers = self.answers.iter().filter(|a| a.parent == message);
+        Report {
+            stored: self.messages.iter().any(|known| known == message),
+            newest: self.messages.last().is_some_and(|last| last == message),
+            ..report(activity, answers.map(Answering::reported))
+        }
+    }
+
+    /// It works on; what it says about that.
+    fn go_on(&mut self) -> Option<Observation> {
+        let said = self.working()?.go_on();
+        if said == Observation::Idle {
+            self.busy = false;
+        }
+        Some(said)
+    }
+}
+
+/// What may happen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Happening {
+    OutcomeArrives,
+    FrameArrives,
+    AgentWorks,
+    TimePasses,
+    AlarmRings,
+    LinkFalls,
+    LinkStands,
+    ProcessDies,
+    AgentDies,
+    CallIsLost,
+    AnswerIsLost,
+    MessageIsQueued,
+    AbortIsAsked,
+    PersonSays(bool),
+}
+
+struct Simulation {
+    world: World,
+    agent: Agent,
+    frames: VecDeque<Input>,
+    outcomes: VecDeque<Input>,
+    up: bool,
+    /// What happens to the next call that can be lost.
+    fate: Option<Happening>,
+    identities: BTreeMap<MessageId, String>,
+    settled: BTreeMap<MessageId, MessageState>,
+    /// The agent after each effect, and how long the log was before it: where a process may die.
+    history: Vec<(usize, Agent)>,
+}
+
+impl Simulation {
+    fn new() -> Self {
+        Self {
+            world: given([opened()]),
+            agent: Agent::default(),
+            frames: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            up: false,
+            fate: None,
+            identities: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            history: Vec::new(),
+        }
+    }
+
+    fn when(&mut self, input: Input) {
+        let before = self.world.log.len();
+        self.history.push((before, self.agent.clone()));
+        let then = self.world.when(input);
+        self.perform(then.effects);
+        self.check();
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.check_recorded(&effect);
+            let fate = match effect {
+                Effect::Suspect => None,
+                _ => self.fate.take(),
+            };
+            let lost = |input: Input| match input {
+                Input::Bound(_) => Input::Bound(Err(unknown("lost"))),
+                Input::Stored(_) => Input::Stored(Err(unknown("lost"))),
+                Input::Started(_) => Input::Started(Err(unknown("lost"))),
+                Input::Looked(_) => Input::Looked(Err(unknown("lost"))),
+                Input::AbortSent(_) => Input::AbortSent(Err(unknown("lost"))),
+                other => other,
+            };
+            let outcome = match fate {
+                Some(Happening::CallIsLost) => self.agent.clone().perform(&effect).map(lost),
+                Some(_) => self.agent.perform(&effect).map(lost),
+                None => self.agent.perform(&effect),
+            };
+            self.outcomes.extend(outcome);
+        }
+    }
+
+    /// Record, then act: a call that could double anything has its event before it.
+    fn check_recorded(&self, effect: &Effect) {
+        let last = |wanted: fn(&Event) -> bool| {
+            let found = self.world.log.iter().rev().find(|r| wanted(&r.event));
+            found.and_then(|recorded| recorded.event.message())
+        };
+        let id = |delivery: &Delivery| {
+            let messages = self.world.state.queue.messages();
+            let found = messages
+                .iter()
+                .find(|m| m.agent_message.as_ref() == Some(&delivery.agent_message));
+            found.map(|message| message.id)
+        };
+        match effect {
+            Effect::Store(delivery) => assert_eq!(
+                last(|event| matches!(event, Event::DeliveryStarted { .. })),
+                id(delivery)
+            ),
+            Effect::Start(delivery) => assert_eq!(
+                last(|event| matches!(event, Event::TurnRequested { .. })),
+                id(delivery)
+            ),
+            _ => {}
+        }
+    }
+
+    fn check(&mut self) {
+        let world = &self.world;
+        let messages = world.state.queue.messages();
+        let under_way = messages
+            .iter()
+            .filter(|m| !m.state.is_settled() && m.state != MessageState::Queued);
+        assert!(under_way.count() <= 1, "one at a time");
+        for message in messages {
+            if let Some(identity) = &message.agent_message {
+                let known = self
+                    .identities
+                    .entry(message.id)
+                    .or_insert(identity.clone());
+                assert_eq!(known, identity, "one identity for ever");
+            }
+            if message.state.is_settled() {
+                let known = self.settled.entry(message.id).or_insert(message.state);
+                assert_eq!(*known, message.state, "settled for ever");
+            }
+        }
+        if let Some(head) = world.state.queue.head()
+            && self.up
+        {
+            assert!(
+                !self.outcomes.is_empty()
+                    || world.wake_at.is_some()
+                    || (head.state == MessageState::Waiting && !head.abort_asked),
+                "it hangs: {head:?} {:?}",
+                world.log
+            );
+        }
+        let whole: Session = fold(&world.log);
+        assert_eq!(world.state, whole);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::OutcomeArrives => {
+                if let Some(input) = self.outcomes.pop_front() {
+                    self.when(input);
+                }
+            }
+            Happening::FrameArrives => {
+                if let Some(input) = self.frames.pop_front() {
+                    self.when(input);
+                }
+            }
+            Happening::AgentWorks => {
+                if let Some(observation) = self.agent.go_on()
+                    && self.up
+                {
+                    let epoch = self.world.epoch;
+                    self.frames.push_back(Input::Observed {
+                        epoch,
+                        observation,
+                        from_child: false,
+                    });
+                }
+            }
+            Happening::TimePasses => {
+                self.world.now = self.world.now.plus(Duration::from_millis(40));
+                self.when(Input::Woke);
+            }
+            Happening::AlarmRings => {
+                if let Some(at) = self.world.wake_at {
+                    self.world.now = self.world.now.max(at);
+                    self.when(Input::Woke);
+                }
+            }
+            Happening::LinkFalls => {
+                self.up = false;
+                self.when(Input::Unlinked {
+                    circuit_open: false,
+                    reason: None,
+                });
+            }
+            Happening::LinkStands => {
+                if !self.up {
+                    self.up = true;
+                    self.world.epoch += 1;
+                    let epoch = self.world.epoch;
+                    self.when(Input::Linked { epoch });
+                }
+            }
+            Happening::ProcessDies => {
+                self.world.restart();
+                self.up = false;
+                self.frames.clear();
+                self.outcomes.clear();
+            }
+            Happening::AgentDies => self.agent.busy = false,
+            Happening::CallIsLost | Happening::AnswerIsLost => self.fate = Some(happening),
+            Happening::MessageIsQueued => {
+                let number = self.world.state.queue.messages().len() + 1;
+                let message = MessageId::from_random(number as u128);
+                self.command(Command::Queue {
+                    message,
+                    key: None,
+                    text: text_of(message),
+                });
+            }
+            Happening::AbortIsAsked => self.command(Command::Abort),
+            Happening::PersonSays(run) => self.command(Command::Rerun { run }),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        if let Ok((events, _)) = decide(&self.world.state, command, 5, self.world.now) {
+            self.world.append(events);
+            self.when(Input::Woke);
+        }
+    }
+
+    /// Nothing bad happens any more: everything comes to its end.
+    fn calm(&mut self) {
+        self.fate = None;
+        self.happen(Happening::LinkStands);
+        for _ in 0..3000 {
+            let Some(head) = self.world.state.queue.head() else {
+                return;
+            };
+            self.happen(if !self.outcomes.is_empty() {
+                Happening::OutcomeArrives
+            } else if !self.frames.is_empty() {
+                Happening::FrameArrives
+            } else if self.agent.busy {
+                Happening::AgentWorks
+            } else if head.state == MessageState::Waiting {
+                Happening::PersonSays(true)
+            } else {
+                Happening::AlarmRings
+            });
+        }
+        panic!("it never ends: {:#?}", self.world.log);
+    }
+
+    /// What must hold once everything has ended.
+    fn check_ended(&self) {
+        let transcript = self.world.transcript();
+        for turn in &transcript.turns {
+            let message = self
+                .world
+                .state
+                .queue
+                .get(turn.message)
+                .expect("it is there");
+            if message.state == MessageState::Completed {
+                assert_eq!(turn.text(), PIECES.concat(), "{:#?}", self.world.log);
+                let identity = message.agent_message.as_ref().expect("it was sent");
+                let answers = self.agent.answers.iter().filter(|a| a.parent == *identity);
+                assert_eq!(answers.filter(|a| a.answer().completed).count(), 1);
+            }
+        }
+        let completed = self.world.state.queue.messages().iter();
+        let identities: Vec<&str> = completed
+            .filter_map(|message| message.agent_message.as_deref())
+            .filter(|identity| self.agent.messages.iter().any(|known| known == identity))
+            .collect();
+        assert_eq!(self.agent.messages, identities, "each once, in order");
+    }
+}
+
+/// Two messages, and nothing bad.
+fn plain() -> Simulation {
+    let mut simulation = Simulation::new();
+    simulation.happen(Happening::MessageIsQueued);
+    simulation.happen(Happening::MessageIsQueued);
+    simulation.calm();
+    simulation.check_ended();
+    simulation
+}
+
+/// What was said and done, without the names of events.
+fn told(world: &World) -> Vec<(MessageId, String, usize)> {
+    let turns = world.transcript().turns;
+    turns
+        .iter()
+        .map(|turn| (turn.message, turn.text(), turn.runs.len()))
+        .collect()
+}
+
+#[test]
+fn a_process_that_dies_between_any_two_events_changes_nothing_that_was_said() {
+    let whole = plain();
+    let expected = told(&whole.world);
+    let events = whole.world.log.len();
+    let mut ends = 0;
+    for (length, agent) in &whole.history {
+        // It died after any of the events of the step that followed, and before its effects.
+        let next = whole
+            .history
+            .iter()
+            .map(|(length, _)| *length)
+            .find(|next| next > length);
+        for died in *length..=next.unwrap_or(events) {
+            let mut simulation = Simulation::new();
+            simulation.world.log = whole.world.log[..died].to_vec();
+            simulation.world.now = whole.world.now;
+            simulation.world.restart();
+            simulation.agent = agent.clone();
+            while simulation.world.state.queue.messages().len() < 2 {
+                simulation.happen(Happening::MessageIsQueued);
+            }
+            simulation.calm();
+            simulation.check_ended();
+            assert_eq!(
+                told(&simulation.world),
+                expected,
+                "died after {died} events"
+            );
+            assert_eq!(
+                simulation.agent.answers.len(),
+                2,
+                "the model was asked once for each"
+            );
+            ends += 1;
+        }
+    }
+    assert!(ends > events);
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let one = prop_oneof![
+        8 => Just(Happening::OutcomeArrives),
+        8 => Just(Happening::FrameArrives),
+        8 => Just(Happening::AgentWorks),
+        2 => Just(Happening::TimePasses),
+        3 => Just(Happening::AlarmRings),
+        1 => Just(Happening::LinkFalls),
+        3 => Just(Happening::LinkStands),
+        1 => Just(Happening::ProcessDies),
+        1 => Just(Happening::AgentDies),
+        1 => Just(Happening::CallIsLost),
+        1 => Just(Happening::AnswerIsLost),
+        2 => Just(Happening::MessageIsQueued),
+        1 => Just(Happening::AbortIsAsked),
+        1 => any::<bool>().prop_map(Happening::PersonSays),
+    ];
+    prop::collection::vec(one, 0..150)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_happens_everything_comes_to_its_end(happenings in happenings()) {
+        let mut simulation = Simulation::new();
+        simulation.happen(Happening::LinkStands);
+        for happening in happenings {
+            simulation.happen(happening);
+        }
+        simulation.calm();
+        simulation.check_ended();
+    }
+}

@@ -1,0 +1,168 @@
+//! How the effects of a connection are begun. What each comes to is an input of the loop.
+
+use std::sync::Arc;
+
+use recount_projections::connection::Server;
+use recount_store::Target;
+use tokio::time::timeout;
+
+use super::{Done, Driver};
+use crate::adapter::{CallError, Endpoint};
+use crate::limits;
+use crate::machine::connection::{Effect, Failure, Input};
+use crate::shell::server::{self, Announcement};
+
+impl Driver {
+    pub(super) async fn begin(&mut self, effect: Effect) {
+        match effect {
+            Effect::Adopt(server) => self.adopt(server),
+            Effect::ChoosePort => self.doing = Some(Box::pin(async { Done::Input(choose()) })),
+            Effect::Spawn { mark, port } => self.spawn(mark, port),
+            Effect::AwaitReady { mark } => self.await_ready(mark),
+            Effect::Probe { url } => self.probe(url),
+            Effect::OpenStream { url } => self.open_stream(url),
+            Effect::Close => {
+                (self.doing, self.probing) = (None, None);
+                (self.stream, self.blocked) = (None, None);
+            }
+            Effect::StopServer(server) => self.stop_server(server),
+            Effect::Forget { mark } => {
+                self.running = None;
+                server::sweep(&mark).await;
+                self.setting.files.remove(&mark);
+            }
+        }
+    }
+
+    fn adopt(&mut self, server: Server) {
+        // A child of this process is watched already: had it ended, that would have been heard.
+        let known = self.running.as_ref().and(server.process);
+        self.doing = Some(Box::pin(async move {
+            if let Some(process) = known {
+                return Done::Found(Ok(process));
+            }
+            let found = tokio::task::spawn_blocking(move || server::find(&server)).await;
+            Done::Found(found.unwrap_or_else(|error| Err(error.to_string())))
+        }));
+    }
+
+    fn spawn(&mut self, mark: String, port: u16) {
+        let (program, directory) = match &self.machine.connection().target {
+            Some(Target::Managed { program, directory }) => (program.clone(), directory.clone()),
+            Some(Target::Url(_)) | None => (None, String::new()),
+        };
+        let files = self.setting.files.clone();
+        let adapter = Arc::clone(&self.adapter);
+        let starting = server::spawn(files, adapter, program, directory, mark, port);
+        self.doing = Some(Box::pin(async move { Done::Started(starting.await) }));
+    }
+
+    fn await_ready(&mut self, mark: String) {
+        let announcement = match &self.running {
+            Some(running) => running.announcement(),
+            None => Announcement::None,
+        };
+        let files = self.setting.files.clone();
+        let within = self.setting.policy.start_timeout;
+        self.doing = Some(Box::pin(async move {
+            let url = match announcement {
+                Announcement::Line(prefix) => {
+                    server::announced(&files, &mark, prefix, within).await
+                }
+                Announcement::Made(url) => Some(url),
+                Announcement::None => None,
+            };
+            if let Some(url) = url {
+                return Done::Input(Input::Listening { url });
+            }
+            let how = format!("the server did not say in {within:?} that it listens");
+            let reason = server::epitaph(&files, &mark, None, &how);
+            Done::Input(Input::NotReady { reason })
+        }));
+    }
+
+    fn probe(&mut self, url: String) {
+        if let Some(server) = &self.machine.connection().server {
+            self.setting.files.bound_output(&server.mark);
+        }
+        let endpoint = self.endpoint(url);
+        let adapter = Arc::clone(&self.adapter);
+        self.probing = Some(Box::pin(async move {
+            // The adapter has its own limit; this one is for an adapter that has none.
+            let health = timeout(limits::PROBE_TIMEOUT * 4, adapter.health(&endpoint)).await;
+            match health.unwrap_or_else(|_| Err(late("a probe"))) {
+                Ok(health) => Input::ProbePassed {
+                    refused: adapter.refuse_version(&health.version),
+                    version: health.version,
+                },
+                Err(error) => Input::ProbeFailed(failure(&error)),
+            }
+        }));
+    }
+
+    fn open_stream(&mut self, url: String) {
+        let endpoint = self.endpoint(url);
+        let adapter = Arc::clone(&self.adapter);
+        self.doing = Some(Box::pin(async move {
+            let opened = timeout(limits::CALL_TIMEOUT * 2, adapter.open_stream(&endpoint)).await;
+            Done::Opened(opened.unwrap_or_else(|_| Err(late("the stream"))))
+        }));
+    }
+
+    fn stop_server(&mut self, server: Server) {
+        let running = self.running.take();
+        let patience = self.setting.policy.stop_timeout;
+        self.doing = Some(Box::pin(async move {
+            Done::Input(match server::stop(server, running, patience).await {
+                Some(how) => Input::Exited {
+                    how,
+                    port_taken: false,
+                },
+                None => Input::StopFailed,
+            })
+        }));
+    }
+
+    pub(super) fn endpoint(&self, url: String) -> Endpoint {
+        let connection = self.machine.connection();
+        let password = match (&connection.target, &connection.server) {
+            (Some(Target::Managed { .. }), Some(server)) => {
+                self.setting.files.password(&server.mark)
+            }
+            (Some(Target::Managed { .. }), None) => None,
+            (Some(Target::Url(_)) | None, _) => self.setting.url_password.clone(),
+        };
+        Endpoint { url, password }
+    }
+}
+
+fn choose() -> Input {
+    let chosen = server::choose_mark().and_then(|mark| Ok((mark, server::choose_port()?)));
+    match chosen {
+        Ok((mark, port)) => Input::PortChosen { mark, port },
+        Err(error) => Input::SpawnFailed(Failure {
+            reason: format!("cannot find a free port: {error}"),
+            lasting: false,
+        }),
+    }
+}
+
+fn late(what: &str) -> CallError {
+    CallError::Unknown {
+        reason: format!("{what} was not answered in time"),
+    }
+}
+
+pub(super) fn failure(error: &CallError) -> Failure {
+    let lasting = match error {
+        CallError::RefusedForGood { .. } | CallError::Unsupported { .. } => true,
+        CallError::NeverSent { .. }
+        | CallError::NoSuchSession { .. }
+        | CallError::RefusedForNow { .. }
+        | CallError::Unknown { .. } => false,
+    };
+    Failure {
+        reason: error.to_string(),
+        lasting,
+    }
+}

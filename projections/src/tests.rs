@@ -1,0 +1,533 @@
+//! Given events, exactly this state; and whatever the events, no panic and one truth.
+
+use proptest::prelude::*;
+use recount_store::{
+    Class, ConnectionId, Event, Json, MessageId, OutputKind, PermissionAnswer, Placement, Position,
+    Provenance, Recorded, Refusal, Rerun, Resolution, Seq, SessionId, StreamId, Timestamp,
+    ToolOutcome, derived,
+};
+
+use crate::turn::{Answered, Call, CallOutcome, Item, Part, Question, Run};
+use crate::*;
+
+const M1: MessageId = MessageId::from_bytes([1; 10]);
+const M2: MessageId = MessageId::from_bytes([2; 10]);
+
+fn session(number: u8) -> StreamId {
+    StreamId::Session(SessionId::from_bytes([number; 10]))
+}
+
+fn recorded(stream: StreamId, number: u64, event: Event) -> Recorded {
+    Recorded {
+        position: Position(number),
+        stream,
+        seq: Seq(number),
+        at: Timestamp(number * 1_000_000),
+        cause: None,
+        class: Class::Observed,
+        provenance: Provenance::Live,
+        event,
+    }
+}
+
+fn given(events: impl IntoIterator<Item = Event>) -> Vec<Recorded> {
+    let numbered = (1..).zip(events);
+    numbered
+        .map(|(number, event)| recorded(session(7), number, event))
+        .collect()
+}
+
+fn queued(message: MessageId) -> Event {
+    Event::MessageQueued {
+        message,
+        key: Some(format!("key of {message}")),
+        text: "hi".to_owned(),
+    }
+}
+
+fn sending(message: MessageId) -> Event {
+    Event::DeliveryStarted {
+        message,
+        attempt: 1,
+        agent_message: "a".to_owned(),
+    }
+}
+
+fn output(placement: Placement, text: &str) -> Event {
+    Event::OutputAppended {
+        message: M1,
+        run: 1,
+        part: "p".to_owned(),
+        kind: OutputKind::Text,
+        placement,
+        text: text.to_owned(),
+    }
+}
+
+/// A turn of two runs, with everything that a turn can hold.
+fn a_long_turn() -> Vec<Event> {
+    let (message, run) = (M1, 1);
+    vec![
+        queued(M1),
+        sending(M1),
+        Event::DeliveryAccepted {
+            message,
+            attempt: 1,
+        },
+        Event::TurnRequested { message, run },
+        Event::TurnStarted { message, run },
+        output(Placement::End, "one "),
+        output(Placement::AfterHole, "three"),
+        Event::ToolCallStarted {
+            message,
+            run,
+            call: "c".to_owned(),
+            tool: "bash".to_owned(),
+            input: Json(b"{}".to_vec()),
+        },
+        Event::PermissionAsked {
+            message,
+            permission: "q".to_owned(),
+            action: "bash".to_owned(),
+            detail: "ls".to_owned(),
+            call: Some("c".to_owned()),
+        },
+        Event::PermissionAnswered {
+            message,
+            permission: "q".to_owned(),
+            answer: PermissionAnswer::Once,
+        },
+        Event::TurnInterrupted {
+            message,
+            run,
+            answers: vec!["x1".to_owned()],
+            evidence: String::new(),
+        },
+        Event::ToolCallEnded {
+            message,
+            run,
+            call: "c".to_owned(),
+            outcome: ToolOutcome::Lost,
+            output: String::new(),
+        },
+        Event::RerunDecided {
+            message,
+            run,
+            rerun: Rerun::Run,
+            reason: String::new(),
+        },
+        Event::TurnRequested { message, run: 2 },
+    ]
+}
+
+#[test]
+fn a_turn_holds_what_was_said_and_done_in_each_run() {
+    let events = given(a_long_turn());
+    let state: Session = fold(&events);
+    let first = Run {
+        number: 1,
+        started: true,
+        items: vec![
+            Item::Part(Part {
+                id: "p".to_owned(),
+                reasoning: false,
+                text: "one ".to_owned(),
+                after_hole: "three".to_owned(),
+                withdrawn: None,
+            }),
+            Item::Call(Call {
+                id: "c".to_owned(),
+                tool: "bash".to_owned(),
+                input: "{}".to_owned(),
+                outcome: Some((CallOutcome::Lost, String::new())),
+            }),
+        ],
+    };
+    let turn = Turn {
+        message: M1,
+        state: TurnState::Requested,
+        runs: vec![
+            first,
+            Run {
+                number: 2,
+                started: false,
+                items: Vec::new(),
+            },
+        ],
+        requests: 1,
+        requested_at: Timestamp(14_000_000),
+        begun_at: Timestamp(14_000_000),
+        questions: vec![Question {
+            id: "q".to_owned(),
+            action: "bash".to_owned(),
+            detail: "ls".to_owned(),
+            answer: Some(Answered::Once),
+            settled: true,
+        }],
+        dead_answers: vec!["x1".to_owned()],
+        stalled: None,
+        agent_error: None,
+        ending: None,
+        moved: Position(14),
+    };
+    assert_eq!(state.turn.as_ref(), Some(&turn));
+    assert_eq!(state.status(), Status::Busy);
+    let transcript: Transcript = fold(&events);
+    assert_eq!(
+        transcript,
+        Transcript {
+            messages: vec![(M1, "hi".to_owned())],
+            turns: vec![turn],
+        }
+    );
+}
+
+#[test]
+fn a_hole_is_closed_by_what_belongs_into_it() {
+    let mut events = a_long_turn()[..7].to_vec();
+    events.push(output(Placement::IntoHole, "two "));
+    let state: Session = fold(&given(events));
+    assert_eq!(
+        state.turn.map(|turn| turn.text()),
+        Some("one two three".to_owned())
+    );
+}
+
+#[test]
+fn what_an_agent_takes_back_is_kept_apart() {
+    let mut events = a_long_turn()[..7].to_vec();
+    events.push(Event::OutputReplaced {
+        message: M1,
+        run: 1,
+        part: "p".to_owned(),
+        kind: OutputKind::Text,
+        text: "new".to_owned(),
+    });
+    let state: Session = fold(&given(events));
+    let turn = state.turn.expect("it is there");
+    let part = turn.run().part("p").expect("it is there");
+    assert_eq!(
+        (
+            part.text.as_str(),
+            part.after_hole.as_str(),
+            part.withdrawn.as_deref()
+        ),
+        ("new", "", Some("one three"))
+    );
+}
+
+#[test]
+fn a_message_goes_from_word_to_word() {
+    use MessageState as State;
+    let (message, run, attempt) = (M1, 1, 1);
+    let reason = String::new;
+    let mut events = Vec::new();
+    for (event, state) in [
+        (queued(M1), State::Queued),
+        (sending(M1), State::Sending),
+        (
+            Event::DeliveryRejected {
+                message,
+                attempt,
+                refusal: Refusal::NeverSent,
+                reason: reason(),
+            },
+            State::Refused,
+        ),
+        (
+            Event::RetryScheduled {
+                message,
+                attempt: 2,
+                at: Timestamp(1),
+            },
+            State::Refused,
+        ),
+        (sending(M1), State::Sending),
+        (
+            Event::DeliveryUnknown {
+                message,
+                attempt,
+                reason: reason(),
+            },
+            State::Unknown,
+        ),
+        (
+            Event::DeliveryResolved {
+                message,
+                attempt,
+                resolution: Resolution::Stored,
+                evidence: reason(),
+            },
+            State::Accepted,
+        ),
+        (Event::TurnRequested { message, run }, State::Requested),
+        (Event::TurnStarted { message, run }, State::Running),
+        (
+            Event::TurnInterrupted {
+                message,
+                run,
+                answers: Vec::new(),
+                evidence: reason(),
+            },
+            State::Interrupted,
+        ),
+        (
+            Event::RerunDecided {
+                message,
+                run,
+                rerun: Rerun::Wait,
+                reason: reason(),
+            },
+            State::Waiting,
+        ),
+        (
+            Event::RerunDecided {
+                message,
+                run,
+                rerun: Rerun::Run,
+                reason: reason(),
+            },
+            State::Accepted,
+        ),
+        (Event::TurnAborted { message, run }, State::Aborted),
+        // Settled is settled.
+        (Event::TurnStarted { message, run }, State::Aborted),
+    ] {
+        events.push(event);
+        let state_now: Session = fold(&given(events.clone()));
+        assert_eq!(
+            state_now.queue.get(M1).map(|m| m.state),
+            Some(state),
+            "{:?}",
+            events.last()
+        );
+    }
+}
+
+#[test]
+fn a_settled_message_gives_its_text_and_its_place_back() {
+    let state: Session = fold(&given([
+        queued(M1),
+        queued(M2),
+        Event::MessageCancelled { message: M1 },
+    ]));
+    assert_eq!(
+        state.queue.get(M1).and_then(|message| message.text.clone()),
+        None
+    );
+    assert_eq!(state.queue.head().map(|message| message.id), Some(M2));
+    let key = format!("key of {M1}");
+    assert_eq!(state.queue.by_key(&key).map(|message| message.id), Some(M1));
+}
+
+#[test]
+fn questions_of_a_turn_that_ended_are_remembered_as_stale() {
+    let mut events = a_long_turn()[..9].to_vec();
+    events.extend([
+        Event::TurnAborted {
+            message: M1,
+            run: 1,
+        },
+        queued(M2),
+        Event::TurnRequested {
+            message: M2,
+            run: 1,
+        },
+    ]);
+    let state: Session = fold(&given(events));
+    assert_eq!(state.stale_questions, ["q"]);
+}
+
+// ---- whatever the events
+
+/// Any event about one of two messages, sensible or not.
+fn any_event() -> impl Strategy<Value = Event> {
+    let message = prop_oneof![Just(M1), Just(M2)];
+    let shape = (message, 0_u8..28, 1_u32..4, "[a-c]{0,3}", "[pq]");
+    shape.prop_map(|(message, kind, run, text, id)| {
+        let attempt = run;
+        let part = || id.clone();
+        let kind_of = OutputKind::Text;
+        let appended = |placement| Event::OutputAppended {
+            message,
+            run,
+            part: id.clone(),
+            kind: kind_of,
+            placement,
+            text: text.clone(),
+        };
+        let decided = |rerun| Event::RerunDecided {
+            message,
+            run,
+            rerun,
+            reason: text.clone(),
+        };
+        let resolved = |resolution| Event::DeliveryResolved {
+            message,
+            attempt,
+            resolution,
+            evidence: text.clone(),
+        };
+        match kind {
+            0 => sending(message),
+            1 => Event::DeliveryAccepted { message, attempt },
+            2 => Event::DeliveryUnknown {
+                message,
+                attempt,
+                reason: text.clone(),
+            },
+            3 => resolved(Resolution::Absent),
+            4 => resolved(Resolution::Stored),
+            5 | 6 => Event::TurnRequested { message, run },
+            7 => Event::TurnStarted { message, run },
+            8 => appended(Placement::End),
+            9 => appended(Placement::AfterHole),
+            10 => appended(Placement::IntoHole),
+            11 => Event::OutputReplaced {
+                message,
+                run,
+                part: part(),
+                kind: kind_of,
+                text: text.clone(),
+            },
+            12 => Event::ToolCallStarted {
+                message,
+                run,
+                call: part(),
+                tool: text.clone(),
+                input: Json(text.clone().into_bytes()),
+            },
+            13 => Event::ToolCallEnded {
+                message,
+                run,
+                call: part(),
+                outcome: ToolOutcome::Completed,
+                output: text.clone(),
+            },
+            14 => Event::PermissionAsked {
+                message,
+                permission: part(),
+                action: text.clone(),
+                detail: text.clone(),
+                call: None,
+            },
+            15 => Event::PermissionAnswered {
+                message,
+                permission: part(),
+                answer: PermissionAnswer::Reject,
+            },
+            16 => Event::PermissionSettled {
+                message,
+                permission: part(),
+            },
+            17 => Event::TurnInterrupted {
+                message,
+                run,
+                answers: vec![text.clone()],
+                evidence: text.clone(),
+            },
+            18 => decided(Rerun::Run),
+            19 => decided(Rerun::Wait),
+            20 => decided(Rerun::GiveUp),
+            21 => Event::TurnCompleted {
+                message,
+                run,
+                finish: text.clone(),
+            },
+            22 => Event::TurnAborted { message, run },
+            23 => Event::MessageCancelled { message },
+            24 => Event::MessageDeadLettered {
+                message,
+                reason: text.clone(),
+            },
+            25 => Event::SessionOpened {
+                connection: ConnectionId::from_bytes([9; 10]),
+                agent: text.clone(),
+                directory: text.clone(),
+                model: None,
+                title: Some(text.clone()),
+            },
+            26 => Event::AgentSessionRequested {
+                marker: text.clone(),
+            },
+            _ => Event::AgentSessionBound {
+                agent_session: text.clone(),
+            },
+        }
+    })
+}
+
+/// Any events after the two messages were queued: one is queued once.
+fn any_events() -> impl Strategy<Value = Vec<Event>> {
+    prop::collection::vec(any_event(), 0..60).prop_map(|mut events| {
+        events.splice(0..0, [queued(M1), queued(M2)]);
+        events
+    })
+}
+
+/// Whether a snapshot at every cut and the tail after it give what the whole log gives.
+fn every_cut_gives_the_whole<P>(events: &[Recorded])
+where
+    P: Projection + PartialEq + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let whole: P = fold(events);
+    let mut state = P::default();
+    for cut in 0..=events.len() {
+        let mut resumed: P = derived::decode(&derived::encode(&state)).expect("it reads back");
+        for recorded in &events[cut..] {
+            resumed.apply(recorded);
+        }
+        assert_eq!(resumed, whole, "cut at {cut}");
+        if let Some(recorded) = events.get(cut) {
+            state.apply(recorded);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_snapshot_and_the_tail_are_the_whole(events in any_events()) {
+        let events = given(events);
+        every_cut_gives_the_whole::<Session>(&events);
+        every_cut_gives_the_whole::<Transcript>(&events);
+        every_cut_gives_the_whole::<Pending>(&events);
+    }
+
+    #[test]
+    fn what_is_pending_is_what_the_queues_say(
+        first in any_events(),
+        second in any_events(),
+    ) {
+        let mut pending = Pending::default();
+        let mut sessions = [Session::default(), Session::default()];
+        let both = first.into_iter().map(|e| (0, e)).chain(second.into_iter().map(|e| (1, e)));
+        for (number, (index, event)) in (1..).zip(both) {
+            let recorded = recorded(session(u8::from(index == 1)), number, event);
+            pending.apply(&recorded);
+            sessions[index].apply(&recorded);
+            for (name, state) in (0_u8..).zip(&sessions) {
+                let StreamId::Session(id) = session(name) else { unreachable!() };
+                let open: Vec<MessageId> = state.queue.open().map(|message| message.id).collect();
+                let known = pending.sessions.get(&id);
+                prop_assert_eq!(known.map_or(0, std::collections::BTreeSet::len), open.len());
+                prop_assert!(open.iter().all(|id| known.is_some_and(|known| known.contains(id))));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_settled_stays_settled_and_is_no_head(events in any_events()) {
+        let mut state = Session::default();
+        let mut settled: Vec<(MessageId, MessageState)> = Vec::new();
+        for recorded in given(events) {
+            state.apply(&recorded);
+            for (id, was) in &settled {
+                prop_assert_eq!(state.queue.get(*id).map(|message| message.state), Some(*was));
+            }
+            let messages = state.queue.messages().iter();
+            settled = messages.filter(|m| m.state.is_settled()).map(|m| (m.id, m.state)).collect();
+            let oldest = state.queue.messages().iter().find(|m| !m.state.is_settled());
+            prop_assert_eq!(state.queue.head(), oldest);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The `recount` command, run in a home, and what it prints for machines.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::opencode::Home;
+use crate::process::{Finished, Running, recount};
+
+/// Longer than any verb may take, on a machine that does much else.
+pub const VERB_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A verb of `recount`, on the data of this home.
+pub fn verb(home: &Home, args: &[&str]) -> Command {
+    let mut command = home.command(recount());
+    command.env("RECOUNT_DATA", home.path("recount")).args(args);
+    command
+}
+
+/// Runs a verb to its end.
+pub fn finish(home: &Home, args: &[&str]) -> Finished {
+    Running::spawn(&mut verb(home, args)).finish(VERB_TIMEOUT)
+}
+
+/// Runs a verb that is to succeed, and gives the objects that it prints, one a line.
+pub fn json_of(home: &Home, args: &[&str]) -> Vec<Value> {
+    let finished = finish(home, args);
+    assert!(finished.status.success(), "{args:?}: {finished:#?}");
+    objects(finished.stdout.lines())
+}
+
+/// The same, of a verb that prints one.
+pub fn object_of(home: &Home, args: &[&str]) -> Value {
+    let printed = json_of(home, args);
+    let [object] = &printed[..] else {
+        panic!("{args:?} prints one object: {printed:#?}")
+    };
+    object.clone()
+}
+
+/// The objects in lines of JSON.
+pub fn objects<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Value> {
+    let object = |line: &str| {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?} is no JSON: {error}"))
+    };
+    lines.into_iter().map(object).collect()
+}
