@@ -30,7 +30,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Say on standard error what goes on inside; twice says more (see also RECOUNT_LOG)
+    /// Say on standard error what goes on inside; twice says more (see also `RECOUNT_LOG`)
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 

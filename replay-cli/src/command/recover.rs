@@ -31,8 +31,8 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     // An engine would begin a log where there is none; a mistyped directory is no place to recover.
-    match LogReader::open(data) {
-        Ok(_) => {}
+    let patience = match LogReader::open(data) {
+        Ok(reader) => engine::patience(&reader, |_| true, super::now())?,
         Err(error @ Error::NoLog { .. }) => {
             note(&format!("recount: {error}"));
             report(&Report::default(), json, output)?;
@@ -40,11 +40,11 @@ pub(crate) fn run(
             return Ok(());
         }
         Err(error) => return Err(directory::cannot_open(error)),
-    }
+    };
     let policy = &recover.policy;
     let done = engine::runtime()?.block_on(async {
         let mut interrupted = engine::interrupts();
-        let manager = engine::start(engine::options(data, policy)).await?;
+        let manager = engine::start(engine::options(data, policy, patience)).await?;
         let from = manager.log().head()?.position.next();
         let progress = tokio::spawn(progress(manager.log().clone(), from));
         let done = tokio::select! {
