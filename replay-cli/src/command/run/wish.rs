@@ -126,10 +126,9 @@ fn is_executable(file: &Path) -> bool {
 
 /// Finds out which session is wished for, and that nothing contradicts it.
 pub(super) fn session(data: &Path, run: &Run) -> Result<Wish, Failure> {
-    let reader = match LogReader::open(data) {
-        Ok(reader) => Some(reader),
-        Err(recount_store::Error::NoLog { .. }) if run.session.is_none() => None,
-        Err(error) => return Err(directory::cannot_open(error)),
+    let reader = match &run.session {
+        Some(_) => Some(directory::open(data)?),
+        None => directory::open_if_any(data)?.ok(),
     };
     let id = match (&run.session, &run.key, &reader) {
         (Some(text), _, Some(reader)) => Some(pick::session(reader, text)?),
