@@ -186,12 +186,25 @@ impl Writer {
     }
 
     /// Takes what waits, up to what one commit may hold.
+    ///
+    /// Those who were just answered tend to come back together, but the first of them wakes this thread:
+    /// a commit for it alone would let the others wait for two. So when nothing more is there the other
+    /// threads get the processor once, and it goes on only while that brings something. Who is alone pays
+    /// for one look at an empty queue.
     fn gather(&mut self, first: Message, batch: &mut Batch) {
         batch.take(first);
+        let mut yielded = false;
         while !batch.is_full() {
             match self.incoming.try_recv() {
-                Ok(message) => batch.take(message),
-                Err(_) => break,
+                Ok(message) => {
+                    batch.take(message);
+                    yielded = false;
+                }
+                Err(_) if yielded => break,
+                Err(_) => {
+                    std::thread::yield_now();
+                    yielded = true;
+                }
             }
         }
     }
