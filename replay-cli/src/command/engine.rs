@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use recount_engine::adapter::Secret;
 use recount_engine::adapter::scripted::{Script, Scripted};
-use recount_engine::{Error, Options, RerunPolicy, SessionManager};
+use recount_engine::{Error, Options, Rejection, RerunPolicy, Session, SessionManager};
 use recount_projections::turn::Question;
 use recount_store::PermissionAnswer;
 use tokio::sync::{oneshot, watch};
@@ -53,6 +53,20 @@ pub(super) async fn start(options: Options) -> Result<SessionManager, Failure> {
 pub(super) async fn shut_down(manager: &SessionManager) -> Result<(), Failure> {
     let ended = manager.shut_down().await;
     ended.map_err(|error| Failure::because("cannot end cleanly", error))
+}
+
+/// Has a turn that waits for a person run again or given up; says no where it is left to wait.
+pub(super) async fn settle_waiting(session: &Session, rerun: Rerun) -> Result<bool, Failure> {
+    let settled = match rerun {
+        Rerun::Auto => session.rerun(true).await,
+        Rerun::Never => session.rerun(false).await,
+        Rerun::Ask => return Ok(false),
+    };
+    match settled {
+        // The engine's own policy may have been first.
+        Ok(()) | Err(Error::Rejected(Rejection::NotWaiting | Rejection::NothingOpen)) => Ok(true),
+        Err(error) => Err(Failure::because("cannot settle the turn that waits", error)),
+    }
 }
 
 /// The runtime that an engine lives in.

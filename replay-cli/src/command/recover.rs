@@ -100,15 +100,14 @@ struct Waits {
 
 async fn carry_on(manager: &SessionManager, policy: &Policy) -> Result<Report, Failure> {
     let failed = |error| Failure::because("cannot recover", error);
-    let rerun = engine::rerun(policy.rerun.unwrap_or_default());
+    let rerun = policy.rerun.unwrap_or_default();
+    let permission = policy.permission.unwrap_or_default();
     let pending = manager.pending().map_err(failed)?;
-    let recovered = to_rest(
-        manager,
-        policy.permission.unwrap_or_default(),
-        rerun,
-        &pending,
-    )
-    .await?;
+    for id in pending.sessions.keys() {
+        let session = manager.find(*id).await.map_err(failed)?;
+        engine::settle_waiting(&session, rerun).await?;
+    }
+    let recovered = to_rest(manager, permission, engine::rerun(rerun), &pending).await?;
     let mut report = Report {
         recovered,
         ..Report::default()

@@ -10,7 +10,7 @@ use std::time::Duration;
 use recount_engine::{Error, Rejection, Session, SessionManager};
 use recount_projections::MessageState;
 use recount_projections::turn::Question;
-use recount_store::{Event, MessageId, PermissionAnswer, Recorded, Rerun, SessionId, Tail};
+use recount_store::{Event, MessageId, PermissionAnswer, Recorded, Rerun, SessionId, Tail, Target};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -110,7 +110,11 @@ impl Conversation<'_> {
         };
         let end = following.to_the_end(self.interrupted).await;
         following.view.close()?;
-        end?.tell(id)
+        let end = end?;
+        if let (End::DeadLettered(_), Target::Url(url)) = (&end, &self.wish.open.target) {
+            note(&format!("· is a server of the agent running at {url}?"));
+        }
+        end.tell(id)
     }
 
     async fn open(&self) -> Result<Session, Failure> {
@@ -130,12 +134,12 @@ impl Conversation<'_> {
         if !waits {
             return Ok(());
         }
-        let settled = match self.run.policy.rerun.unwrap_or_default() {
-            args::Rerun::Auto => session.rerun(true).await,
-            args::Rerun::Never => session.rerun(false).await,
-            args::Rerun::Ask => return End::Waiting.tell(session.id()),
-        };
-        settled.map_err(|error| Failure::because("cannot settle the turn that waits", error))
+        let rerun = self.run.policy.rerun.unwrap_or_default();
+        if engine::settle_waiting(session, rerun).await? {
+            Ok(())
+        } else {
+            End::Waiting.tell(session.id())
+        }
     }
 
     fn hint_at_others(&self, id: SessionId) -> Result<(), Failure> {
@@ -308,12 +312,14 @@ impl Following<'_> {
     }
 
     async fn give(
-        &self,
+        &mut self,
         question: &Question,
         answer: Option<PermissionAnswer>,
     ) -> Result<(), Failure> {
         let answer = answer.unwrap_or_else(|| {
-            note("recount: rejected, since there is no terminal to ask on: --permission allow says yes");
+            self.view.note(
+                "! rejected, since there is no terminal to ask on: --permission allow says yes",
+            );
             PermissionAnswer::Reject
         });
         match self.session.answer(Some(&question.id), answer).await {
@@ -323,8 +329,9 @@ impl Following<'_> {
         }
     }
 
-    async fn abort(&self) {
-        note("recount: ending the turn; Ctrl-C again leaves at once");
+    async fn abort(&mut self) {
+        self.view
+            .note("! ending the turn; Ctrl-C again leaves at once");
         // One that was not sent is taken back; of one that was, the turn is ended.
         if self.session.cancel(self.message).await.is_err() {
             // Where nothing is open any more, its end is on its way here.
@@ -388,6 +395,15 @@ impl View {
             Way::Stage(stage) => stage.end_line().and_then(|()| stage.flush()),
         };
         self.unless_left(seen)
+    }
+
+    /// Says something to the person who waits.
+    fn note(&mut self, text: &str) {
+        match &mut self.way {
+            // Where the answer cannot go on, this is said all the same, or not at all.
+            Way::Stage(stage) if !self.left => drop(stage.beside(text)),
+            Way::Lines(..) | Way::Stage(_) => note(text),
+        }
     }
 
     fn unless_left(&mut self, seen: io::Result<()>) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! What a person is told beside the answer while a session runs, or is played again.
 
+use std::time::Duration;
+
 use recount_projections::turn::{Turn, TurnState};
 use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome};
 
@@ -49,10 +51,10 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
         Event::DeliveryResolved { .. } => {
             dim(format!("looked up {}", event::summary(&recorded.event)))
         }
-        Event::RetryScheduled { attempt, at, .. } => dim(format!(
-            "sending again in {} (attempt {attempt})",
-            time::span(at.since(recorded.at))
-        )),
+        Event::RetryScheduled { attempt, at, .. } => dim(match at.since(recorded.at) {
+            Duration::ZERO => format!("sending again (attempt {attempt})"),
+            pause => format!("sending again in {} (attempt {attempt})", time::span(pause)),
+        }),
         Event::ToolCallStarted { tool, input, .. } => {
             let input = event::json(input);
             dim(format!("tool {tool} {}", text::clip(&input, DETAIL_WIDTH)))

@@ -9,8 +9,8 @@ mod simulated;
 
 use recount_projections::{Projection, Transcript, fold};
 use recount_store::{
-    Cause, Class, ConnectionId, Json, NewEvent, Placement, Position, Recorded, Seq, StreamId,
-    ToolOutcome,
+    Cause, Class, ConnectionId, Json, NewEvent, Placement, Position, Recorded, Refusal, Rerun,
+    Resolution, Seq, StreamId, ToolOutcome,
 };
 
 use super::*;

@@ -172,6 +172,9 @@ enum Happening {
     MessageIsQueued,
     AbortIsAsked,
     PersonSays(bool),
+    PersonAnswers,
+    /// One of the things that an agent may say at any time.
+    AgentSays(u8),
 }
 
 struct Simulation {
@@ -362,8 +365,54 @@ impl Simulation {
                     text: text_of(message),
                 });
             }
+            Happening::AgentSays(what) => {
+                if self.up {
+                    let said = self.said_at_any_time(what);
+                    let epoch = self.world.epoch;
+                    self.when(Input::Observed {
+                        epoch,
+                        observation: said,
+                        from_child: what % 2 == 0,
+                    });
+                }
+            }
+            Happening::PersonAnswers => self.command(Command::Answer {
+                permission: None,
+                answer: PermissionAnswer::Once,
+            }),
             Happening::AbortIsAsked => self.command(Command::Abort),
             Happening::PersonSays(run) => self.command(Command::Rerun { run }),
+        }
+    }
+
+    fn said_at_any_time(&self, what: u8) -> Observation {
+        let soon = self.world.now.plus(second());
+        match what {
+            0 | 1 => Observation::PermissionAsked(permission("q")),
+            2 | 3 => Observation::PermissionReplied {
+                permission: "q".to_owned(),
+            },
+            4 | 5 => Observation::Retrying {
+                attempt: 1,
+                reason: "HTTP 500".to_owned(),
+                next: Some(soon),
+            },
+            6 => Observation::Retrying {
+                attempt: 2,
+                reason: "HTTP 429".to_owned(),
+                next: Some(Timestamp(u64::MAX)),
+            },
+            7 => Observation::Error {
+                name: "APIError".to_owned(),
+                reason: "HTTP 401".to_owned(),
+            },
+            8 => Observation::Idle,
+            9 => Observation::Busy,
+            10 => Observation::Unrecognised {
+                kind: "new".to_owned(),
+                frame: Json(b"{}".to_vec()),
+            },
+            _ => delta("nobody", "nothing", "?"),
         }
     }
 
@@ -498,6 +547,8 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         2 => Just(Happening::MessageIsQueued),
         1 => Just(Happening::AbortIsAsked),
         1 => any::<bool>().prop_map(Happening::PersonSays),
+        1 => Just(Happening::PersonAnswers),
+        3 => (0_u8..12).prop_map(Happening::AgentSays),
     ];
     prop::collection::vec(one, 0..150)
 }

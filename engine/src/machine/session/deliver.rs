@@ -1,0 +1,411 @@
+//! From the queue to the agent's "heard": one identity, two phases, and what becomes of every outcome.
+
+use std::time::Duration;
+
+use recount_projections::queue::RefusedHow;
+use recount_projections::{Message, Session, Turn, TurnState};
+use recount_store::{Event, MessageId, Provenance, Refusal, Resolution, Timestamp};
+
+use super::draft::Draft;
+use super::{Effect, Flight, Looks, SessionMachine, Step, look};
+use crate::adapter::{CallError, SessionSpec};
+use crate::machine::backoff;
+
+impl SessionMachine {
+    pub(super) fn deliver(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
+        if message.abort_asked {
+            return Self::aborted_unrun(message, state.turn_of(message.id), now);
+        }
+        if !self.is_up() || self.flight.is_some() {
+            return Step::default();
+        }
+        let attempt = message.attempts + 1;
+        let agent_message = message
+            .agent_message
+            .clone()
+            .unwrap_or_else(|| (self.identity)(message.id, now));
+        self.attempting = Some((message.id, attempt));
+        self.newest = None;
+        self.start_refused = None;
+        if message.attempts == 0 {
+            self.answers_before = std::mem::take(&mut self.answers);
+        }
+        let mut draft = Draft::after(message.moved, now);
+        draft.push(
+            Event::DeliveryStarted {
+                message: message.id,
+                attempt,
+                agent_message,
+            },
+            Provenance::Live,
+        );
+        draft.step()
+    }
+
+    pub(super) fn retry(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
+        if message.abort_asked {
+            return Self::aborted_unrun(message, state.turn_of(message.id), now);
+        }
+        if let Some(due) = message.retry_at {
+            if due <= now {
+                return self.deliver(state, message, now);
+            }
+            self.wake_at(due);
+            return Step::default();
+        }
+        let attempt = message.attempts + 1;
+        let pause = match message.refused {
+            Some(RefusedHow::Absent) => Some(Duration::ZERO),
+            Some(RefusedHow::ForGood) => None,
+            Some(RefusedHow::ForNow(Some(millis))) => {
+                let wanted = Duration::from_millis(millis).min(self.policy.agent_retry_max);
+                Some(wanted.max(self.pause(message.id, attempt)))
+            }
+            Some(RefusedHow::ForNow(None) | RefusedHow::NeverSent) | None => {
+                Some(self.pause(message.id, attempt))
+            }
+        };
+        let reason = message.reason.as_deref().unwrap_or("it was refused");
+        let mut draft = Draft::after(message.moved, now);
+        let event = match pause {
+            None => Event::MessageDeadLettered {
+                message: message.id,
+                reason: format!("the agent refused it: {reason}"),
+            },
+            Some(_) if message.attempts >= self.policy.attempts_max => Event::MessageDeadLettered {
+                message: message.id,
+                reason: format!(
+                    "{} attempts failed, the last with: {reason}",
+                    message.attempts
+                ),
+            },
+            Some(pause) => Event::RetryScheduled {
+                message: message.id,
+                attempt,
+                at: now.plus(pause),
+            },
+        };
+        draft.push(event, Provenance::Live);
+        draft.step()
+    }
+
+    /// The pause before an attempt: the same for the same message and attempt, so that it can be derived again.
+    fn pause(&self, message: MessageId, attempt: u32) -> Duration {
+        let mut seed = [0; 8];
+        seed.copy_from_slice(&message.to_bytes()[..8]);
+        backoff::delay(
+            &self.policy.backoff,
+            u64::from_le_bytes(seed),
+            attempt.saturating_sub(1),
+        )
+    }
+
+    pub(super) fn send(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
+        if self.flight.is_some() {
+            return Step::default();
+        }
+        if self.attempting != Some((message.id, message.attempts)) {
+            let reason = "the engine ended before the outcome was known".to_owned();
+            let mut draft = Draft::after(message.moved, now);
+            let attempt = message.attempts;
+            draft.push(
+                Event::DeliveryUnknown {
+                    message: message.id,
+                    attempt,
+                    reason,
+                },
+                Provenance::Inferred,
+            );
+            return draft.step();
+        }
+        let Some(delivery) = Self::delivery(state, message) else {
+            return self.bind(state, now);
+        };
+        self.flight = Some(Flight::Storing);
+        Step::act(Effect::Store(delivery))
+    }
+
+    fn bind(&mut self, state: &Session, now: Timestamp) -> Step {
+        let Some(spec) = self.spec(state) else {
+            return Step::default();
+        };
+        self.flight = Some(Flight::Binding);
+        if state.bind_requested.is_some() {
+            return Step::act(Effect::FindSession(spec));
+        }
+        let mut draft = Draft::after(state.last, now);
+        draft.push(
+            Event::AgentSessionRequested {
+                marker: self.id.to_string(),
+            },
+            Provenance::Live,
+        );
+        draft.step().and(Effect::CreateSession(spec))
+    }
+
+    /// What the agent's session is to be like; it can be found again by its title.
+    fn spec(&self, state: &Session) -> Option<SessionSpec> {
+        let opening = state.opening.as_ref()?;
+        let title = opening.title.as_deref().unwrap_or("recount");
+        Some(SessionSpec {
+            directory: opening.directory.clone(),
+            title: format!("{title} [{}]", self.id),
+        })
+    }
+
+    pub(super) fn bound(
+        &mut self,
+        state: &Session,
+        outcome: Result<Option<String>, CallError>,
+        now: Timestamp,
+    ) -> Step {
+        self.flight = None;
+        match outcome {
+            Ok(Some(agent_session)) => {
+                let mut draft = Draft::after(state.bind_requested.unwrap_or(state.last), now);
+                draft.push(Event::AgentSessionBound { agent_session }, Provenance::Live);
+                draft.step()
+            }
+            // It was looked for and is not there: what was asked for never came to be.
+            Ok(None) => {
+                let Some(spec) = self.spec(state) else {
+                    return Step::default();
+                };
+                self.flight = Some(Flight::Binding);
+                Step::act(Effect::CreateSession(spec))
+            }
+            Err(error) => {
+                // Whatever became of the session, the message itself has certainly not been sent.
+                let refusal = match &error {
+                    CallError::NeverSent { .. }
+                    | CallError::Unknown { .. }
+                    | CallError::NoSuchSession { .. }
+                    | CallError::Unsupported { .. } => Refusal::NeverSent,
+                    CallError::RefusedForNow { retry_after, .. } => Refusal::ForNow {
+                        retry_after: retry_after.map(millis),
+                    },
+                    CallError::RefusedForGood { .. } => Refusal::ForGood,
+                };
+                Self::refused(state, refusal, &error, now)
+            }
+        }
+    }
+
+    pub(super) fn stored(
+        &mut self,
+        state: &Session,
+        outcome: Result<(), CallError>,
+        now: Timestamp,
+    ) -> Step {
+        self.flight = None;
+        let Some((message, _)) = state.head() else {
+            return Step::default();
+        };
+        let (id, attempt) = (message.id, message.attempts);
+        let mut draft = Draft::after(message.moved, now);
+        match outcome {
+            Ok(()) => {
+                self.newest = Some(true);
+                draft.push(
+                    Event::DeliveryAccepted {
+                        message: id,
+                        attempt,
+                    },
+                    Provenance::Live,
+                );
+                draft.step()
+            }
+            Err(CallError::Unknown { reason }) => {
+                self.looks = Looks {
+                    due: Some(now),
+                    ..Looks::default()
+                };
+                draft.push(
+                    Event::DeliveryUnknown {
+                        message: id,
+                        attempt,
+                        reason,
+                    },
+                    Provenance::Live,
+                );
+                draft.step().and(Effect::Suspect)
+            }
+            Err(error @ CallError::NeverSent { .. }) => {
+                Self::refused(state, Refusal::NeverSent, &error, now)
+            }
+            Err(CallError::NoSuchSession { reason }) => {
+                let refusal = Refusal::NeverSent;
+                look::lost(&mut draft, state);
+                let rejected = Event::DeliveryRejected {
+                    message: id,
+                    attempt,
+                    refusal,
+                    reason,
+                };
+                draft.push(rejected, Provenance::Live);
+                draft.step()
+            }
+            Err(error @ CallError::RefusedForNow { retry_after, .. }) => {
+                let retry_after = retry_after.map(millis);
+                Self::refused(state, Refusal::ForNow { retry_after }, &error, now)
+            }
+            Err(error @ CallError::RefusedForGood { .. }) => {
+                Self::refused(state, Refusal::ForGood, &error, now)
+            }
+            // Something else answers at that address, as a proxy does in an outage.
+            Err(error @ CallError::Unsupported { .. }) => {
+                Self::refused(state, Refusal::ForNow { retry_after: None }, &error, now)
+            }
+        }
+    }
+
+    fn refused(state: &Session, refusal: Refusal, error: &CallError, now: Timestamp) -> Step {
+        let Some((message, _)) = state.head() else {
+            return Step::default();
+        };
+        let mut draft = Draft::after(message.moved, now);
+        draft.push(
+            Event::DeliveryRejected {
+                message: message.id,
+                attempt: message.attempts,
+                refusal,
+                reason: error.to_string(),
+            },
+            Provenance::Live,
+        );
+        draft.step().and(Effect::Suspect)
+    }
+
+    pub(super) fn resolve(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
+        if state.agent_session.is_none() {
+            let mut draft = Draft::after(message.moved, now);
+            draft.push(
+                Event::DeliveryResolved {
+                    message: message.id,
+                    attempt: message.attempts,
+                    resolution: Resolution::Absent,
+                    evidence: "the agent had no session for it yet, so nothing was sent".to_owned(),
+                },
+                Provenance::Inferred,
+            );
+            return draft.step();
+        }
+        let due = self.looks.due.unwrap_or(now);
+        self.look_when_due(state, message, due, now)
+    }
+
+    pub(super) fn request(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        turn: Option<&Turn>,
+        now: Timestamp,
+    ) -> Step {
+        if message.abort_asked {
+            return Self::aborted_unrun(message, turn, now);
+        }
+        if state.agent_session.is_none() {
+            return Self::forgotten(message, now);
+        }
+        match self.newest {
+            Some(true) => {}
+            Some(false) => {
+                let mut draft = Draft::after(message.moved, now);
+                let run = turn.map_or(0, |turn| turn.run().number);
+                let reason = look::NOT_THE_NEWEST.to_owned();
+                let message = message.id;
+                draft.push(
+                    Event::TurnFailed {
+                        message,
+                        run,
+                        reason,
+                    },
+                    Provenance::Inferred,
+                );
+                return draft.step();
+            }
+            None => {
+                let due = self.looks.due.unwrap_or(now);
+                return self.look_when_due(state, message, due, now);
+            }
+        }
+        if !self.is_up() || self.flight.is_some() {
+            return Step::default();
+        }
+        let run = match turn {
+            None => 1,
+            Some(turn) if turn.state == TurnState::Requested => turn.run().number,
+            Some(turn) => turn.run().number + 1,
+        };
+        self.request_run(state, message, run, now)
+    }
+
+    pub(super) fn request_run(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        run: u32,
+        now: Timestamp,
+    ) -> Step {
+        let Some(delivery) = Self::delivery(state, message) else {
+            return Step::default();
+        };
+        self.flight = Some(Flight::Starting);
+        self.looks = Looks::default();
+        self.last_activity = now;
+        self.aborting = None;
+        self.abort_sent = false;
+        let mut draft = Draft::after(message.moved, now);
+        draft.push(
+            Event::TurnRequested {
+                message: message.id,
+                run,
+            },
+            Provenance::Live,
+        );
+        draft.step().and(Effect::Start(delivery))
+    }
+
+    pub(super) fn started(&mut self, outcome: Result<(), CallError>, now: Timestamp) -> Step {
+        self.flight = None;
+        match outcome {
+            // "Heard", not "begun": if nothing is seen to begin, a look decides.
+            Ok(()) => {
+                self.start_refused = None;
+                self.look_at(now.plus(self.policy.request_grace));
+                Step::default()
+            }
+            Err(error) => {
+                let mut pause = self.policy.second_look_after;
+                match error {
+                    CallError::RefusedForGood { reason } => self.start_refused = Some(reason),
+                    CallError::RefusedForNow {
+                        retry_after: Some(wanted),
+                        ..
+                    } => pause = pause.max(wanted.min(self.policy.agent_retry_max)),
+                    _ => {}
+                }
+                self.look_at(now.plus(pause));
+                Step::act(Effect::Suspect)
+            }
+        }
+    }
+
+    /// Somebody wanted an end before the agent was asked to begin: it ends here.
+    fn aborted_unrun(message: &Message, turn: Option<&Turn>, now: Timestamp) -> Step {
+        let run = turn.map_or(0, |turn| turn.run().number);
+        let mut draft = Draft::after(message.moved, now);
+        draft.push(
+            Event::TurnAborted {
+                message: message.id,
+                run,
+            },
+            Provenance::Inferred,
+        );
+        draft.step()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

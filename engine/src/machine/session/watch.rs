@@ -1,0 +1,203 @@
+//! A turn that was asked for: its questions, its end on request or by a bound, and its next run where the agent died.
+
+use recount_projections::{Message, Session, Turn};
+use recount_store::{Event, Provenance, Rerun, Timestamp};
+
+use super::draft::Draft;
+use super::policy::RerunPolicy;
+use super::{Effect, Flight, SessionMachine, Step, look, observe};
+use crate::adapter::{CallError, PermissionOutcome};
+
+impl SessionMachine {
+    /// A turn that was asked for: answer questions, end it where it must end, look where nothing was seen.
+    pub(super) fn watch(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        turn: &Turn,
+        now: Timestamp,
+    ) -> Step {
+        if !self.is_up() {
+            return Step::default();
+        }
+        if let Some(step) = self.answer_questions(state, turn, now) {
+            return step;
+        }
+        if self.flight == Some(Flight::Starting) {
+            return Step::default();
+        }
+        if message.abort_asked || turn.stalled.is_some() {
+            if let Some(step) = self.abort(state, message, turn, now) {
+                return step;
+            }
+        } else if let Some(step) = self.stall(message, turn, now) {
+            return step;
+        }
+        let due = self.looks.due.unwrap_or_else(|| {
+            let seen = self.last_activity.max(self.looks.last);
+            seen.plus(self.policy.look_every)
+        });
+        self.look_when_due(state, message, due, now)
+    }
+
+    fn answer_questions(&mut self, state: &Session, turn: &Turn, now: Timestamp) -> Option<Step> {
+        let session = Self::agent_session(state)?;
+        let (question, answer) = turn.questions.iter().find_map(|question| {
+            let answer = question.answer.filter(|_| !question.settled)?;
+            (!self.answering.contains(&question.id)).then_some((question, answer))
+        })?;
+        self.answering.insert(question.id.clone());
+        // While the question was open the agent's silence was ours.
+        self.last_activity = self.last_activity.max(now);
+        let permission = question.id.clone();
+        Some(Step::act(Effect::Answer {
+            session,
+            permission,
+            answer: answer.into(),
+        }))
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        state: &Session,
+        permission: String,
+        outcome: &Result<PermissionOutcome, CallError>,
+        now: Timestamp,
+    ) -> Step {
+        let Some((message, Some(turn))) = state.head() else {
+            return Step::default();
+        };
+        match outcome {
+            Ok(PermissionOutcome::Taken | PermissionOutcome::Gone) => {
+                let mut draft = Draft::after(message.moved, now);
+                observe::settle(&mut draft, turn, permission, Provenance::Live);
+                draft.step()
+            }
+            // Stays in `answering`: the next opening of the stream, or a look, tries again.
+            Err(_) => {
+                self.look_at(now.plus(self.policy.second_look_after));
+                Step::act(Effect::Suspect)
+            }
+        }
+    }
+
+    fn abort(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        turn: &Turn,
+        now: Timestamp,
+    ) -> Option<Step> {
+        let since = *self.aborting.get_or_insert(now);
+        let due = since.plus(self.policy.abort_patience);
+        if now < due {
+            self.wake_at(due);
+            if std::mem::replace(&mut self.abort_sent, true) {
+                return None;
+            }
+            self.look_at(now.plus(self.policy.second_look_after));
+            return Self::agent_session(state).map(|session| Step::act(Effect::Abort(session)));
+        }
+        if !self.gather.is_empty() {
+            return Some(self.flush(state, now));
+        }
+        let mut draft = Draft::after(message.moved, now);
+        draft.push(look::ended_on_request(message, turn), Provenance::Inferred);
+        Some(draft.step())
+    }
+
+    fn stall(&mut self, message: &Message, turn: &Turn, now: Timestamp) -> Option<Step> {
+        let whole = turn.begun_at.plus(self.policy.turn_max);
+        let silent = self.last_activity.plus(self.policy.silence_max);
+        let asks = turn.open_questions().next().is_some();
+        let reason = if now >= whole {
+            format!("the turn took longer than {:?}", self.policy.turn_max)
+        } else if now >= silent && !asks {
+            format!(
+                "nothing came from the agent for {:?}",
+                self.policy.silence_max
+            )
+        } else {
+            self.wake_at(whole);
+            if !asks {
+                self.wake_at(silent);
+            }
+            return None;
+        };
+        Some(Self::stalled(message, turn, reason, now))
+    }
+
+    fn stalled(message: &Message, turn: &Turn, reason: String, now: Timestamp) -> Step {
+        let mut draft = Draft::after(message.moved, now);
+        let run = turn.run().number;
+        draft.push(
+            Event::TurnStalled {
+                message: message.id,
+                run,
+                reason,
+            },
+            Provenance::Live,
+        );
+        draft.step()
+    }
+
+    pub(super) fn decide_rerun(&mut self, message: &Message, turn: &Turn, now: Timestamp) -> Step {
+        let run = turn.run().number;
+        let mut draft = Draft::after(message.moved, now);
+        if message.abort_asked || turn.stalled.is_some() {
+            draft.push(look::ended_on_request(message, turn), Provenance::Inferred);
+            return draft.step();
+        }
+        let (rerun, reason) = self.choose_rerun(turn);
+        if rerun == Rerun::Wait {
+            // A person may take days, and may work in the agent's session meanwhile.
+            self.newest = None;
+        }
+        draft.then(
+            Event::RerunDecided {
+                message: message.id,
+                run,
+                rerun,
+                reason: reason.clone(),
+            },
+            Provenance::Live,
+        );
+        if rerun == Rerun::GiveUp {
+            let reason = format!("the agent died in it, and it is not run again: {reason}");
+            draft.push(
+                Event::TurnFailed {
+                    message: message.id,
+                    run,
+                    reason,
+                },
+                Provenance::Inferred,
+            );
+        }
+        draft.step()
+    }
+
+    fn choose_rerun(&self, turn: &Turn) -> (Rerun, String) {
+        let tools: Vec<&str> = turn.tools_begun().collect();
+        if turn.run().number >= self.policy.runs_max {
+            return (
+                Rerun::GiveUp,
+                format!("the agent died in all {} runs", self.policy.runs_max),
+            );
+        }
+        if self.newest == Some(false) {
+            return (Rerun::GiveUp, look::NOT_THE_NEWEST.to_owned());
+        }
+        match self.policy.rerun {
+            RerunPolicy::Never => (Rerun::GiveUp, "the policy is never".to_owned()),
+            RerunPolicy::Auto => (Rerun::Run, "the policy is auto".to_owned()),
+            RerunPolicy::Ask if tools.is_empty() => (Rerun::Run, "no tool had begun".to_owned()),
+            RerunPolicy::Ask => (
+                Rerun::Wait,
+                format!(
+                    "tools had begun and may have done work: {}",
+                    tools.join(", ")
+                ),
+            ),
+        }
+    }
+}
