@@ -194,12 +194,7 @@ async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_
     let first = server_pid(manager.log(), &session);
     kill_9(first);
 
-    let again = async {
-        while scene.provider.calls_for(prompt).len() < 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    within(Duration::from_secs(60), "the second run", again).await;
+    scene.provider.asked(prompt, 2).await;
     scene.provider.open_gate("middle");
     assert_eq!(settled(&session, message).await, MessageState::Completed);
 

@@ -88,14 +88,35 @@ impl Provider {
     /// Waits until a call stands at a gate.
     pub async fn reached_gate(&self, name: &str) {
         let at_gate = |call: &Call| matches!(&call.outcome, Outcome::AtGate(gate) if gate == name);
+        let what = format!("a call to reach the gate {name}");
+        self.wait_for(&what, |calls| calls.iter().any(at_gate))
+            .await;
+    }
+
+    /// Waits until the last call for a prompt with these words has ended so.
+    pub async fn ended(&self, prompt: &str, outcome: &Outcome) {
+        let meant = |call: &&Call| !call.side && call.prompt.contains(prompt);
+        let what = format!("{prompt} to end with {outcome:?}");
+        self.wait_for(&what, |calls| {
+            let last = calls.iter().rfind(meant);
+            last.is_some_and(|call| call.outcome == *outcome)
+        })
+        .await;
+    }
+
+    /// Waits until so many calls for a prompt with these words were made.
+    pub async fn asked(&self, prompt: &str, times: usize) {
+        let meant = |call: &&Call| !call.side && call.prompt.contains(prompt);
+        let what = format!("{prompt} to be asked {times} times");
+        self.wait_for(&what, |calls| calls.iter().filter(meant).count() >= times)
+            .await;
+    }
+
+    async fn wait_for(&self, what: &str, reached: impl Fn(&[Call]) -> bool) {
         let mut journal = self.journal.subscribe();
-        let reached = journal.wait_for(|journal| journal.calls.iter().any(at_gate));
+        let reached = journal.wait_for(|journal| reached(&journal.calls));
         let in_time = tokio::time::timeout(PATIENCE, reached).await.is_ok();
-        assert!(
-            in_time,
-            "no call reached the gate {name}: {:#?}",
-            self.calls()
-        );
+        assert!(in_time, "still waiting for {what}: {:#?}", self.calls());
     }
 
     /// Forgets all calls, how often a script was played, and which gates are open.
