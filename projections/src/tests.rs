@@ -419,6 +419,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             16 => Event::PermissionSettled {
                 message,
                 permission: part(),
+                answer: (run == 1).then_some(PermissionAnswer::Once),
             },
             17 => Event::TurnInterrupted {
                 message,

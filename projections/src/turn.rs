@@ -85,7 +85,7 @@ pub struct Question {
     pub action: String,
     /// What exactly.
     pub detail: String,
-    /// Our answer, once there is one.
+    /// The answer, once there is one: ours, until the agent says that it took another.
     pub answer: Option<Answered>,
     /// Whether it is settled at the agent.
     pub settled: bool,
@@ -380,9 +380,12 @@ impl Turn {
                     question.answer = Some((*answer).into());
                 }
             }
-            Event::PermissionSettled { permission, .. } => {
+            Event::PermissionSettled {
+                permission, answer, ..
+            } => {
                 for question in self.questions.iter_mut().filter(|q| q.id == *permission) {
                     question.settled = true;
+                    question.answer = answer.map(Into::into).or(question.answer);
                 }
             }
             Event::TurnStalled { reason, .. } => self.stalled = Some(reason.clone()),

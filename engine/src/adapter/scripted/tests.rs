@@ -273,6 +273,7 @@ async fn a_permission_is_asked_and_answered_once() {
     let said = world.ended(&mut stream).await;
     assert!(said.contains(&Observation::PermissionReplied {
         permission: permission.id.clone(),
+        answer: Some(PermissionAnswer::Once),
     }));
     let report = world.report(&delivery).await;
     let input = Json(br#"{"command":"ls"}"#.to_vec());

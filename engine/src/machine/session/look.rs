@@ -187,7 +187,7 @@ impl SessionMachine {
                 .iter()
                 .any(|listed| listed.id == question)
             {
-                settle(&mut draft, turn, question, Provenance::Backfilled);
+                settle(&mut draft, turn, (question, None), Provenance::Backfilled);
             }
         }
         let ours = |permission: &Permission| !state.stale_questions.contains(&permission.id);

@@ -414,10 +414,11 @@ fn answered(permission: &str, answer: PermissionAnswer) -> Event {
     }
 }
 
-fn settled(permission: &str) -> Event {
+fn settled(permission: &str, answer: Option<PermissionAnswer>) -> Event {
     Event::PermissionSettled {
         message: M1,
         permission: permission.to_owned(),
+        answer,
     }
 }
 
@@ -575,6 +576,13 @@ fn done(output: &str) -> ToolState {
     ToolState::Completed {
         input: Json(b"{}".to_vec()),
         output: output.to_owned(),
+    }
+}
+
+fn replied(permission: &str, answer: PermissionAnswer) -> Observation {
+    Observation::PermissionReplied {
+        permission: permission.to_owned(),
+        answer: Some(answer),
     }
 }
 

@@ -68,9 +68,12 @@ impl SessionMachine {
             return Step::default();
         };
         match outcome {
-            Ok(PermissionOutcome::Taken | PermissionOutcome::Gone) => {
+            Ok(outcome) => {
+                let ours = turn.questions.iter().find(|q| q.id == permission);
+                let taken = ours.filter(|_| *outcome == PermissionOutcome::Taken);
+                let answer = taken.and_then(|q| q.answer).map(Into::into);
                 let mut draft = Draft::after(message.moved, now);
-                observe::settle(&mut draft, turn, permission, Provenance::Live);
+                observe::settle(&mut draft, turn, (permission, answer), Provenance::Live);
                 draft.step()
             }
             // Stays in `answering`: the next opening of the stream, or a look, tries again.

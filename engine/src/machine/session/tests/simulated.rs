@@ -389,9 +389,7 @@ impl Simulation {
         let soon = self.world.now.plus(second());
         match what {
             0 | 1 => Observation::PermissionAsked(permission("q")),
-            2 | 3 => Observation::PermissionReplied {
-                permission: "q".to_owned(),
-            },
+            2 | 3 => replied("q", PermissionAnswer::Reject),
             4 | 5 => Observation::Retrying {
                 attempt: 1,
                 reason: "HTTP 500".to_owned(),
