@@ -166,6 +166,7 @@ fn a_turn_holds_what_was_said_and_done_in_each_run() {
         }],
         dead_answers: vec!["x1".to_owned()],
         stalled: None,
+        agent_retry: None,
         agent_error: None,
         ending: None,
         moved: Position(14),

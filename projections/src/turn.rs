@@ -213,6 +213,8 @@ pub struct Turn {
     pub dead_answers: Vec<String>,
     /// Which bound it passed, once it did.
     pub stalled: Option<String>,
+    /// The agent's last wait for its model in this run: which try it was, and when the next one was due.
+    pub agent_retry: Option<(u32, Option<Timestamp>)>,
     /// The last error that the agent reported in this run.
     pub agent_error: Option<String>,
     /// Why it failed, or its agent's word for how it ended.
@@ -239,6 +241,7 @@ impl Turn {
             questions: Vec::new(),
             dead_answers: Vec::new(),
             stalled: None,
+            agent_retry: None,
             agent_error: None,
             ending: None,
             moved: recorded.position,
@@ -292,6 +295,7 @@ impl Turn {
                     });
                     self.requests = 0;
                     self.begun_at = recorded.at;
+                    self.agent_retry = None;
                     self.agent_error = None;
                 }
                 self.requests += 1;
@@ -389,6 +393,7 @@ impl Turn {
                 }
             }
             Event::TurnStalled { reason, .. } => self.stalled = Some(reason.clone()),
+            Event::AgentRetried { attempt, next, .. } => self.agent_retry = Some((*attempt, *next)),
             Event::AgentErrorReported { name, reason, .. } => {
                 self.agent_error = Some(format!("{name}: {reason}"));
             }

@@ -133,15 +133,18 @@ impl SessionMachine {
         if turn.stalled.is_some() {
             return;
         }
-        draft.push(
-            Event::AgentRetried {
-                message: turn.message,
-                attempt,
-                reason: reason.clone(),
-                next,
-            },
-            Provenance::Live,
-        );
+        // A look sees the same wait as the stream did, and as the look before.
+        if turn.agent_retry != Some((attempt, next)) {
+            draft.push(
+                Event::AgentRetried {
+                    message: turn.message,
+                    attempt,
+                    reason: reason.clone(),
+                    next,
+                },
+                Provenance::Live,
+            );
+        }
         if let Some(next) = next {
             if next > now.plus(self.policy.agent_retry_max) {
                 let run = turn.run().number;
