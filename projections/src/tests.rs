@@ -157,6 +157,7 @@ fn a_turn_holds_what_was_said_and_done_in_each_run() {
         requests: 1,
         requested_at: Timestamp(14_000_000),
         begun_at: Timestamp(14_000_000),
+        counts_from: Timestamp(14_000_000),
         questions: vec![Question {
             id: "q".to_owned(),
             action: "bash".to_owned(),

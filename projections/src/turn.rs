@@ -207,6 +207,9 @@ pub struct Turn {
     pub requested_at: Timestamp,
     /// When the agent was first asked to begin the last run.
     pub begun_at: Timestamp,
+    /// Since when the time of the last run counts: it was first asked for then, or its last question was
+    /// answered or gone.
+    pub counts_from: Timestamp,
     /// What the agent asked.
     pub questions: Vec<Question>,
     /// Answers that dead runs left at the agent; they will never end.
@@ -238,6 +241,7 @@ impl Turn {
             requests: 0,
             requested_at: recorded.at,
             begun_at: recorded.at,
+            counts_from: recorded.at,
             questions: Vec::new(),
             dead_answers: Vec::new(),
             stalled: None,
@@ -295,6 +299,7 @@ impl Turn {
                     });
                     self.requests = 0;
                     self.begun_at = recorded.at;
+                    self.counts_from = recorded.at;
                     self.agent_retry = None;
                     self.agent_error = None;
                 }
@@ -382,6 +387,7 @@ impl Turn {
             } => {
                 for question in self.questions.iter_mut().filter(|q| q.id == *permission) {
                     question.answer = Some((*answer).into());
+                    self.counts_from = recorded.at;
                 }
             }
             Event::PermissionSettled {
@@ -390,6 +396,7 @@ impl Turn {
                 for question in self.questions.iter_mut().filter(|q| q.id == *permission) {
                     question.settled = true;
                     question.answer = answer.map(Into::into).or(question.answer);
+                    self.counts_from = recorded.at;
                 }
             }
             Event::TurnStalled { reason, .. } => self.stalled = Some(reason.clone()),

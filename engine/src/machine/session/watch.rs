@@ -110,21 +110,22 @@ impl SessionMachine {
     }
 
     fn stall(&mut self, message: &Message, turn: &Turn, now: Timestamp) -> Option<Step> {
-        let whole = turn.begun_at.plus(self.policy.turn_max);
-        let silent = self.last_activity.plus(self.policy.silence_max);
-        let asks = turn.open_questions().next().is_some();
+        // A person may take any time, and the turn takes none meanwhile.
+        if turn.open_questions().next().is_some() {
+            return None;
+        }
+        let whole = turn.counts_from.plus(self.policy.turn_max);
+        let heard = self.last_activity.max(turn.counts_from);
+        let silent = heard.plus(self.policy.silence_max);
         let reason = if now >= whole {
             format!("the turn took longer than {:?}", self.policy.turn_max)
-        } else if now >= silent && !asks {
+        } else if now >= silent {
             format!(
                 "nothing came from the agent for {:?}",
                 self.policy.silence_max
             )
         } else {
-            self.wake_at(whole);
-            if !asks {
-                self.wake_at(silent);
-            }
+            self.wake_at(whole.min(silent));
             return None;
         };
         Some(Self::stalled(message, turn, reason, now))

@@ -192,6 +192,40 @@ fn an_open_question_stops_the_clock_of_silence_and_its_answer_starts_it_anew() {
 }
 
 #[test]
+fn an_open_question_stops_the_clock_of_the_turn_and_its_answer_starts_it_anew() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    let whole = world.policy.turn_max;
+    world.after(whole * 2).then([], [look()]);
+    let _ = world.looked(busy_asking(&["q"]));
+    world.command(answer(PermissionAnswer::Once)).then(
+        [answered("q", PermissionAnswer::Once)],
+        [answer_effect("q", PermissionAnswer::Once)],
+    );
+    let _ = world.when(came_back(Ok(PermissionOutcome::Taken)));
+    world.now = world.now.plus(whole.saturating_sub(second()));
+    let _ = world.observed(Observation::Busy);
+    world
+        .after(second())
+        .then([stalled("the turn took longer than 3600s")], [abort()]);
+}
+
+#[test]
+fn a_question_that_somebody_else_answered_starts_the_clock_anew() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    world.now = world.now.plus(world.policy.turn_max * 2);
+    world
+        .observed(replied("q", PermissionAnswer::Once))
+        .then([settled("q", Some(PermissionAnswer::Once))], []);
+
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    world.after(world.policy.turn_max * 2).then([], [look()]);
+    world.looked(busy([])).then([settled("q", None)], []);
+}
+
+#[test]
 fn an_answer_that_comes_back_late_settles_nothing_of_the_next_turn() {
     let mut world = given_linked(running());
     world.record([queued(M2)]);
