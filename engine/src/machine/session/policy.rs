@@ -49,7 +49,8 @@ pub struct SessionPolicy {
     pub agent_retry_max: Duration,
     /// How long an abort may take before the turn is ended without the agent's word.
     pub abort_patience: Duration,
-    /// How long the head of the queue waits once the connection's breaker has opened, before it is given up.
+    /// How long the head of the queue waits once the connection's breaker has opened, before it is given
+    /// up; one that was queued after that has as long from then.
     pub unreachable_patience: Duration,
     /// How long a piece of output is gathered before it is recorded.
     pub gather: Duration,

@@ -459,6 +459,25 @@ fn what_cannot_be_reached_for_too_long_is_given_up() {
 }
 
 #[test]
+fn the_patience_with_an_outage_counts_from_the_message_where_that_is_later() {
+    let mut world = given([opened(), queued(M1)]);
+    world.unlinked(true).nothing();
+    let patience = world.policy.unreachable_patience;
+    world.now = T0.plus(second());
+    world.record([queued(M2)]);
+    world.now = T0.plus(patience);
+    world.when(Input::Woke).then(
+        [dead_lettered(
+            "the agent cannot be reached: connection refused",
+        )],
+        [],
+    );
+    assert_eq!(world.wake_at, Some(world.now.plus(second())));
+    let _ = world.woken();
+    assert_eq!(world.state_of(M2), MessageState::DeadLettered);
+}
+
+#[test]
 fn a_connection_that_came_back_starts_the_patience_anew() {
     let mut world = given(running());
     world.unlinked(true).nothing();
