@@ -1,5 +1,6 @@
 //! Given events, when something happens, then exactly these events and effects.
 
+mod amnesia;
 mod delivery;
 mod ending;
 mod output;
@@ -654,6 +655,12 @@ fn tool(answer: &str, id: &str, state: ToolState) -> Observation {
 fn unknown(reason: &str) -> CallError {
     CallError::Unknown {
         reason: reason.to_owned(),
+    }
+}
+
+fn no_such_session() -> CallError {
+    CallError::NoSuchSession {
+        reason: "no such session".to_owned(),
     }
 }
 
