@@ -274,6 +274,8 @@ pub enum Observation {
     PermissionReplied {
         /// The agent's name for it.
         permission: String,
+        /// The answer, where the agent says it in a word that is known.
+        answer: Option<PermissionAnswer>,
     },
     /// The agent works on this session.
     Busy,

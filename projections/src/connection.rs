@@ -24,6 +24,8 @@ pub struct Connection {
     pub next_try: Option<Timestamp>,
     /// What went wrong last; `None` once it is connected.
     pub last_error: Option<String>,
+    /// How the stream ended, until it shows whether that was an error: then another try is scheduled.
+    pub stream_end: Option<String>,
     /// The server that the engine started, or was about to start, and has not seen gone.
     pub server: Option<Server>,
     /// Who answered last.
@@ -75,6 +77,10 @@ impl Connection {
     pub const fn attempt(&self) -> u32 {
         self.failures.saturating_add(1)
     }
+
+    fn stream_end_was_an_error(&mut self) {
+        self.last_error = self.stream_end.take().or(self.last_error.take());
+    }
 }
 
 impl Projection for Connection {
@@ -95,6 +101,7 @@ impl Projection for Connection {
                 self.next_try = None;
                 if *to == ConnectionState::Connected {
                     self.last_error = None;
+                    self.stream_end = None;
                 }
             }
             Event::ServerStartDecided { mark, port } => {
@@ -136,13 +143,16 @@ impl Projection for Connection {
             Event::ConnectFailed { attempt, reason } => {
                 self.failures = *attempt;
                 self.last_error = Some(reason.clone());
+                self.stream_end = None;
             }
-            Event::StreamLost { reason } => self.last_error = Some(reason.clone()),
+            Event::StreamLost { reason } => self.stream_end = Some(reason.clone()),
             Event::ReconnectScheduled { attempt, at } => {
+                self.stream_end_was_an_error();
                 self.failures = attempt.saturating_sub(1);
                 self.next_try = Some(*at);
             }
             Event::CircuitOpened { failures, .. } => {
+                self.stream_end_was_an_error();
                 self.failures = *failures;
                 self.next_try = None;
             }
@@ -323,6 +333,47 @@ mod tests {
             ..Connection::default()
         };
         assert_eq!(fold::<Connection>(&recorded(events)), expected);
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_has_no_error() {
+        let mut events = beginning();
+        events.extend([
+            Event::StreamLost {
+                reason: "it is not wanted any more".to_owned(),
+            },
+            Event::ConnectionChanged {
+                from: ConnectionState::Connected,
+                to: ConnectionState::Disconnected,
+            },
+        ]);
+        assert_eq!(fold::<Connection>(&recorded(events)).last_error, None);
+    }
+
+    #[test]
+    fn an_error_stays_until_a_connection_holds() {
+        let mut events = beginning();
+        events.extend([
+            Event::StreamLost {
+                reason: "eof".to_owned(),
+            },
+            Event::CircuitOpened {
+                failures: 3,
+                until: Timestamp(2000),
+            },
+        ]);
+        let last_error = |events| fold::<Connection>(&recorded(events)).last_error;
+        assert_eq!(last_error(events.clone()).as_deref(), Some("eof"));
+        events.push(Event::ConnectFailed {
+            attempt: 4,
+            reason: "refused".to_owned(),
+        });
+        assert_eq!(last_error(events.clone()).as_deref(), Some("refused"));
+        events.push(Event::ConnectionChanged {
+            from: ConnectionState::Connecting,
+            to: ConnectionState::Connected,
+        });
+        assert_eq!(last_error(events), None);
     }
 
     #[test]

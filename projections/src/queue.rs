@@ -125,6 +125,8 @@ pub struct Message {
     pub reason: Option<String>,
     /// The event that queued it.
     pub queued: Position,
+    /// When it was queued.
+    pub queued_at: Timestamp,
     /// The last event that moved it.
     pub moved: Position,
 }
@@ -223,6 +225,7 @@ impl Projection for Queue {
                     abort_asked: false,
                     reason: None,
                     queued: at,
+                    queued_at: recorded.at,
                     moved: at,
                 });
             }

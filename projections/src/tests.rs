@@ -157,6 +157,7 @@ fn a_turn_holds_what_was_said_and_done_in_each_run() {
         requests: 1,
         requested_at: Timestamp(14_000_000),
         begun_at: Timestamp(14_000_000),
+        counts_from: Timestamp(14_000_000),
         questions: vec![Question {
             id: "q".to_owned(),
             action: "bash".to_owned(),
@@ -166,6 +167,7 @@ fn a_turn_holds_what_was_said_and_done_in_each_run() {
         }],
         dead_answers: vec!["x1".to_owned()],
         stalled: None,
+        agent_retry: None,
         agent_error: None,
         ending: None,
         moved: Position(14),
@@ -419,6 +421,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             16 => Event::PermissionSettled {
                 message,
                 permission: part(),
+                answer: (run == 1).then_some(PermissionAnswer::Once),
             },
             17 => Event::TurnInterrupted {
                 message,

@@ -85,7 +85,7 @@ pub struct Question {
     pub action: String,
     /// What exactly.
     pub detail: String,
-    /// Our answer, once there is one.
+    /// The answer, once there is one: ours, until the agent says that it took another.
     pub answer: Option<Answered>,
     /// Whether it is settled at the agent.
     pub settled: bool,
@@ -207,12 +207,17 @@ pub struct Turn {
     pub requested_at: Timestamp,
     /// When the agent was first asked to begin the last run.
     pub begun_at: Timestamp,
+    /// Since when the time of the last run counts: it was first asked for then, or its last question was
+    /// answered or gone.
+    pub counts_from: Timestamp,
     /// What the agent asked.
     pub questions: Vec<Question>,
     /// Answers that dead runs left at the agent; they will never end.
     pub dead_answers: Vec<String>,
     /// Which bound it passed, once it did.
     pub stalled: Option<String>,
+    /// The agent's last wait for its model in this run: which try it was, and when the next one was due.
+    pub agent_retry: Option<(u32, Option<Timestamp>)>,
     /// The last error that the agent reported in this run.
     pub agent_error: Option<String>,
     /// Why it failed, or its agent's word for how it ended.
@@ -236,9 +241,11 @@ impl Turn {
             requests: 0,
             requested_at: recorded.at,
             begun_at: recorded.at,
+            counts_from: recorded.at,
             questions: Vec::new(),
             dead_answers: Vec::new(),
             stalled: None,
+            agent_retry: None,
             agent_error: None,
             ending: None,
             moved: recorded.position,
@@ -292,6 +299,8 @@ impl Turn {
                     });
                     self.requests = 0;
                     self.begun_at = recorded.at;
+                    self.counts_from = recorded.at;
+                    self.agent_retry = None;
                     self.agent_error = None;
                 }
                 self.requests += 1;
@@ -378,14 +387,20 @@ impl Turn {
             } => {
                 for question in self.questions.iter_mut().filter(|q| q.id == *permission) {
                     question.answer = Some((*answer).into());
+                    self.counts_from = recorded.at;
                 }
             }
-            Event::PermissionSettled { permission, .. } => {
+            Event::PermissionSettled {
+                permission, answer, ..
+            } => {
                 for question in self.questions.iter_mut().filter(|q| q.id == *permission) {
                     question.settled = true;
+                    question.answer = answer.map(Into::into).or(question.answer);
+                    self.counts_from = recorded.at;
                 }
             }
             Event::TurnStalled { reason, .. } => self.stalled = Some(reason.clone()),
+            Event::AgentRetried { attempt, next, .. } => self.agent_retry = Some((*attempt, *next)),
             Event::AgentErrorReported { name, reason, .. } => {
                 self.agent_error = Some(format!("{name}: {reason}"));
             }

@@ -436,12 +436,15 @@ pub enum Event {
         /// The tool call that waits for it.
         call: Option<String>,
     },
-    /// A permission is settled at the agent: our answer arrived, or the question is gone.
+    /// A permission is settled at the agent: an answer arrived, ours or somebody else's, or the
+    /// question is gone.
     PermissionSettled {
         /// The message whose turn it is.
         message: MessageId,
         /// The agent's name for what it asked.
         permission: String,
+        /// The answer that it took, where it says so: it may be another than ours.
+        answer: Option<PermissionAnswer>,
     },
     /// The agent has trouble with its model and tries again by itself.
     AgentRetried {

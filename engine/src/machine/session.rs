@@ -411,7 +411,8 @@ impl SessionMachine {
         if self.flight.is_some() || message.state == MessageState::Waiting {
             return None;
         }
-        let due = since.plus(self.policy.unreachable_patience);
+        let waits_since = message.queued_at.max(*since);
+        let due = waits_since.plus(self.policy.unreachable_patience);
         if now < due {
             self.wake_at(due);
             return None;

@@ -238,7 +238,16 @@ pub(crate) fn summary(event: &Event) -> String {
             detail,
             ..
         } => format!("{action}: {detail} ({permission})"),
-        Event::PermissionSettled { permission, .. } => permission.clone(),
+        Event::PermissionSettled {
+            permission,
+            answer: Some(answer),
+            ..
+        } => format!("{} ({permission})", self::answer(*answer)),
+        Event::PermissionSettled {
+            permission,
+            answer: None,
+            ..
+        } => permission.clone(),
         Event::AgentRetried {
             attempt,
             reason,

@@ -154,7 +154,7 @@ events! {
     108 Observed ToolCallStarted<'a> { message: Id, run: u32, call: &'a str, tool: &'a str, #[serde(borrow)] input: Bytes<'a> }
     109 Observed ToolCallEnded<'a> { message: Id, run: u32, call: &'a str, outcome: ToolOutcome, output: &'a str }
     110 Observed PermissionAsked<'a> { message: Id, permission: &'a str, action: &'a str, detail: &'a str, #[serde(borrow)] call: Option<&'a str> }
-    111 Observed PermissionSettled<'a> { message: Id, permission: &'a str }
+    111 Observed PermissionSettled<'a> { message: Id, permission: &'a str, answer: Option<PermissionAnswer> }
     112 Observed AgentRetried<'a> { message: Id, attempt: u32, reason: &'a str, next: Option<u64> }
     113 Observed AgentErrorReported<'a> { message: Id, name: &'a str, reason: &'a str }
     114 Observed TurnCompleted<'a> { message: Id, run: u32, finish: &'a str }

@@ -2,7 +2,7 @@
 //!
 //! Kinds and orders as seen with OpenCode 1.18.33.
 
-use recount_store::Json;
+use recount_store::{Json, PermissionAnswer};
 use serde::Deserialize;
 
 use super::wire::{
@@ -144,6 +144,7 @@ fn known(payload: &Payload<'_>) -> Option<Translated> {
                 replied.session,
                 Observation::PermissionReplied {
                     permission: replied.request,
+                    answer: replied.reply.as_deref().and_then(reply),
                 },
             )
         }
@@ -155,6 +156,16 @@ fn known(payload: &Payload<'_>) -> Option<Translated> {
             session: session_of(payload),
             observation: Observation::Ignored,
         }),
+        _ => None,
+    }
+}
+
+/// What a reply's word means; `None` for one that this build does not know.
+fn reply(word: &str) -> Option<PermissionAnswer> {
+    match word {
+        "once" => Some(PermissionAnswer::Once),
+        "always" => Some(PermissionAnswer::Always),
+        "reject" => Some(PermissionAnswer::Reject),
         _ => None,
     }
 }
@@ -375,6 +386,7 @@ mod tests {
             }),
             Observation::PermissionReplied {
                 permission: "per_201e0a4a8001M9z823GVRTMoTW".into(),
+                answer: Some(PermissionAnswer::Once),
             },
             tool(ToolState::Running { input: input() }),
             tool(ToolState::Running { input: input() }),

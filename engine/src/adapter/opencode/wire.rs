@@ -393,6 +393,8 @@ pub(super) struct Replied {
     pub(super) session: String,
     #[serde(rename = "requestID", alias = "permissionID")]
     pub(super) request: String,
+    #[serde(alias = "response")]
+    pub(super) reply: Option<String>,
 }
 
 /// `GET /global/health`.

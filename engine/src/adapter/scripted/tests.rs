@@ -273,6 +273,7 @@ async fn a_permission_is_asked_and_answered_once() {
     let said = world.ended(&mut stream).await;
     assert!(said.contains(&Observation::PermissionReplied {
         permission: permission.id.clone(),
+        answer: Some(PermissionAnswer::Once),
     }));
     let report = world.report(&delivery).await;
     let input = Json(br#"{"command":"ls"}"#.to_vec());
@@ -605,40 +606,4 @@ async fn a_session_is_found_by_its_whole_title() {
     };
     assert_eq!(find("a session").await, Ok(Some(world.session.id.clone())));
     assert_eq!(find("session").await, Ok(None));
-}
-
-/// Prints how fast a hundred answers of two thousand pieces pass; run it in release.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn full_speed() {
-    let world = World::new(Script::full_speed(2000)).await;
-    let mut stream = world.stream().await;
-    let begun = std::time::Instant::now();
-    let spec = SessionSpec {
-        directory: "/project".into(),
-        title: "fast".into(),
-    };
-    for n in 0..100 {
-        let id = world.agent.create_session(&world.endpoint, &spec).await;
-        let mut delivery = world.delivery(n, "go");
-        delivery.session.id = id.expect("a session");
-        world.deliver(&delivery).await;
-    }
-    let asked = begun.elapsed();
-    let (mut idle, mut deltas, mut bytes) = (0, 0, 0);
-    // Two kinds of frames say that a turn ended.
-    while idle < 200 {
-        if let Some(Ok(StreamItem::Frame(frame))) = stream.next().await {
-            bytes += frame.data.len();
-            match world.agent.translate(&frame).observation {
-                Observation::Idle => idle += 1,
-                Observation::Delta { .. } => deltas += 1,
-                _ => {}
-            }
-        }
-    }
-    println!(
-        "{deltas} deltas, {bytes} bytes, asked in {asked:?}, all in {:?}",
-        begun.elapsed()
-    );
 }

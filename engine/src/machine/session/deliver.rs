@@ -305,7 +305,7 @@ impl SessionMachine {
             return Self::aborted_unrun(message, turn, now);
         }
         if state.agent_session.is_none() {
-            return Self::forgotten(message, now);
+            return Self::lost_with_its_session(message, now);
         }
         match self.newest {
             Some(true) => {}

@@ -19,6 +19,9 @@ use crate::machine::backoff;
 /// Why a message is not worked on any more: asked for it, the agent would answer the newer one.
 pub(super) const NOT_THE_NEWEST: &str = "a newer message is in the agent's session";
 
+/// Why the agent does not hold what it held.
+const SESSION_LOST: &str = "the agent lost the session";
+
 impl SessionMachine {
     pub(super) fn looked(
         &mut self,
@@ -96,9 +99,12 @@ impl SessionMachine {
         lost(&mut draft, state);
         match (message.state, turn) {
             (MessageState::Requested | MessageState::Running, Some(turn)) if turn.run().started => {
-                interrupted(&mut draft, message, turn, Vec::new());
+                interrupted(&mut draft, message, turn, (Vec::new(), SESSION_LOST));
             }
-            _ => absent(&mut draft, message, "the agent lost the session"),
+            (MessageState::Requested, Some(turn)) if turn.stalled.is_some() => {
+                draft.push(ended_on_request(message, turn), Provenance::Inferred);
+            }
+            _ => absent(&mut draft, message, SESSION_LOST),
         }
         draft.step()
     }
@@ -138,7 +144,8 @@ impl SessionMachine {
             .into_iter()
             .filter(|reported| !turn.dead_answers.contains(&reported.answer.id))
             .collect();
-        if !report.stored && idle && answers.is_empty() && !turn.run().started {
+        let wanted = !message.abort_asked && turn.stalled.is_none();
+        if !report.stored && idle && answers.is_empty() && !turn.run().started && wanted {
             return Self::forgotten(message, now);
         }
         if turn.state == TurnState::Requested && !(answers.is_empty() && idle) {
@@ -187,7 +194,7 @@ impl SessionMachine {
                 .iter()
                 .any(|listed| listed.id == question)
             {
-                settle(&mut draft, turn, question, Provenance::Backfilled);
+                settle(&mut draft, turn, (question, None), Provenance::Backfilled);
             }
         }
         let ours = |permission: &Permission| !state.stale_questions.contains(&permission.id);
@@ -216,13 +223,20 @@ impl SessionMachine {
     }
 
     /// The agent does not hold a message any more that it had accepted, and had not begun with: it is sent again.
-    pub(super) fn forgotten(message: &Message, now: Timestamp) -> Step {
+    fn forgotten(message: &Message, now: Timestamp) -> Step {
         let mut draft = Draft::after(message.moved, now);
         absent(
             &mut draft,
             message,
             "the agent's history does not hold it any more",
         );
+        draft.step()
+    }
+
+    /// The session that held a message was lost, and its run with it: it is sent again, for the next one.
+    pub(super) fn lost_with_its_session(message: &Message, now: Timestamp) -> Step {
+        let mut draft = Draft::after(message.moved, now);
+        absent(&mut draft, message, SESSION_LOST);
         draft.step()
     }
 
@@ -291,7 +305,8 @@ impl SessionMachine {
         }
         self.looks.idle = 0;
         if begun {
-            interrupted(&mut draft, message, turn, answers);
+            let evidence = "the agent does not work on it, and its answer has no end";
+            interrupted(&mut draft, message, turn, (answers, evidence));
             return draft.step();
         }
         if let Some(reason) = self.never_began(turn) {
@@ -350,14 +365,19 @@ fn absent(draft: &mut Draft, message: &Message, evidence: &str) {
 }
 
 /// The agent died in a run.
-fn interrupted(draft: &mut Draft, message: &Message, turn: &Turn, answers: Vec<String>) {
+fn interrupted(
+    draft: &mut Draft,
+    message: &Message,
+    turn: &Turn,
+    (answers, evidence): (Vec<String>, &str),
+) {
     let run = turn.run().number;
     draft.then(
         Event::TurnInterrupted {
             message: message.id,
             run,
             answers,
-            evidence: "the agent does not work on it, and its answer has no end".to_owned(),
+            evidence: evidence.to_owned(),
         },
         Provenance::Inferred,
     );

@@ -2,7 +2,7 @@
 
 use recount_projections::turn::Question;
 use recount_projections::{Message, Session, Turn, TurnState};
-use recount_store::{Event, Json, Placement, Provenance, Timestamp, ToolOutcome};
+use recount_store::{Event, Json, PermissionAnswer, Placement, Provenance, Timestamp, ToolOutcome};
 
 use super::draft::Draft;
 use super::look::reconcile_part;
@@ -34,8 +34,8 @@ impl SessionMachine {
             Observation::PermissionAsked(permission) => {
                 ask(&mut draft, message, turn, permission, Provenance::Live);
             }
-            Observation::PermissionReplied { permission } => {
-                settle(&mut draft, turn, permission, Provenance::Live);
+            Observation::PermissionReplied { permission, answer } => {
+                settle(&mut draft, turn, (permission, answer), Provenance::Live);
             }
             // Of a sub-agent's session only its questions are ours; the rest shows that it is alive.
             _ if from_child => {}
@@ -133,15 +133,18 @@ impl SessionMachine {
         if turn.stalled.is_some() {
             return;
         }
-        draft.push(
-            Event::AgentRetried {
-                message: turn.message,
-                attempt,
-                reason: reason.clone(),
-                next,
-            },
-            Provenance::Live,
-        );
+        // A look sees the same wait as the stream did, and as the look before.
+        if turn.agent_retry != Some((attempt, next)) {
+            draft.push(
+                Event::AgentRetried {
+                    message: turn.message,
+                    attempt,
+                    reason: reason.clone(),
+                    next,
+                },
+                Provenance::Live,
+            );
+        }
         if let Some(next) = next {
             if next > now.plus(self.policy.agent_retry_max) {
                 let run = turn.run().number;
@@ -240,15 +243,24 @@ pub(super) fn ask(
     );
 }
 
-/// Records that a question of this turn is settled, unless that is known.
-pub(super) fn settle(draft: &mut Draft, turn: &Turn, permission: String, provenance: Provenance) {
-    let open = |question: &Question| question.id == permission && !question.settled;
-    if turn.questions.iter().any(open) {
+/// Records that a question of this turn is settled, and by which answer, unless that is known.
+pub(super) fn settle(
+    draft: &mut Draft,
+    turn: &Turn,
+    (permission, answer): (String, Option<PermissionAnswer>),
+    provenance: Provenance,
+) {
+    let is_news = |question: &Question| {
+        let told = question.answer.is_none() && answer.is_some();
+        question.id == permission && (!question.settled || told)
+    };
+    if turn.questions.iter().any(is_news) {
         let message = turn.message;
         draft.push(
             Event::PermissionSettled {
                 message,
                 permission,
+                answer,
             },
             provenance,
         );

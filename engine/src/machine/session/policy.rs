@@ -42,13 +42,15 @@ pub struct SessionPolicy {
     pub runs_max: u32,
     /// How long a running turn may be silent, no question being open, before it is ended.
     pub silence_max: Duration,
-    /// How long one run of a turn may take in all.
+    /// How long one run of a turn may take in all, no question being open. With each question that is
+    /// answered or gone it begins to count anew: a person is there, and may end the turn.
     pub turn_max: Duration,
     /// How far ahead a next try may lie, the agent's own or one that it asks for: a `Retry-After` may be of days.
     pub agent_retry_max: Duration,
     /// How long an abort may take before the turn is ended without the agent's word.
     pub abort_patience: Duration,
-    /// How long the head of the queue waits once the connection's breaker has opened, before it is given up.
+    /// How long the head of the queue waits once the connection's breaker has opened, before it is given
+    /// up; one that was queued after that has as long from then.
     pub unreachable_patience: Duration,
     /// How long a piece of output is gathered before it is recorded.
     pub gather: Duration,

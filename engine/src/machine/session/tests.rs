@@ -1,5 +1,6 @@
 //! Given events, when something happens, then exactly these events and effects.
 
+mod amnesia;
 mod delivery;
 mod ending;
 mod output;
@@ -414,10 +415,11 @@ fn answered(permission: &str, answer: PermissionAnswer) -> Event {
     }
 }
 
-fn settled(permission: &str) -> Event {
+fn settled(permission: &str, answer: Option<PermissionAnswer>) -> Event {
     Event::PermissionSettled {
         message: M1,
         permission: permission.to_owned(),
+        answer,
     }
 }
 
@@ -578,6 +580,13 @@ fn done(output: &str) -> ToolState {
     }
 }
 
+fn replied(permission: &str, answer: PermissionAnswer) -> Observation {
+    Observation::PermissionReplied {
+        permission: permission.to_owned(),
+        answer: Some(answer),
+    }
+}
+
 fn permission(id: &str) -> Permission {
     Permission {
         id: id.to_owned(),
@@ -646,6 +655,12 @@ fn tool(answer: &str, id: &str, state: ToolState) -> Observation {
 fn unknown(reason: &str) -> CallError {
     CallError::Unknown {
         reason: reason.to_owned(),
+    }
+}
+
+fn no_such_session() -> CallError {
+    CallError::NoSuchSession {
+        reason: "no such session".to_owned(),
     }
 }
 

@@ -68,9 +68,12 @@ impl SessionMachine {
             return Step::default();
         };
         match outcome {
-            Ok(PermissionOutcome::Taken | PermissionOutcome::Gone) => {
+            Ok(outcome) => {
+                let ours = turn.questions.iter().find(|q| q.id == permission);
+                let taken = ours.filter(|_| *outcome == PermissionOutcome::Taken);
+                let answer = taken.and_then(|q| q.answer).map(Into::into);
                 let mut draft = Draft::after(message.moved, now);
-                observe::settle(&mut draft, turn, permission, Provenance::Live);
+                observe::settle(&mut draft, turn, (permission, answer), Provenance::Live);
                 draft.step()
             }
             // Stays in `answering`: the next opening of the stream, or a look, tries again.
@@ -107,21 +110,22 @@ impl SessionMachine {
     }
 
     fn stall(&mut self, message: &Message, turn: &Turn, now: Timestamp) -> Option<Step> {
-        let whole = turn.begun_at.plus(self.policy.turn_max);
-        let silent = self.last_activity.plus(self.policy.silence_max);
-        let asks = turn.open_questions().next().is_some();
+        // A person may take any time, and the turn takes none meanwhile.
+        if turn.open_questions().next().is_some() {
+            return None;
+        }
+        let whole = turn.counts_from.plus(self.policy.turn_max);
+        let heard = self.last_activity.max(turn.counts_from);
+        let silent = heard.plus(self.policy.silence_max);
         let reason = if now >= whole {
             format!("the turn took longer than {:?}", self.policy.turn_max)
-        } else if now >= silent && !asks {
+        } else if now >= silent {
             format!(
                 "nothing came from the agent for {:?}",
                 self.policy.silence_max
             )
         } else {
-            self.wake_at(whole);
-            if !asks {
-                self.wake_at(silent);
-            }
+            self.wake_at(whole.min(silent));
             return None;
         };
         Some(Self::stalled(message, turn, reason, now))

@@ -338,6 +338,56 @@ fn an_agent_that_would_wait_too_long_for_its_model_is_ended() {
 }
 
 #[test]
+fn a_try_of_the_agents_is_recorded_once_however_often_it_is_seen() {
+    let mut world = given_linked(running());
+    let next = Some(T0.plus(second()));
+    let retrying = |attempt| Observation::Retrying {
+        attempt,
+        reason: "HTTP 500".to_owned(),
+        next,
+    };
+    let looked = |attempt| {
+        let reason = "HTTP 500".to_owned();
+        let activity = Activity::Retrying {
+            attempt,
+            reason,
+            next,
+        };
+        report(activity, [])
+    };
+    let retried = |attempt| Event::AgentRetried {
+        message: M1,
+        attempt,
+        reason: "HTTP 500".to_owned(),
+        next,
+    };
+    world.observed(retrying(1)).then([retried(1)], []);
+    world.observed(retrying(1)).nothing();
+    let _ = world.observed(Observation::Idle);
+    world.looked(looked(1)).nothing();
+    let _ = world.observed(Observation::Idle);
+    world.looked(looked(2)).then([retried(2)], []);
+    world.restart();
+    let _ = world.linked();
+    world.looked(looked(2)).nothing();
+}
+
+#[test]
+fn the_first_try_for_another_call_of_the_model_is_another_one() {
+    let mut world = given_linked(running());
+    for n in 1..3 {
+        let next = Some(T0.plus(second() * n));
+        let reason = "HTTP 500".to_owned();
+        let then = world.observed(Observation::Retrying {
+            attempt: 1,
+            reason,
+            next,
+        });
+        assert_eq!(then.events.len(), 1);
+    }
+}
+
+#[test]
 fn a_wait_that_the_agent_announced_is_no_silence() {
     let mut world = given_linked(running());
     let wait = world.policy.agent_retry_max;
@@ -406,6 +456,25 @@ fn what_cannot_be_reached_for_too_long_is_given_up() {
         );
         world.woken().then([end], []);
     }
+}
+
+#[test]
+fn the_patience_with_an_outage_counts_from_the_message_where_that_is_later() {
+    let mut world = given([opened(), queued(M1)]);
+    world.unlinked(true).nothing();
+    let patience = world.policy.unreachable_patience;
+    world.now = T0.plus(second());
+    world.record([queued(M2)]);
+    world.now = T0.plus(patience);
+    world.when(Input::Woke).then(
+        [dead_lettered(
+            "the agent cannot be reached: connection refused",
+        )],
+        [],
+    );
+    assert_eq!(world.wake_at, Some(world.now.plus(second())));
+    let _ = world.woken();
+    assert_eq!(world.state_of(M2), MessageState::DeadLettered);
 }
 
 #[test]

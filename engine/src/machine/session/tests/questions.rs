@@ -40,10 +40,8 @@ fn a_question_is_recorded_answered_and_settled_once() {
     );
     assert_eq!(world.state.status(), recount_projections::Status::Busy);
     world
-        .observed(Observation::PermissionReplied {
-            permission: "q".to_owned(),
-        })
-        .then([settled("q")], []);
+        .observed(replied("q", PermissionAnswer::Once))
+        .then([settled("q", Some(PermissionAnswer::Once))], []);
     world
         .when(came_back(Ok(PermissionOutcome::Taken)))
         .nothing();
@@ -87,7 +85,7 @@ fn an_answer_that_did_not_get_through_is_given_again() {
     world.linked().then([], [again, look()]);
     world
         .when(came_back(Ok(PermissionOutcome::Gone)))
-        .then([settled("q")], []);
+        .then([settled("q", None)], []);
 }
 
 #[test]
@@ -99,8 +97,15 @@ fn a_question_that_is_gone_when_it_is_looked_for_is_settled() {
     // This one was asked while the look was under way, which may have been too early to see it.
     world.observed(asks("r")).then([asked("r")], []);
     let then = world.looked(busy([]));
-    then.then([settled("q")], []);
+    then.then([settled("q", None)], []);
     assert_eq!(then.provenances(), [Provenance::Backfilled]);
+    // What the answer was is news, if its frame comes after all.
+    world
+        .observed(replied("q", PermissionAnswer::Once))
+        .then([settled("q", Some(PermissionAnswer::Once))], []);
+    world
+        .observed(replied("q", PermissionAnswer::Once))
+        .nothing();
 }
 
 #[test]
@@ -132,6 +137,44 @@ fn a_refused_permission_fails_the_turn() {
 }
 
 #[test]
+fn a_permission_that_somebody_else_refused_fails_the_turn() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    world
+        .observed(replied("q", PermissionAnswer::Reject))
+        .then([settled("q", Some(PermissionAnswer::Reject))], []);
+    let _ = world.observed(Observation::Idle);
+    world
+        .looked(idle([with(finished("x1", "tool-calls"), [])]))
+        .then([failed(1, "permission was refused: bash rm -r x")], []);
+}
+
+#[test]
+fn the_answer_that_the_agent_took_counts_where_it_is_not_ours() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    let _ = world.command(answer(PermissionAnswer::Once));
+    world
+        .observed(replied("q", PermissionAnswer::Reject))
+        .then([settled("q", Some(PermissionAnswer::Reject))], []);
+    world.when(came_back(Ok(PermissionOutcome::Gone))).nothing();
+    let _ = world.observed(Observation::Idle);
+    world
+        .looked(idle([with(finished("x1", "tool-calls"), [])]))
+        .then([failed(1, "permission was refused: bash rm -r x")], []);
+}
+
+#[test]
+fn our_answer_that_was_taken_is_the_answer() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    let _ = world.command(answer(PermissionAnswer::Always));
+    world
+        .when(came_back(Ok(PermissionOutcome::Taken)))
+        .then([settled("q", Some(PermissionAnswer::Always))], []);
+}
+
+#[test]
 fn an_open_question_stops_the_clock_of_silence_and_its_answer_starts_it_anew() {
     let mut world = given_linked(running());
     let _ = world.observed(asks("q"));
@@ -146,6 +189,40 @@ fn an_open_question_stops_the_clock_of_silence_and_its_answer_starts_it_anew() {
     world
         .after(silence)
         .then([stalled("nothing came from the agent for 300s")], [abort()]);
+}
+
+#[test]
+fn an_open_question_stops_the_clock_of_the_turn_and_its_answer_starts_it_anew() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    let whole = world.policy.turn_max;
+    world.after(whole * 2).then([], [look()]);
+    let _ = world.looked(busy_asking(&["q"]));
+    world.command(answer(PermissionAnswer::Once)).then(
+        [answered("q", PermissionAnswer::Once)],
+        [answer_effect("q", PermissionAnswer::Once)],
+    );
+    let _ = world.when(came_back(Ok(PermissionOutcome::Taken)));
+    world.now = world.now.plus(whole.saturating_sub(second()));
+    let _ = world.observed(Observation::Busy);
+    world
+        .after(second())
+        .then([stalled("the turn took longer than 3600s")], [abort()]);
+}
+
+#[test]
+fn a_question_that_somebody_else_answered_starts_the_clock_anew() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    world.now = world.now.plus(world.policy.turn_max * 2);
+    world
+        .observed(replied("q", PermissionAnswer::Once))
+        .then([settled("q", Some(PermissionAnswer::Once))], []);
+
+    let mut world = given_linked(running());
+    let _ = world.observed(asks("q"));
+    world.after(world.policy.turn_max * 2).then([], [look()]);
+    world.looked(busy([])).then([settled("q", None)], []);
 }
 
 #[test]

@@ -74,22 +74,61 @@ impl Answering {
 /// An agent with a memory of its own: what it was sent, and what it did about it.
 #[derive(Debug, Clone, Default)]
 struct Agent {
+    /// How many sessions it ever made: no two have the same name.
     sessions: u32,
+    /// How many answers it ever began.
+    begun: usize,
+    session: Option<String>,
     messages: Vec<String>,
     answers: Vec<Answering>,
     busy: bool,
+    /// What it held each time that it lost its session.
+    lost: Vec<(Vec<String>, Vec<Answering>)>,
 }
 
 impl Agent {
+    fn lose_session(&mut self) {
+        self.session = None;
+        self.busy = false;
+        let held = (
+            std::mem::take(&mut self.messages),
+            std::mem::take(&mut self.answers),
+        );
+        self.lost.push(held);
+    }
+
+    fn has(&self, effect: &Effect) -> bool {
+        let session = match effect {
+            Effect::Store(delivery) | Effect::Start(delivery) => &delivery.session,
+            Effect::Look { session, .. }
+            | Effect::Abort(session)
+            | Effect::Answer { session, .. } => session,
+            Effect::CreateSession(_) | Effect::FindSession(_) | Effect::Suspect => return true,
+        };
+        self.session.as_ref() == Some(&session.id)
+    }
+
     fn perform(&mut self, effect: &Effect) -> Option<Input> {
+        if !self.has(effect) {
+            return Some(match effect {
+                Effect::Store(_) => Input::Stored(Err(no_such_session())),
+                Effect::Start(_) => Input::Started(Err(no_such_session())),
+                Effect::Look { .. } => Input::Looked(Err(no_such_session())),
+                Effect::Abort(_) => Input::AbortSent(Err(no_such_session())),
+                Effect::Answer { permission, .. } => Input::Answered {
+                    permission: permission.clone(),
+                    outcome: Err(no_such_session()),
+                },
+                Effect::CreateSession(_) | Effect::FindSession(_) | Effect::Suspect => return None,
+            });
+        }
         Some(match effect {
             Effect::CreateSession(_) => {
                 self.sessions += 1;
-                Input::Bound(Ok(Some("ses".to_owned())))
+                self.session = Some(format!("ses{}", self.sessions));
+                Input::Bound(Ok(self.session.clone()))
             }
-            Effect::FindSession(_) => {
-                Input::Bound(Ok((self.sessions > 0).then(|| "ses".to_owned())))
-            }
+            Effect::FindSession(_) => Input::Bound(Ok(self.session.clone())),
             Effect::Store(delivery) => {
                 if !self.messages.contains(&delivery.agent_message) {
                     self.messages.push(delivery.agent_message.clone());
@@ -102,8 +141,9 @@ impl Agent {
                 let answered = |a: &Answering| a.parent == parent && a.answer().completed;
                 if !self.busy && !self.answers.iter().any(answered) {
                     self.busy = true;
+                    self.begun += 1;
                     self.answers.push(Answering {
-                        id: format!("x{}", self.answers.len()),
+                        id: format!("x{}", self.begun),
                         parent,
                         step: 0,
                         aborted: false,
@@ -167,6 +207,7 @@ enum Happening {
     LinkStands,
     ProcessDies,
     AgentDies,
+    SessionIsLost,
     CallIsLost,
     AnswerIsLost,
     MessageIsQueued,
@@ -355,6 +396,7 @@ impl Simulation {
                 self.outcomes.clear();
             }
             Happening::AgentDies => self.agent.busy = false,
+            Happening::SessionIsLost => self.agent.lose_session(),
             Happening::CallIsLost | Happening::AnswerIsLost => self.fate = Some(happening),
             Happening::MessageIsQueued => {
                 let number = self.world.state.queue.messages().len() + 1;
@@ -389,9 +431,7 @@ impl Simulation {
         let soon = self.world.now.plus(second());
         match what {
             0 | 1 => Observation::PermissionAsked(permission("q")),
-            2 | 3 => Observation::PermissionReplied {
-                permission: "q".to_owned(),
-            },
+            2 | 3 => replied("q", PermissionAnswer::Reject),
             4 | 5 => Observation::Retrying {
                 attempt: 1,
                 reason: "HTTP 500".to_owned(),
@@ -459,16 +499,25 @@ impl Simulation {
             if message.state == MessageState::Completed {
                 assert_eq!(turn.text(), PIECES.concat(), "{:#?}", self.world.log);
                 let identity = message.agent_message.as_ref().expect("it was sent");
-                let answers = self.agent.answers.iter().filter(|a| a.parent == *identity);
-                assert_eq!(answers.filter(|a| a.answer().completed).count(), 1);
+                let answered = |answers: &[Answering]| {
+                    let answers = answers.iter().filter(|a| a.parent == *identity);
+                    answers.filter(|a| a.answer().completed).count()
+                };
+                let (lost, held) = (&self.agent.lost, answered(&self.agent.answers));
+                let before: Vec<usize> = lost.iter().map(|(_, lost)| answered(lost)).collect();
+                assert!(before.iter().chain([&held]).all(|count| *count <= 1));
+                assert!(before.iter().sum::<usize>() + held >= 1);
             }
         }
-        let completed = self.world.state.queue.messages().iter();
-        let identities: Vec<&str> = completed
-            .filter_map(|message| message.agent_message.as_deref())
-            .filter(|identity| self.agent.messages.iter().any(|known| known == identity))
-            .collect();
-        assert_eq!(self.agent.messages, identities, "each once, in order");
+        let lost = self.agent.lost.iter().map(|(messages, _)| messages);
+        for messages in lost.chain([&self.agent.messages]) {
+            let sent = self.world.state.queue.messages().iter();
+            let identities: Vec<&str> = sent
+                .filter_map(|message| message.agent_message.as_deref())
+                .filter(|identity| messages.iter().any(|known| known == identity))
+                .collect();
+            assert_eq!(*messages, identities, "each once, in order");
+        }
     }
 }
 
@@ -542,6 +591,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         3 => Just(Happening::LinkStands),
         1 => Just(Happening::ProcessDies),
         1 => Just(Happening::AgentDies),
+        1 => Just(Happening::SessionIsLost),
         1 => Just(Happening::CallIsLost),
         1 => Just(Happening::AnswerIsLost),
         2 => Just(Happening::MessageIsQueued),
