@@ -179,6 +179,9 @@ pub struct SessionMachine {
     aborting: Option<Timestamp>,
     abort_sent: bool,
     answering: HashSet<String>,
+    /// Whether this opening of the stream has shown, or a look has said, how the turn stands: what is
+    /// recorded of it may be the belief of an engine that died.
+    confirmed: bool,
     wake: Option<Timestamp>,
 }
 
@@ -211,6 +214,7 @@ impl SessionMachine {
             aborting: None,
             abort_sent: false,
             answering: HashSet::new(),
+            confirmed: false,
             wake: None,
         }
     }
@@ -249,6 +253,21 @@ impl SessionMachine {
         let mut step = self.next(state, now);
         step.wake_at = self.wake;
         step
+    }
+
+    /// Whether nothing is open, or what is open waits for a person and for nobody else.
+    ///
+    /// A question counts once it is known to be alive: one that an earlier engine recorded may have died
+    /// with its agent.
+    #[must_use]
+    pub fn is_at_rest(&self, state: &Session) -> bool {
+        let Some((message, _)) = state.head() else {
+            return true;
+        };
+        match message.state {
+            MessageState::Waiting => self.policy.rerun == RerunPolicy::Ask,
+            _ => self.confirmed && self.is_up() && state.questions_open(),
+        }
     }
 
     /// Changes the rule for turns that the agent died in.
@@ -338,6 +357,7 @@ impl SessionMachine {
         }
         self.epoch = epoch;
         self.opened.clear();
+        self.confirmed = false;
         self.kinds.clear();
         self.answering.clear();
         self.aborting = None;

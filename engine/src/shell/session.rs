@@ -37,7 +37,7 @@ pub enum Update {
 /// What is asked of a session's task.
 enum Call {
     Command(Command, oneshot::Sender<Result<Receipt, Error>>),
-    SetRerun(RerunPolicy),
+    SetRerun(RerunPolicy, oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -48,8 +48,16 @@ pub struct Session {
     calls: mpsc::Sender<Call>,
     state: SharedSession,
     updates: broadcast::Sender<Update>,
-    /// The number of the last event, for those who wait for a state.
-    seq: watch::Receiver<Seq>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// How far a session has come, for those who wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    /// The number of its last event.
+    seq: Seq,
+    /// Whether nothing is open that can go on without a person, by what this process knows.
+    at_rest: bool,
 }
 
 /// Updates of one session, as they come.
@@ -170,13 +178,13 @@ impl Session {
         &self,
         mut reached: impl FnMut(&recount_projections::Session) -> Option<T>,
     ) -> Result<T, Error> {
-        let mut seq = self.seq.clone();
+        let mut progress = self.progress.clone();
         loop {
-            seq.borrow_and_update();
+            progress.borrow_and_update();
             if let Some(found) = self.state.with(&mut reached) {
                 return Ok(found);
             }
-            seq.changed().await.map_err(|_| Error::Stopped)?;
+            progress.changed().await.map_err(|_| Error::Stopped)?;
         }
     }
 
@@ -205,17 +213,21 @@ impl Session {
     ///
     /// [`Error::Stopped`] where the session's task ends before that.
     pub async fn at_rest(&self) -> Result<Status, Error> {
-        self.wait(|state| match state.status() {
-            status @ (Status::Idle | Status::Waiting) => Some(status),
-            status @ Status::Closed if state.queue.head().is_none() => Some(status),
-            Status::Closed | Status::Queued | Status::Busy => None,
-        })
-        .await
+        let mut progress = self.progress.clone();
+        progress
+            .wait_for(|progress| progress.at_rest)
+            .await
+            .map_err(|_| Error::Stopped)?;
+        Ok(self.state.with(recount_projections::Session::status))
     }
 
+    /// Changes the rule for turns that the agent died in; it holds when this comes back.
     pub(super) async fn set_rerun(&self, rerun: RerunPolicy) {
+        let (done, changed) = oneshot::channel();
         // A task that has ended decides nothing any more.
-        let _ = self.calls.send(Call::SetRerun(rerun)).await;
+        if self.calls.send(Call::SetRerun(rerun, done)).await.is_ok() {
+            let _ = changed.await;
+        }
     }
 
     /// Ends the task; what is open stays open in the log.
@@ -247,7 +259,12 @@ pub(super) fn spawn(
     let state = states.session(id)?;
     let (calls, inbox) = mpsc::channel(limits::SESSION_CALLS_MAX);
     let (updates, _) = broadcast::channel(limits::SUBSCRIBER_LAG_MAX);
-    let (seq_sender, seq) = watch::channel(state.with(|session| session.seq));
+    // Not at rest before the task has looked around.
+    let seq = state.with(|session| session.seq);
+    let (progress_in, progress) = watch::channel(Progress {
+        seq,
+        at_rest: false,
+    });
     let (frames_in, frames) = mpsc::channel(limits::SESSION_INBOX_MAX);
     let (outcomes_in, outcomes) = mpsc::channel(limits::SESSION_CALLS_MAX);
     let adapter = Arc::clone(connection.adapter());
@@ -276,7 +293,7 @@ pub(super) fn spawn(
         outcomes_in,
         outcomes,
         updates: updates.clone(),
-        seq: seq_sender,
+        progress: progress_in,
         wake_at: None,
         wanted: false,
     };
@@ -286,7 +303,7 @@ pub(super) fn spawn(
         calls,
         state,
         updates,
-        seq,
+        progress,
     })
 }
 
@@ -308,7 +325,7 @@ struct Task {
     outcomes_in: mpsc::Sender<Input>,
     outcomes: mpsc::Receiver<Input>,
     updates: broadcast::Sender<Update>,
-    seq: watch::Sender<Seq>,
+    progress: watch::Sender<Progress>,
     wake_at: Option<Timestamp>,
     /// Whether the connection was told that there is work for it.
     wanted: bool,
@@ -351,9 +368,11 @@ impl Task {
                         }
                         Input::Woke
                     }
-                    Some(Call::SetRerun(rerun)) => {
+                    Some(Call::SetRerun(rerun, done)) => {
                         self.machine.set_rerun(rerun);
-                        Input::Woke
+                        self.settle(Input::Woke).await?;
+                        let _ = done.send(());
+                        continue;
                     }
                     Some(Call::Stop(done)) => {
                         self.settle(Input::Unlinked { circuit_open: false, reason: None }).await?;
@@ -385,6 +404,10 @@ impl Task {
             step = self.state.with(|state| machine.advance(state, clock.now()));
         }
         self.wake_at = step.wake_at;
+        let at_rest = self.state.with(|state| self.machine.is_at_rest(state));
+        self.progress.send_if_modified(|progress| {
+            std::mem::replace(&mut progress.at_rest, at_rest) != at_rest
+        });
         let wanted = self.state.with(|state| state.queue.head().is_some());
         if wanted && !std::mem::replace(&mut self.wanted, wanted) {
             self.connection.want().await;
@@ -410,7 +433,12 @@ impl Task {
             .iter()
             .any(|r| matches!(r.event, Event::AgentSessionBound { .. }));
         if let Some(last) = recorded.last() {
-            self.seq.send_replace(last.seq);
+            // Whether it is at rest after this, the end of `settle` says.
+            let progress = Progress {
+                seq: last.seq,
+                at_rest: false,
+            };
+            self.progress.send_replace(progress);
         }
         for event in recorded {
             // Nobody listening is fine.

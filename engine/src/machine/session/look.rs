@@ -42,6 +42,7 @@ impl SessionMachine {
         };
         self.looks.failures = 0;
         self.looks.last = now;
+        self.confirmed = true;
         self.newest = report.stored.then_some(report.newest);
         match (message.state, turn) {
             (MessageState::Unknown, _) => Self::resolved(message, &report, now),

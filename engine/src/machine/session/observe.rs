@@ -32,6 +32,7 @@ impl SessionMachine {
         let mut draft = Draft::after(message.moved, now);
         match observation {
             Observation::PermissionAsked(permission) => {
+                self.confirmed = true;
                 ask(&mut draft, message, turn, permission, Provenance::Live);
             }
             Observation::PermissionReplied { permission, answer } => {
