@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use criterion::Criterion;
+use criterion::{Criterion, Throughput};
 use recount_store::{
     Event, Expected, Log, MessageId, NewEvent, OutputKind, Placement, SessionId, StreamId,
     Timestamp,
@@ -14,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::group::{Group, Row};
 use crate::peers::{Bare, Sqlite};
 use crate::table::Table;
-use crate::{Scale, measure};
+use crate::{Plan, Subject, measure};
 
 /// The bytes of a payload.
 const PAYLOAD: usize = 256;
@@ -26,18 +27,21 @@ const ENVELOPE: usize = 85;
 /// # Panics
 ///
 /// If the disk is full, or a subject fails.
-pub fn run(criterion: &mut Criterion, scale: Scale, folder: &Path, table: &mut Table) {
+pub fn run(plan: &Plan, criterion: &mut Criterion, folder: &Path, table: &mut Table) {
+    if !plan.wants("append") {
+        return;
+    }
     let runtime = runtime();
+    let mut group = criterion.benchmark_group("append");
     for appenders in [1, 16, 256] {
-        let name = format!("append/{appenders}");
         let folder = folder.join(format!("append-{appenders}"));
         std::fs::create_dir_all(&folder).expect("a folder");
-        let mut group = criterion.benchmark_group(&name);
-
         let log = Log::open(folder.join("log")).expect("a log");
-        let ours = measure(&mut group, "recount", |events| {
+        let sqlite = Group::start(Sqlite::open(&folder.join("sqlite")));
+        let bare = Group::start(Bare::open(&folder.join("bare")));
+        let ours = |rounds| {
             let log = log.clone();
-            drive(&runtime, appenders, events, move |n| {
+            drive(&runtime, appenders, rounds, move |n| {
                 let (log, stream) = (log.clone(), stream(n));
                 async move {
                     let event = vec![NewEvent::live(event(), Timestamp(1))];
@@ -46,27 +50,24 @@ pub fn run(criterion: &mut Criterion, scale: Scale, folder: &Path, table: &mut T
                         .expect("appended");
                 }
             })
-        });
+        };
+        group.throughput(Throughput::Elements(u64::from(appenders)));
+        let measured = measure(
+            &mut group,
+            &appenders.to_string(),
+            &mut [
+                Subject::new("recount", ours),
+                Subject::new("sqlite", peer(&runtime, sqlite, appenders, PAYLOAD)),
+                Subject::new(
+                    "bare file",
+                    peer(&runtime, bare, appenders, PAYLOAD + ENVELOPE),
+                ),
+            ],
+        );
+        table.add("append", appenders, "events/s", appenders, &measured);
         drop(log);
-        let sqlite = Group::start(Sqlite::open(&folder.join("sqlite")));
-        let sqlite = measure(
-            &mut group,
-            "sqlite",
-            peer(&runtime, sqlite, appenders, PAYLOAD),
-        );
-        let bare = Group::start(Bare::open(&folder.join("bare")));
-        let bare = measure(
-            &mut group,
-            "bare",
-            peer(&runtime, bare, appenders, PAYLOAD + ENVELOPE),
-        );
-        group.finish();
-
-        let subjects = [("recount", ours), ("sqlite", sqlite), ("bare file", bare)];
-        table.add("append", appenders, "events/s", 1, &subjects);
         // What one workload wrote is no load on the disk for the next.
         std::fs::remove_dir_all(&folder).expect("the folder goes away");
-        let _ = scale;
     }
 }
 
@@ -80,7 +81,7 @@ pub(crate) fn runtime() -> Runtime {
 }
 
 /// The stream of the n-th session.
-pub(crate) fn stream(n: u64) -> StreamId {
+pub(crate) fn stream(n: u32) -> StreamId {
     StreamId::Session(SessionId::from_random(u128::from(n)))
 }
 
@@ -99,12 +100,12 @@ pub(crate) fn event() -> Event {
     }
 }
 
-/// So many events by so many appenders at once, and how long that took.
+/// So many rounds in which each appender appends one event, and how long that took.
 fn drive<F>(
     runtime: &Runtime,
-    appenders: u64,
-    events: u64,
-    append: impl Fn(u64) -> F + Send + Sync + 'static,
+    appenders: u32,
+    rounds: u64,
+    append: impl Fn(u32) -> F + Send + Sync + 'static,
 ) -> Duration
 where
     F: Future<Output = ()> + Send,
@@ -115,9 +116,9 @@ where
         let tasks: Vec<_> = (0..appenders)
             .map(|n| {
                 let append = Arc::clone(&append);
-                let share = events / appenders + u64::from(n < events % appenders);
                 tokio::spawn(async move {
-                    for _ in 0..share {
+                    // Nobody waits for the others at the end of a round.
+                    for _ in 0..rounds {
                         append(n).await;
                     }
                 })
@@ -134,20 +135,18 @@ where
 fn peer(
     runtime: &Runtime,
     group: Group,
-    appenders: u64,
+    appenders: u32,
     bytes: usize,
 ) -> impl FnMut(u64) -> Duration {
     let group = Arc::new(group);
-    let seqs: Arc<Vec<std::sync::atomic::AtomicU64>> =
-        Arc::new((0..appenders).map(|_| 1.into()).collect());
-    move |events| {
+    let seqs: Arc<Vec<AtomicU64>> = Arc::new((0..appenders).map(|_| AtomicU64::new(1)).collect());
+    move |rounds| {
         let (group, seqs) = (Arc::clone(&group), Arc::clone(&seqs));
-        drive(runtime, appenders, events, move |n| {
+        drive(runtime, appenders, rounds, move |n| {
             let group = Arc::clone(&group);
-            let index = usize::try_from(n).expect("few appenders");
             let row = Row {
                 session: stream(n).to_bytes(),
-                seq: seqs[index].fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+                seq: seqs[n as usize].fetch_add(1, Ordering::Relaxed),
                 bytes: vec![b'x'; bytes],
             };
             async move { group.append(row).await }

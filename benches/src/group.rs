@@ -37,9 +37,18 @@ impl Group {
             while let Some((row, answer)) = incoming.blocking_recv() {
                 rows.push(row);
                 answers.push(answer);
-                while let Ok((row, answer)) = incoming.try_recv() {
-                    rows.push(row);
-                    answers.push(answer);
+                let mut yielded = false;
+                loop {
+                    if let Ok((row, answer)) = incoming.try_recv() {
+                        rows.push(row);
+                        answers.push(answer);
+                        yielded = false;
+                    } else if yielded {
+                        break;
+                    } else {
+                        std::thread::yield_now();
+                        yielded = true;
+                    }
                 }
                 sink.commit(&rows);
                 rows.clear();

@@ -125,8 +125,9 @@ impl Bare {
 impl Sink for Bare {
     fn commit(&mut self, rows: &[Row]) {
         self.buffer.clear();
-        rows.iter()
-            .for_each(|row| self.buffer.extend_from_slice(&row.bytes));
+        for row in rows {
+            self.buffer.extend_from_slice(&row.bytes);
+        }
         self.file.write_all(&self.buffer).expect("written");
         self.file.sync_data().expect("synchronised");
     }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use criterion::Criterion;
+use criterion::{Criterion, Throughput};
 use recount_store::{Event, Expected, Log, LogReader, NewEvent, Seq, StreamId, Timestamp};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -14,44 +14,42 @@ use crate::append::{event, runtime, stream};
 use crate::group::{Row, Sink as _};
 use crate::peers::{Bare, Sqlite};
 use crate::table::Table;
-use crate::{Scale, measure};
+use crate::{Plan, Subject, measure};
 
 /// Measures one long session, and one of many that were appended to in turn.
 ///
 /// # Panics
 ///
 /// If the disk is full, or a subject fails.
-pub fn run(criterion: &mut Criterion, scale: Scale, folder: &Path, table: &mut Table) {
+pub fn run(plan: &Plan, criterion: &mut Criterion, folder: &Path, table: &mut Table) {
     let runtime = runtime();
-    let events = scale.pick(100_000, 1_000_000);
-    let long = Shape {
-        sessions: 1,
-        each: events,
-    };
-    workload(
-        criterion,
-        &runtime,
-        &folder.join("long"),
-        "rebuild long",
-        &long,
-        table,
-    );
-    let (sessions, each) = (scale.pick(300, 1000), scale.pick(300, 1000));
-    let turns = Shape { sessions, each };
-    workload(
-        criterion,
-        &runtime,
-        &folder.join("turns"),
-        "rebuild one of many",
-        &turns,
-        table,
-    );
+    let workloads = [
+        ("rebuild, alone", 1, plan.pick(100_000, 1_000_000)),
+        (
+            "rebuild, one of many",
+            plan.pick(300, 1000),
+            plan.pick(300, 1000),
+        ),
+    ];
+    for (name, sessions, each) in workloads {
+        if plan.wants(name) {
+            let folder = folder.join(name);
+            workload(
+                criterion,
+                &runtime,
+                &folder,
+                name,
+                &Shape { sessions, each },
+                table,
+            );
+        }
+    }
 }
 
 /// Who is in the log: so many sessions of so many events, one event of each in turn.
 struct Shape {
-    sessions: u64,
-    each: u64,
+    sessions: u32,
+    each: u32,
 }
 
 fn workload(
@@ -69,52 +67,48 @@ fn workload(
         folder.join("sqlite"),
         folder.join("bare"),
     );
-    let wanted = shape.sessions / 2;
-    let mut filled = false;
-    // Filled by the first that is measured at all, as the command line may ask for none.
-    let mut fill_once = || {
-        if !std::mem::replace(&mut filled, true) {
-            fill(runtime, shape, &log, &sqlite, &bare);
-        }
-    };
-    let ours = measure(&mut group, "recount", |times| {
-        fill_once();
+    let wanted = stream(shape.sessions / 2);
+    fill(runtime, shape, &log, &sqlite, &bare);
+    let ours = |times| {
         repeat(times, || {
             let reader = LogReader::open(&log).expect("a log");
-            assert_eq!(fold(&reader, stream(wanted)).0, shape.each);
+            assert_eq!(fold(&reader, wanted).0, shape.each);
         })
-    });
-    let theirs = measure(&mut group, "sqlite", |times| {
-        fill_once();
+    };
+    let bytes = u64::from(shape.each) * 256;
+    let theirs = |times| {
         repeat(times, || {
-            let bytes = Sqlite::open(&sqlite).count_bytes(&stream(wanted).to_bytes());
-            assert_eq!(bytes as u64, shape.each * 256);
+            let read = Sqlite::open(&sqlite).count_bytes(&wanted.to_bytes());
+            assert_eq!(read as u64, bytes);
         })
-    });
-    let least = measure(&mut group, "bare", |times| {
-        fill_once();
+    };
+    let least = |times| {
         repeat(times, || {
-            assert_eq!(Bare::count_bytes(&bare) as u64, shape.each * 256);
+            assert_eq!(Bare::count_bytes(&bare) as u64, bytes);
         })
-    });
+    };
+    group.throughput(Throughput::Elements(u64::from(shape.each)));
+    let measured = measure(
+        &mut group,
+        &shape.each.to_string(),
+        &mut [
+            Subject::new("recount", ours),
+            Subject::new("sqlite, not decoding", theirs),
+            Subject::new("bare file, that alone", least),
+        ],
+    );
     group.finish();
-
-    let subjects = [
-        ("recount", ours),
-        ("sqlite, not decoding", theirs),
-        ("bare file, that alone", least),
-    ];
     let unit = if shape.sessions == 1 {
         "events/s"
     } else {
         "ms"
     };
-    table.add(name, shape.each, unit, shape.each, &subjects);
+    table.add(name, shape.each, unit, shape.each, &measured);
     std::fs::remove_dir_all(folder).expect("the folder goes away");
 }
 
 /// The events and the bytes of text of a session.
-fn fold(reader: &LogReader, stream: StreamId) -> (u64, usize) {
+fn fold(reader: &LogReader, stream: StreamId) -> (u32, usize) {
     reader
         .read(stream, Seq::FIRST)
         .fold((0, 0), |(events, bytes), recorded| {
@@ -164,17 +158,18 @@ fn fill(runtime: &Runtime, shape: &Shape, log: &Path, sqlite: &Path, bare: &Path
         log.close().await.expect("closed");
     });
     let (mut sqlite, mut bare) = (Sqlite::open(sqlite), Bare::open(bare));
-    for chunk in (1..=shape.each).collect::<Vec<_>>().chunks(1000) {
-        let rows = |n: u64| {
-            chunk.iter().map(move |seq| Row {
-                session: stream(n).to_bytes(),
-                seq: *seq,
-                bytes: vec![b'x'; 256],
-            })
-        };
-        bare.commit(&rows(0).collect::<Vec<_>>());
-        let mut all: Vec<_> = (0..shape.sessions).flat_map(rows).collect();
-        all.sort_by_key(|row| row.seq);
-        sqlite.commit(&all);
+    let row = |session: u32, seq: u32| Row {
+        session: stream(session).to_bytes(),
+        seq: u64::from(seq),
+        bytes: vec![b'x'; 256],
+    };
+    // Some ten thousand rows a commit: enough to be quick, and no burden on memory.
+    let turns = (10_000 / shape.sessions).max(1);
+    for first in (1..=shape.each).step_by(turns as usize) {
+        let seqs = first..=(first + turns - 1).min(shape.each);
+        bare.commit(&seqs.clone().map(|seq| row(0, seq)).collect::<Vec<_>>());
+        let in_turn =
+            seqs.flat_map(|seq| (0..shape.sessions).map(move |session| row(session, seq)));
+        sqlite.commit(&in_turn.collect::<Vec<_>>());
     }
 }

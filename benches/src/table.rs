@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::Measured;
+
 /// One figure.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
@@ -15,7 +17,7 @@ pub struct Row {
     /// Who did it.
     pub subject: &'static str,
     /// How many appenders, or events.
-    pub n: u64,
+    pub n: u32,
     /// The figure.
     pub value: f64,
     /// What it counts.
@@ -31,36 +33,29 @@ pub struct Table {
 }
 
 impl Table {
-    /// Adds what the subjects took, in seconds for `per` of something; the first of them is the log.
+    /// Adds what the subjects took for `per` of something.
     ///
     /// Shown as so many a second where `unit` ends with `/s`, else in milliseconds.
     pub fn add(
         &mut self,
         workload: &'static str,
-        n: u64,
+        n: u32,
         unit: &'static str,
-        per: u64,
-        subjects: &[(&'static str, Option<f64>)],
+        per: u32,
+        measured: &[Measured],
     ) {
-        let Some((_, Some(log))) = subjects.first().copied() else {
-            return;
-        };
-        for (subject, seconds) in subjects {
-            let Some(seconds) = *seconds else { continue };
-            let value = if unit.ends_with("/s") {
-                per as f64 / seconds
+        self.rows.extend(measured.iter().map(|measured| Row {
+            workload,
+            subject: measured.name,
+            n,
+            value: if unit.ends_with("/s") {
+                f64::from(per) / measured.seconds
             } else {
-                seconds * 1000.0
-            };
-            self.rows.push(Row {
-                workload,
-                subject,
-                n,
-                value,
-                unit,
-                ratio: seconds / log,
-            });
-        }
+                measured.seconds * 1000.0
+            },
+            unit,
+            ratio: measured.ratio,
+        }));
     }
 
     /// Writes the rows as JSON.

@@ -22,21 +22,25 @@ pub(crate) struct Cli {
         global = true,
         value_name = "DIR",
         env = "RECOUNT_DATA",
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = EVERYWHERE
     )]
     pub(crate) data: Option<PathBuf>,
 
     /// Print JSON: one object, or one object a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
 
-    /// Say on standard error what goes on inside; twice says more (see also RECOUNT_LOG)
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    /// Say on standard error what goes on inside; twice says more (see also `RECOUNT_LOG`)
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub(crate) verbose: u8,
 
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
+
+/// Above the options that every verb takes.
+const EVERYWHERE: &str = "Options of every verb";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,9 +85,13 @@ pub(crate) struct Demo {}
 Examples:
   recount run \"explain this project\"
   recount run --session latest \"now in one sentence\"
-  git diff | recount run --permission reject -
+  recount run --permission reject - < question.txt
   recount run --url http://127.0.0.1:4096 \"hello\"     a server that runs already
   recount run --key build-17 \"why did it fail?\"       safe to repeat: asked once
+  recount run --agent scripted \"script: words=40 delay=100ms die-once\"
+
+With --json the events of the session go to standard output, as `recount log` prints them; with
+--session, those from this message on.
 
 The password of a server goes into OPENCODE_SERVER_PASSWORD.
 Exit codes: 0 answered; 1 failed, aborted or given up; 2 wrong use; 130 ended by Ctrl-C.")]
@@ -273,7 +281,7 @@ impl Agent {
 /// What to answer when the agent asks for permission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Permission {
-    /// Ask on the terminal; reject where there is none
+    /// Ask on the terminal; where there is none, `run` says no and `recover` leaves it waiting
     #[default]
     Ask,
     /// Yes

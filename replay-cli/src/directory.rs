@@ -1,6 +1,6 @@
 //! Where the log is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
 use recount_store::{Error, LogReader};
@@ -34,8 +34,39 @@ pub(crate) fn find(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 /// # Errors
 ///
 /// Where there is none, or none that can be read.
-pub(crate) fn open(directory: &std::path::Path) -> Result<LogReader, Failure> {
-    LogReader::open(directory).map_err(cannot_open)
+pub(crate) fn open(directory: &Path) -> Result<LogReader, Failure> {
+    LogReader::open(directory).map_err(|error| cannot_open(not_ours(directory, error)))
+}
+
+/// Opens the log in `directory` if there is one; where there is nothing yet, gives what to say about it.
+///
+/// # Errors
+///
+/// Where there is something that cannot be read, or that is somebody else's.
+pub(crate) fn open_if_any(directory: &Path) -> Result<Result<LogReader, String>, Failure> {
+    match LogReader::open(directory).map_err(|error| not_ours(directory, error)) {
+        Ok(reader) => Ok(Ok(reader)),
+        Err(error @ Error::NoLog { .. }) => Ok(Err(error.to_string())),
+        Err(error) => Err(cannot_open(error)),
+    }
+}
+
+/// A directory without a log that holds other things is somebody else's, as the writer sees it.
+fn not_ours(directory: &Path, error: Error) -> Error {
+    let Error::NoLog { path } = error else {
+        return error;
+    };
+    let ours = |name: &str| name == "servers" || name.starts_with("log.redb");
+    let entries = directory.read_dir().into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !ours(name))
+        .collect();
+    names.sort_unstable();
+    match names.into_iter().next() {
+        Some(found) => Error::NotADataDirectory { path, found },
+        None => Error::NoLog { path },
+    }
 }
 
 /// What to say where a log cannot be opened.

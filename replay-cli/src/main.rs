@@ -1,4 +1,11 @@
 //! The `recount` command: running a session, and looking back at one.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::needless_raw_string_hashes,
+        reason = "expect-test writes snapshots like that"
+    )
+)]
 
 mod args;
 mod command;

@@ -118,27 +118,23 @@ impl Stage {
 
     /// Says something beside the answers.
     pub(crate) fn beside(&mut self, line: &str) -> io::Result<()> {
-        match &mut self.side {
-            Some(side) => {
-                self.front.flush()?;
-                // On one screen the line would begin where the answer stands.
-                let apart = self.mid_line && side.terminal && self.front.terminal;
-                if apart {
-                    self.mid_line = false;
-                }
-                let told = side
-                    .text(if apart { "\n" } else { "" })
-                    .and_then(|()| side.line(line))
-                    .and_then(|()| side.flush());
-                // The answer is not held up by who does not listen to the rest.
-                let _ = told;
-                Ok(())
-            }
-            None => {
-                self.end_line()?;
-                self.front.line(line)
-            }
+        let Some(side) = &mut self.side else {
+            self.end_line()?;
+            return self.front.line(line);
+        };
+        self.front.flush()?;
+        // On one screen the line would begin where the answer stands.
+        let apart = self.mid_line && side.terminal && self.front.terminal;
+        if apart {
+            self.mid_line = false;
         }
+        let told = side
+            .text(if apart { "\n" } else { "" })
+            .and_then(|()| side.line(line))
+            .and_then(|()| side.flush());
+        // The answer is not held up by who does not listen to the rest.
+        drop(told);
+        Ok(())
     }
 
     /// Says something about the playing itself.

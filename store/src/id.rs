@@ -24,7 +24,7 @@ fn encode(bytes: [u8; 10]) -> [u8; 16] {
             .iter()
             .fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
         for (n, symbol) in group.iter_mut().enumerate() {
-            *symbol = ALPHABET[(bits >> (35 - 5 * n)) as usize & 31];
+            *symbol = ALPHABET[(bits >> (35 - 5 * n) & 31) as usize];
         }
     }
     out

@@ -1,4 +1,29 @@
 //! What happened, and keeping it: the event vocabulary, its bytes, and the log.
+//!
+//! - [`event`]: everything that can be recorded, and [`id`]: the names and numbers in it.
+//! - `codec`: the bytes of events. Old bytes keep their meaning for ever.
+//! - [`log`]: one file that events are appended to, read from, and followed in.
+//! - [`derived`]: bytes for what can be folded again, such as snapshots.
+//! - [`limits`] and [`error`]: how much, and what can go wrong.
+//!
+//! ```
+//! use recount_store::{Event, Expected, Log, NewEvent, Seq, SessionId, StreamId, Timestamp};
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let directory = folder.path().join("data");
+//! let log = Log::open(directory)?;
+//! let session = StreamId::Session(SessionId::from_random(7));
+//! let closed = NewEvent::live(Event::SessionClosed, Timestamp(1));
+//!
+//! let recorded = log.append(session, Expected::NoStream, vec![closed]).await?;
+//! // It is durable now.
+//! assert_eq!(recorded[0].seq, Seq::FIRST);
+//! assert_eq!(log.read(session, Seq::FIRST).collect::<Result<Vec<_>, _>>()?, recorded);
+//! # log.close().await
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod codec;
 pub mod derived;

@@ -14,8 +14,9 @@ pub(crate) const QUEUE_APPENDS_MAX: usize = 4096;
 /// The bytes that one commit takes: beyond it the gain is gone and the first to wait waits too long.
 pub(crate) const COMMIT_BYTES_MAX: usize = 8 << 20;
 
-/// The bytes of a block with more than one record: the storage rounds up to 64 KiB, its own header included.
-pub(crate) const BLOCK_BYTES_MAX: usize = 60_000;
+/// The bytes of a block with more than one record. With what the storage adds it fills four pages of 4 KiB:
+/// larger blocks are quicker to read through, smaller ones when one stream of many is picked out.
+pub(crate) const BLOCK_BYTES_MAX: usize = 16_300;
 
 /// The events that the index may lag behind: what opening has to read again, and what memory holds of it.
 pub(crate) const INDEX_LAG_EVENTS_MAX: u64 = 65_536;
@@ -26,7 +27,7 @@ pub(crate) const INDEX_LAG_BYTES_MAX: u64 = 16 << 20;
 /// The entries of one index row: with its key it fills a page of the storage.
 pub(crate) const INDEX_ROW_ENTRIES_MAX: usize = 240;
 
-/// The bytes that a reader gathers under one look at the storage: about one block.
+/// The bytes that a reader gathers under one look at the storage: a few blocks.
 pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// The blocks that a reader visits under one look at the storage: a look pins what it sees.
@@ -42,7 +43,7 @@ pub(crate) const SNAPSHOT_LAG_BYTES_MAX: usize = 4 << 20;
 pub(crate) const SNAPSHOT_WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// The memory that the storage may use for its pages: hot ends of tables, not the log.
-pub(crate) const CACHE_BYTES: usize = 64 << 20;
+pub(crate) const CACHE_BYTES: usize = 16 << 20;
 
 /// How often a log written by another process is asked whether it moved: below what a person notices.
 pub(crate) const FOLLOW_INTERVAL: Duration = Duration::from_millis(10);

@@ -9,12 +9,14 @@
 //!                                    readers and tails <───────┘   by position, or by stream through the index
 //! ```
 //!
-//! Start reading with [`table`] and [`block`], which say what is in the file, then [`writer`].
+//! Start reading with `table.rs` and `block.rs`, which say what is in the file, then `writer.rs`.
 
 mod block;
 mod files;
 mod index;
+mod plan;
 mod reader;
+mod scan;
 mod snapshot;
 mod storage;
 mod table;

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use recount_engine::{Recovered, RerunPolicy, SessionManager};
 use recount_projections::{MessageState, Pending, Session};
-use recount_store::{
-    Error, Event, Log, LogReader, MessageId, Position, Recorded, Select, SessionId, StreamId,
-};
+use recount_store::{Event, Log, MessageId, Position, Recorded, Select, SessionId, StreamId};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -31,20 +29,19 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     // An engine would begin a log where there is none; a mistyped directory is no place to recover.
-    match LogReader::open(data) {
-        Ok(_) => {}
-        Err(error @ Error::NoLog { .. }) => {
-            note(&format!("recount: {error}"));
-            report(&Report::default(), json, output)?;
+    let patience = match directory::open_if_any(data)? {
+        Ok(reader) => engine::patience(&reader, |_| true, super::now())?,
+        Err(none) => {
+            note(&format!("recount: {none}"));
+            self::report(&Report::default(), json, output)?;
             output.flush()?;
             return Ok(());
         }
-        Err(error) => return Err(directory::cannot_open(error)),
-    }
+    };
     let policy = &recover.policy;
     let done = engine::runtime()?.block_on(async {
         let mut interrupted = engine::interrupts();
-        let manager = engine::start(engine::options(data, policy)).await?;
+        let manager = engine::start(engine::options(data, policy, patience)).await?;
         let from = manager.log().head()?.position.next();
         let progress = tokio::spawn(progress(manager.log().clone(), from));
         let done = tokio::select! {

@@ -34,7 +34,7 @@ pub(crate) fn run(data: &Path, run: &args::Run, json: bool, output: Output) -> R
     wish.check_program()?;
     engine::runtime()?.block_on(async {
         let interrupted = engine::interrupts();
-        let mut options = engine::options(data, &run.policy);
+        let mut options = engine::options(data, &run.policy, wish.patience);
         if let Some(seconds) = run.silence {
             options.session.silence_max = Duration::from_secs(seconds);
         }
@@ -108,7 +108,7 @@ impl Conversation<'_> {
             }),
             end: before.iter().find_map(|event| end_of(event, message)),
         };
-        let end = following.to_the_end(self.interrupted).await;
+        let end = following.follow(self.interrupted).await;
         following.view.close()?;
         let end = end?;
         if let (End::DeadLettered(_), Target::Url(url)) = (&end, &self.wish.open.target) {
@@ -231,7 +231,7 @@ struct Following<'a> {
 }
 
 impl Following<'_> {
-    async fn to_the_end(&mut self, mut interrupted: watch::Receiver<bool>) -> Result<End, Failure> {
+    async fn follow(&mut self, mut interrupted: watch::Receiver<bool>) -> Result<End, Failure> {
         let session = self.session;
         let stopped = async { session.wait(|_| None::<()>).await.err() };
         tokio::pin!(stopped);

@@ -37,14 +37,8 @@ pub(crate) fn run(reader: &LogReader, json: bool, output: &mut Output) -> Result
 
 /// Opens the log in `directory`; where there is none yet, says how to begin.
 pub(crate) fn open(directory: &Path) -> Result<Option<LogReader>, Failure> {
-    match LogReader::open(directory) {
-        Ok(reader) => Ok(Some(reader)),
-        Err(error @ Error::NoLog { .. }) => {
-            say_empty(&error.to_string());
-            Ok(None)
-        }
-        Err(error) => Err(directory::cannot_open(error)),
-    }
+    let opened = directory::open_if_any(directory)?;
+    Ok(opened.map_err(|none| say_empty(&none)).ok())
 }
 
 fn say_empty(what: &str) {

@@ -17,15 +17,31 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     match check(reader, only) {
-        Ok(verified) if json => output.json(&json!({
-            "ok": true,
-            "events": verified.events,
-            "streams": verified.streams,
-            "unknown": verified.unknown,
-            "position": verified.head_position,
-            "head": verified.head_hash.to_string(),
-        }))?,
-        Ok(verified) => output.line(&told(&verified))?,
+        Ok(verified) if json => {
+            // Of a few streams nothing is proven about the whole.
+            let head = only
+                .is_none()
+                .then_some((verified.head_position, verified.head_hash));
+            output.json(&json!({
+                "ok": true,
+                "events": verified.events,
+                "streams": verified.streams,
+                "unknown": verified.unknown,
+                "position": head.map(|(position, _)| position),
+                "head": head.map(|(_, hash)| hash.to_string()),
+            }))?;
+        }
+        Ok(verified) => {
+            output.line(&told(&verified))?;
+            if only.is_none() {
+                let Verified {
+                    head_position,
+                    head_hash,
+                    ..
+                } = verified;
+                output.line(&format!("head {head_hash} at position {head_position}"))?;
+            }
+        }
         Err(Error::Corrupt { position, what }) => {
             if json {
                 output.json(&json!({"ok": false, "position": position, "what": what}))?;
@@ -54,8 +70,6 @@ fn check(reader: &LogReader, only: Option<SessionId>) -> Result<Verified, Error>
         sum.events += link.events;
         sum.streams += link.streams;
         sum.unknown += link.unknown;
-        sum.head_position = link.head_position;
-        sum.head_hash = link.head_hash;
     }
     Ok(sum)
 }
@@ -67,10 +81,8 @@ fn told(verified: &Verified) -> String {
         many => format!(", {many} of them of a newer release"),
     };
     format!(
-        "whole: {} in {}{unknown}\nhead {} at position {}",
+        "whole: {} in {}{unknown}",
         text::count(verified.events, "event"),
-        text::count(verified.streams, "stream"),
-        verified.head_hash,
-        verified.head_position
+        text::count(verified.streams, "stream")
     )
 }

@@ -47,7 +47,7 @@ pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
         0 => format!("{} ms", span.as_millis()),
-        1..10 => format!("{:.1} s", (span.as_millis() / 100) as f64 / 10.0),
+        1..10 => format!("{seconds}.{} s", span.subsec_millis() / 100),
         10..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),

@@ -238,7 +238,8 @@ mod tests {
 
     #[test]
     fn records_are_cut_into_blocks_and_read_back() {
-        let blocks = blocks(&[10, 40_000, 40_000, 10, 100_000, 10]);
+        let most = limits::BLOCK_BYTES_MAX * 2 / 3;
+        let blocks = blocks(&[10, most, most, 10, 2 * most, 10]);
         let read: Vec<Vec<_>> = blocks
             .iter()
             .map(|(first, bytes)| positions((*first, bytes)))

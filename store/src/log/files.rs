@@ -36,13 +36,20 @@ pub(crate) fn open(directory: &Path) -> Result<Storage> {
     }
     // For reading first: a file that is no log is not to be changed by finding that out.
     drop(open_read_only(directory)?);
-    Storage::open(&path).map_err(|fault| match fault {
+    let storage = Storage::open(&path).map_err(|fault| match fault {
         Fault::Locked => Error::Locked {
             holder: holder(directory),
             path,
         },
         fault => refused(path, fault),
-    })
+    })?;
+    // Of processes that were killed while they made a log. One that is alive finds this log instead.
+    for name in names(directory)? {
+        if name.starts_with(UNFINISHED) {
+            let _ = fs::remove_file(directory.join(name));
+        }
+    }
+    Ok(storage)
 }
 
 /// Opens the log of a directory for reading.
@@ -107,46 +114,54 @@ fn format(transaction: &ReadTransaction) -> Result<Option<u32>, Fault> {
     Ok(format.and_then(|row| row.value().try_into().map(u32::from_le_bytes).ok()))
 }
 
+/// Makes the directory and those above it, and makes that durable: a log is no safer than its name.
 fn make_directory(directory: &Path) -> Result<()> {
+    let missing = directory.ancestors().take_while(|path| !path.exists());
+    let parents: Vec<_> = missing.filter_map(Path::parent).collect();
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder
         .create(directory)
-        .map_err(io_error("create the directory", directory))
+        .map_err(io_error("create the directory", directory))?;
+    parents.into_iter().try_for_each(sync_directory)
+}
+
+fn sync_directory(directory: &Path) -> Result<()> {
+    // The parent of a path of one name is the empty path, which means here.
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(io_error("sync the directory", directory))
 }
 
 /// Makes a log where there is none; if another process is faster, its log is the log.
 fn create(directory: &Path, path: &Path) -> Result<()> {
-    let mut leftovers = Vec::new();
-    for name in names(directory)? {
-        if name.starts_with(UNFINISHED) {
-            leftovers.push(directory.join(name));
-        } else if name != LOG && !OURS.contains(&name.as_str()) {
-            return Err(Error::NotADataDirectory {
-                path: directory.to_owned(),
-                found: name,
-            });
-        }
+    let foreign = names(directory)?.into_iter().find(|name| {
+        name != LOG && !name.starts_with(UNFINISHED) && !OURS.contains(&name.as_str())
+    });
+    if let Some(found) = foreign {
+        return Err(Error::NotADataDirectory {
+            path: directory.to_owned(),
+            found,
+        });
     }
     let unfinished = create_unfinished(directory)?;
     // Linking fails where the name is taken. Renaming would not.
     let linked = fs::hard_link(&unfinished, path);
     let _ = fs::remove_file(&unfinished);
     if let Err(error) = linked
-        // Another process was faster, and may have cleared our file away with the leftovers.
+        // Another process was faster, and may have cleared our file away.
         && !exists(path)?
     {
         return Err(io_error("create", path)(error));
     }
-    // Of processes that were killed before this point, or are too late.
-    for leftover in leftovers {
-        let _ = fs::remove_file(leftover);
-    }
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(io_error("sync the directory", directory))
+    sync_directory(directory)
 }
 
 /// Makes a whole, empty log under a name that nobody else uses.

@@ -13,7 +13,8 @@ use crate::event::Recorded;
 use crate::id::Position;
 use crate::limits;
 use crate::log::Select;
-use crate::log::reader::{Scan, Shared};
+use crate::log::reader::Shared;
+use crate::log::scan::Scan;
 
 /// Events as they come.
 ///

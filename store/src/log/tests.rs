@@ -379,8 +379,8 @@ async fn the_index_moves_from_memory_to_tables_and_all_stays_readable() {
             assert_eq!(texts(either.read(session(stream), from)).len(), 2);
         }
         let verified = verify(either, None).expect("whole");
-        assert_eq!(verified.events as usize, 3 * expected);
+        assert_eq!(verified.events, 3 * expected as u64);
         let verified = verify(either, Some(session(1))).expect("whole");
-        assert_eq!((verified.events as usize, verified.streams), (expected, 1));
+        assert_eq!((verified.events, verified.streams), (expected as u64, 1));
     }
 }

@@ -4,27 +4,20 @@
 //! next batch gathers by itself; there is no timer, so an appender who is alone waits for one commit
 //! and nothing else. The thread blocks on the disk, which is why it is a thread and no task.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use crate::codec::{Draft, StreamKey};
+use crate::codec::Draft;
 use crate::error::{Error, Result};
 use crate::id::{Position, Seq, StreamId};
 use crate::limits;
-use crate::log::block::{Block, Builder, Tip};
+use crate::log::block::{Block, Tip};
+use crate::log::plan::{Placed, Plan};
 use crate::log::reader::Shared;
 use crate::log::storage::Fault;
 use crate::log::{Expected, Hash, table};
-
-/// Where the events of an append came to stand: these, and one more for each further event.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Placed {
-    pub(crate) first: Position,
-    pub(crate) first_seq: Seq,
-}
 
 /// The way to the writer. The writer ends when it is asked to, or when this is dropped.
 pub(crate) struct Handle {
@@ -186,12 +179,25 @@ impl Writer {
     }
 
     /// Takes what waits, up to what one commit may hold.
+    ///
+    /// Those who were just answered tend to come back together, but the first of them wakes this thread:
+    /// a commit for it alone would let the others wait for two. So when nothing more is there the other
+    /// threads get the processor once, and it goes on only while that brings something. Who is alone pays
+    /// for one look at an empty queue.
     fn gather(&mut self, first: Message, batch: &mut Batch) {
         batch.take(first);
+        let mut yielded = false;
         while !batch.is_full() {
             match self.incoming.try_recv() {
-                Ok(message) => batch.take(message),
-                Err(_) => break,
+                Ok(message) => {
+                    batch.take(message);
+                    yielded = false;
+                }
+                Err(_) if yielded => break,
+                Err(_) => {
+                    std::thread::yield_now();
+                    yielded = true;
+                }
             }
         }
     }
@@ -227,8 +233,8 @@ impl Writer {
     /// The number and the hash of a stream's last record, with those that this commit will add.
     fn end(&self, plan: &Plan, stream: StreamId) -> Result<(Seq, Hash)> {
         let key = stream.to_bytes();
-        if let Some(end) = plan.ends.get(&key) {
-            return Ok(*end);
+        if let Some(end) = plan.end(&key) {
+            return Ok(end);
         }
         let known = self.shared.index().end_in_memory(&key);
         if let Some(end) = known {
@@ -241,8 +247,7 @@ impl Writer {
     }
 
     fn commit(&mut self, plan: Plan, derived_asked: bool) -> Result<()> {
-        let tip = plan.builder.tip();
-        let blocks = plan.builder.finish();
+        let (tip, blocks) = plan.finish();
         let derived = derived_asked || self.shared.index().lags() || self.shared.snapshots.lags();
         if blocks.is_empty() && !derived {
             return Ok(());
@@ -339,55 +344,5 @@ impl Batch {
                 .answer
                 .send(Err(error.cloned().unwrap_or(Error::Closed)));
         }
-    }
-}
-
-/// What one commit will write, and where streams stand after it.
-struct Plan {
-    builder: Builder,
-    ends: HashMap<StreamKey, (Seq, Hash)>,
-}
-
-impl Plan {
-    fn after(tip: Tip) -> Self {
-        Self {
-            builder: Builder::after(tip),
-            ends: HashMap::new(),
-        }
-    }
-
-    /// Adds an append to a stream that ends with `end`, unless it expects another.
-    fn add(
-        &mut self,
-        stream: StreamId,
-        expected: Expected,
-        mut draft: Draft,
-        end: (Seq, Hash),
-    ) -> Result<Placed> {
-        let (actual, hash) = end;
-        let expected = match expected {
-            Expected::Any => actual,
-            Expected::NoStream => Seq(0),
-            Expected::Exact(seq) => seq,
-        };
-        if expected != actual {
-            return Err(Error::Conflict {
-                stream,
-                expected,
-                actual,
-            });
-        }
-        let placed = Placed {
-            first: self.builder.tip().position.next(),
-            first_seq: actual.next(),
-        };
-        let mut last = actual;
-        let builder = &mut self.builder;
-        let hash = draft.place(placed.first, placed.first_seq, hash, |record| {
-            builder.push(record);
-            last = record.seq();
-        });
-        self.ends.insert(stream.to_bytes(), (last, hash));
-        Ok(placed)
     }
 }

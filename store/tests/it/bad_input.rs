@@ -103,7 +103,7 @@ fn no_log_is_no_log() {
 fn files_that_are_no_log() {
     not_a_log(|folder| fs::write(folder.join("log.redb"), "").expect("a file"));
     not_a_log(|folder| fs::write(folder.join("log.redb"), "Dear diary").expect("a file"));
-    not_a_log(|folder| fs::write(folder.join("log.redb"), [0; 100_000]).expect("a file"));
+    not_a_log(|folder| fs::write(folder.join("log.redb"), vec![0; 100_000]).expect("a file"));
     not_a_log(|folder| fs::create_dir(folder.join("log.redb")).expect("a folder"));
     let noise: Vec<u8> = (0..100_000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)

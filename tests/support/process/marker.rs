@@ -156,11 +156,25 @@ mod tests {
         let mark = format!("{}.0.0", dead.id());
         let mut left = Command::new("sleep")
             .arg("300")
-            .env(VARIABLE, mark)
+            .env(VARIABLE, &mark)
             .spawn()
             .unwrap();
+        // A new process has no environment to be found by until the kernel has laid it out.
+        let deadline = Instant::now() + END_GRACE;
+        while mark_of(left.id()).as_ref() != Some(&mark) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
         sweep_orphans();
-        assert!(!left.wait().unwrap().success());
+        // Its environment goes before it does.
+        let deadline = Instant::now() + END_GRACE;
+        let ended = loop {
+            match left.try_wait().unwrap() {
+                None if Instant::now() < deadline => std::thread::yield_now(),
+                ended => break ended,
+            }
+        };
+        let _ = left.kill();
+        assert!(ended.is_some_and(|status| !status.success()), "{ended:?}");
     }
 
     #[test]

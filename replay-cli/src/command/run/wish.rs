@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use recount_engine::limits::MESSAGE_BYTES_MAX;
 use recount_engine::{OpenSession, Rejection};
@@ -10,6 +11,7 @@ use recount_projections::{Connection, Session, state_store};
 use recount_store::{LogReader, SessionId, StreamId, Target};
 
 use crate::args::{Agent, Run};
+use crate::command::engine;
 use crate::failure::Failure;
 use crate::output::note;
 use crate::{directory, pick};
@@ -69,6 +71,8 @@ pub(super) struct Wish {
     pub(super) open: OpenSession,
     /// Whether the log has it already.
     pub(super) known: bool,
+    /// How long its server is waited for where it cannot be reached.
+    pub(super) patience: Duration,
 }
 
 impl Wish {
@@ -122,27 +126,41 @@ fn is_executable(file: &Path) -> bool {
 
 /// Finds out which session is wished for, and that nothing contradicts it.
 pub(super) fn session(data: &Path, run: &Run) -> Result<Wish, Failure> {
-    let reader = match LogReader::open(data) {
-        Ok(reader) => Some(reader),
-        Err(recount_store::Error::NoLog { .. }) if run.session.is_none() => None,
-        Err(error) => return Err(directory::cannot_open(error)),
+    let reader = match &run.session {
+        Some(_) => Some(directory::open(data)?),
+        None => directory::open_if_any(data)?.ok(),
     };
     let id = match (&run.session, &run.key, &reader) {
         (Some(text), _, Some(reader)) => Some(pick::session(reader, text)?),
         (_, Some(key), _) => Some(SessionId::from_text(key)),
         _ => None,
     };
-    if let (Some(id), Some(reader)) = (id, &reader)
-        && let Some(known) = known(reader, id)?
-    {
-        contradictions(run, id, &known)?;
-        return Ok(Wish {
-            open: known,
-            known: true,
-        });
-    }
-    let open = new(run, id)?;
-    Ok(Wish { open, known: false })
+    let known = match (id, &reader) {
+        (Some(id), Some(reader)) => known(reader, id)?,
+        _ => None,
+    };
+    let is_known = known.is_some();
+    let open = match known {
+        Some(known) => {
+            contradictions(run, &known)?;
+            known
+        }
+        None => new(run, id)?,
+    };
+    let patience = match &reader {
+        Some(reader) => {
+            let wanted = |connection: &Connection| {
+                connection.agent == open.agent && connection.target.as_ref() == Some(&open.target)
+            };
+            engine::patience(reader, wanted, crate::command::now())?
+        }
+        None => Duration::ZERO,
+    };
+    Ok(Wish {
+        open,
+        known: is_known,
+        patience,
+    })
 }
 
 /// How a session of the log was opened; none where the log has no such session.
@@ -187,9 +205,10 @@ fn new(run: &Run, id: Option<SessionId>) -> Result<OpenSession, Failure> {
 }
 
 /// Refuses what contradicts how the session was opened.
-fn contradictions(run: &Run, id: SessionId, known: &OpenSession) -> Result<(), Failure> {
+fn contradictions(run: &Run, known: &OpenSession) -> Result<(), Failure> {
     let contradiction = |flag: &str, said: &str, is: &str| {
-        let what = format!("{flag} {said} contradicts session {id}, which was opened with {is}");
+        let id = known.id.map(|id| format!(" {id}")).unwrap_or_default();
+        let what = format!("{flag} {said} contradicts session{id}, which was opened with {is}");
         Err(Failure::usage(what).try_next(format!(
             "leave {flag} out to go on in it, or begin another session"
         )))
@@ -314,14 +333,13 @@ mod tests {
 
     #[test]
     fn flags_that_agree_with_a_session_are_fine() {
-        let id = SessionId::from_text("k");
         for agreeing in [
             &[][..],
             &["--agent", "opencode", "--model", "a/b", "--dir", "/"],
             &["--url", "http://127.0.0.1:4096/"],
         ] {
             assert!(
-                contradictions(&parsed(agreeing), id, &opened()).is_ok(),
+                contradictions(&parsed(agreeing), &opened()).is_ok(),
                 "{agreeing:?}"
             );
         }
@@ -329,7 +347,6 @@ mod tests {
 
     #[test]
     fn flags_that_contradict_a_session_are_refused() {
-        let id = SessionId::from_text("k");
         for contradicting in [
             &["--agent", "scripted"][..],
             &["--model", "a/c"],
@@ -337,7 +354,7 @@ mod tests {
             &["--url", "http://127.0.0.1:4097"],
             &["--agent-bin", "/bin/true"],
         ] {
-            let refused = contradictions(&parsed(contradicting), id, &opened());
+            let refused = contradictions(&parsed(contradicting), &opened());
             assert_eq!(refused.map_err(|f| f.code()), Err(2), "{contradicting:?}");
         }
     }

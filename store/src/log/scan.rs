@@ -1,0 +1,164 @@
+//! Going over the log by position: in looks that are short, into chunks that are small.
+//!
+//! A look copies the records that are wanted, a few blocks of them, and ends; they are decoded one by
+//! one as they are asked for. So whoever reads slowly holds one chunk of memory, and nothing of the file.
+
+use std::collections::HashSet;
+
+use redb::ReadableTable as _;
+
+use crate::codec::{Record, StreamKey};
+use crate::error::{Error, Result};
+use crate::event::Recorded;
+use crate::id::{Position, StreamId};
+use crate::limits;
+use crate::log::block::Block;
+use crate::log::reader::Shared;
+use crate::log::{Select, table};
+
+/// Records that were copied and are to be decoded.
+#[derive(Default)]
+pub(crate) struct Chunk {
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+impl Chunk {
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        // One large record is no reason to hold its memory ever after.
+        self.bytes.shrink_to(4 * limits::CHUNK_BYTES_MAX);
+        self.read = 0;
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.len() >= limits::CHUNK_BYTES_MAX
+    }
+
+    pub(crate) fn push(&mut self, record: Record<'_>) {
+        self.bytes.extend_from_slice(record.bytes());
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Record<'_>> {
+        // What was pushed were whole records.
+        let (record, _) = Record::split(&self.bytes[self.read..])?;
+        self.read += record.bytes().len();
+        Some(record)
+    }
+}
+
+/// Which records of a block are wanted.
+enum Wanted {
+    All,
+    Streams(HashSet<StreamKey>),
+}
+
+/// Records by position.
+pub(crate) struct Scan {
+    wanted: Wanted,
+    /// The first position that was not looked at.
+    next: Position,
+    /// The key of the last block that was there, to see cheaply that nothing came.
+    newest: u64,
+    chunk: Chunk,
+}
+
+impl Scan {
+    pub(crate) fn new(select: Select, from: Position) -> Self {
+        Self {
+            wanted: match select {
+                Select::All => Wanted::All,
+                Select::Streams(streams) => {
+                    Wanted::Streams(streams.into_iter().map(StreamId::to_bytes).collect())
+                }
+            },
+            next: from.max(Position::FIRST),
+            newest: 0,
+            chunk: Chunk::default(),
+        }
+    }
+
+    /// The first position that was not looked at.
+    pub(crate) fn next_position(&self) -> Position {
+        self.next
+    }
+
+    /// The next event, looking at the storage when the chunk is used up; `None` where there is none now.
+    pub(crate) fn next(&mut self, shared: &Shared) -> Option<Result<Recorded>> {
+        loop {
+            if let Some(record) = self.chunk.next() {
+                return Some(record.decode());
+            }
+            match self.fill(shared) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Copies what comes next; false where nothing does.
+    fn fill(&mut self, shared: &Shared) -> Result<bool> {
+        self.chunk.clear();
+        let before = self.next;
+        let looked = shared.storage.view(before, |transaction| {
+            let blocks = transaction.open_table(table::BLOCKS)?;
+            let Some((newest, _)) = blocks.last()? else {
+                return Ok(());
+            };
+            // Every commit brings new blocks: with the same newest one nothing has come.
+            let newest = newest.value();
+            if newest == self.newest {
+                return Ok(());
+            }
+            // The block that begins at or before the wanted position may hold it.
+            let start = match blocks.range(..=self.next.0)?.next_back() {
+                Some(entry) => entry?.0.value(),
+                None => 0,
+            };
+            for entry in blocks.range(start..)?.take(limits::CHUNK_BLOCKS_MAX) {
+                let (first, bytes) = entry?;
+                let block = Block::parse(first.value(), bytes.value())?;
+                if block.last() >= self.next {
+                    self.take(&block)?;
+                }
+                if block.first().0 == newest {
+                    self.newest = newest;
+                }
+                if self.chunk.is_full() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        // What stands before a bad place is given first; the next look begins at the bad place.
+        let moved = self.next > before;
+        looked
+            .map(|()| moved)
+            .or_else(|error| if moved { Ok(true) } else { Err(error) })
+    }
+
+    /// Copies what is wanted of a block.
+    fn take(&mut self, block: &Block<'_>) -> Result<()> {
+        if block.first() > self.next {
+            return Err(Error::Corrupt {
+                position: self.next,
+                what: "no block holds it".to_owned(),
+            });
+        }
+        for record in block.records() {
+            let record = record?;
+            let wanted = match &self.wanted {
+                Wanted::All => true,
+                Wanted::Streams(streams) => streams.contains(record.stream_key()),
+            };
+            if record.position() >= self.next {
+                if wanted {
+                    self.chunk.push(record);
+                }
+                self.next = record.position().next();
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1045 @@
+//! The `recount` command as its text: what it prints where, and its exit code, with everything it may be given.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::needless_raw_string_hashes,
+    reason = "expect-test writes snapshots like that"
+)]
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use expect_test::{Expect, expect};
+use recount_store::{
+    ConnectionId, ConnectionState, Event, Expected, Json, Log, MessageId, NewEvent, OutputKind,
+    Placement, Provenance, Rerun, SessionId, StreamId, Target, Timestamp, ToolOutcome,
+};
+use recount_tests::command::VERB_TIMEOUT;
+use recount_tests::process::{Running, recount};
+use redb::TableDefinition;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A folder whose `data` is the data directory.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(recount());
+        command
+            .args(args)
+            .current_dir(self.0.path())
+            .env_clear()
+            .env("HOME", self.0.path())
+            .env("PATH", "/usr/bin:/bin")
+            .env("TZ", "UTC")
+            .env("RECOUNT_DATA", self.data());
+        command
+    }
+
+    /// Runs a verb to its end.
+    fn run(&self, args: &[&str]) -> Output {
+        finish(&mut self.command(args), Vec::new())
+    }
+
+    /// What a verb prints and how it ends, as one text in which nothing changes from day to day.
+    fn told(&self, args: &[&str]) -> String {
+        self.text(&self.run(args))
+    }
+
+    fn text(&self, output: &Output) -> String {
+        let code = output
+            .status
+            .code()
+            .map_or("signal".to_owned(), |code| code.to_string());
+        let mut text = String::from_utf8(output.stdout.clone()).unwrap();
+        if !output.stderr.is_empty() {
+            text.push_str("--- stderr\n");
+            text.push_str(std::str::from_utf8(&output.stderr).unwrap());
+        }
+        let here = self.0.path().to_str().unwrap();
+        format!("{}--- exit {code}\n", text.replace(here, "HERE"))
+    }
+
+    fn check(&self, args: &[&str], expected: &Expect) {
+        expected.assert_eq(&self.told(args));
+    }
+
+    /// Runs a verb that is to succeed, and gives the objects that it prints.
+    fn json(&self, args: &[&str]) -> Vec<Value> {
+        let output = self.run(args);
+        assert!(output.status.success(), "{}", self.text(&output));
+        let lines = std::str::from_utf8(&output.stdout).unwrap().lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Everything below this folder, with its bytes.
+    fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.0.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path.clone());
+                    found.push((path, Vec::new()));
+                } else {
+                    let bytes = fs::read(&path).unwrap();
+                    found.push((path, bytes));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+/// Runs a command to its end, with this on its standard input; panics where it hangs.
+fn finish(command: &mut Command, input: Vec<u8>) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // Nobody has to read all of it.
+    std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let pid = Pid::from_child(&child);
+    let (done, output) = mpsc::channel();
+    std::thread::spawn(move || drop(done.send(child.wait_with_output())));
+    let Ok(output) = output.recv_timeout(VERB_TIMEOUT) else {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("{command:?} hangs");
+    };
+    output.unwrap()
+}
+
+/// 2026-11-22T09:14:03Z.
+const BEGIN: u64 = 1_795_338_843_000_000;
+
+const SESSION: SessionId = SessionId::from_bytes([2; 10]);
+const OTHER: SessionId = SessionId::from_bytes([3; 10]);
+const CONNECTION: ConnectionId = ConnectionId::from_bytes([4; 10]);
+const MESSAGE: MessageId = MessageId::from_bytes([1; 10]);
+
+/// Writes a log with a session whose agent died in the middle of its turn, and one that was only opened.
+fn written(data: &Path) {
+    let (session, connection) = (StreamId::Session(SESSION), StreamId::Connection(CONNECTION));
+    let message = MESSAGE;
+    let opened = || Event::SessionOpened {
+        connection: CONNECTION,
+        agent: "opencode".to_owned(),
+        directory: "/work".to_owned(),
+        model: None,
+        title: None,
+    };
+    let said = |run, text: &str| Event::OutputAppended {
+        message,
+        run,
+        part: "prt".to_owned(),
+        kind: OutputKind::Text,
+        placement: Placement::End,
+        text: text.to_owned(),
+    };
+    let changed = |from, to| Event::ConnectionChanged { from, to };
+    let (down, trying, up) = (
+        ConnectionState::Disconnected,
+        ConnectionState::Connecting,
+        ConnectionState::Connected,
+    );
+    let story = vec![
+        (
+            connection,
+            Event::ConnectionOpened {
+                agent: "opencode".to_owned(),
+                target: Target::Url("http://127.0.0.1:4096".to_owned()),
+            },
+        ),
+        (session, opened()),
+        (
+            session,
+            Event::MessageQueued {
+                message,
+                key: None,
+                text: "Say it, с любовью".to_owned(),
+            },
+        ),
+        (connection, changed(down, trying)),
+        (connection, changed(trying, up)),
+        (
+            session,
+            Event::AgentSessionBound {
+                agent_session: "ses".to_owned(),
+            },
+        ),
+        (
+            session,
+            Event::DeliveryStarted {
+                message,
+                attempt: 1,
+                agent_message: "msg".to_owned(),
+            },
+        ),
+        (
+            session,
+            Event::DeliveryAccepted {
+                message,
+                attempt: 1,
+            },
+        ),
+        (session, Event::TurnRequested { message, run: 1 }),
+        (session, Event::TurnStarted { message, run: 1 }),
+        (session, said(1, "Well, ")),
+        (
+            session,
+            Event::ToolCallStarted {
+                message,
+                run: 1,
+                call: "call".to_owned(),
+                tool: "bash".to_owned(),
+                input: Json(br#"{"command": "true"}"#.to_vec()),
+            },
+        ),
+        (
+            session,
+            Event::ToolCallEnded {
+                message,
+                run: 1,
+                call: "call".to_owned(),
+                outcome: ToolOutcome::Completed,
+                output: "done".to_owned(),
+            },
+        ),
+        (
+            connection,
+            Event::StreamLost {
+                reason: "it broke".to_owned(),
+            },
+        ),
+        (connection, changed(up, down)),
+        (connection, changed(down, trying)),
+        (connection, changed(trying, up)),
+        (
+            session,
+            Event::TurnInterrupted {
+                message,
+                run: 1,
+                answers: vec!["msg2".to_owned()],
+                evidence: "it is gone".to_owned(),
+            },
+        ),
+        (
+            session,
+            Event::RerunDecided {
+                message,
+                run: 1,
+                rerun: Rerun::Run,
+                reason: "the policy is auto".to_owned(),
+            },
+        ),
+        (session, Event::TurnRequested { message, run: 2 }),
+        (session, Event::TurnStarted { message, run: 2 }),
+        (session, said(2, "Well, it is said 💛\n")),
+        (
+            session,
+            Event::TurnCompleted {
+                message,
+                run: 2,
+                finish: "stop".to_owned(),
+            },
+        ),
+        (StreamId::Session(OTHER), opened()),
+    ];
+    let log = Log::open(data).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for (n, (stream, event)) in (0..).zip(story) {
+            let mut event = NewEvent::live(event, Timestamp(BEGIN + n * 100_000));
+            if matches!(event.event, Event::TurnInterrupted { .. }) {
+                event = event.known(Provenance::Inferred);
+            }
+            log.append(stream, Expected::Any, vec![event])
+                .await
+                .unwrap();
+        }
+        log.close().await.unwrap();
+    });
+}
+
+fn with_a_log() -> Place {
+    let place = Place::new();
+    written(&place.data());
+    place
+}
+
+#[test]
+fn a_session_is_looked_at_from_each_side() {
+    let place = with_a_log();
+    place.check(
+        &["log", "081"],
+        &expect![[r#"
+        2026-11-22 UTC
+        09:14:03.100     1  SessionOpened          opencode in /work
+        09:14:03.200     2  MessageQueued          040g20 "Say it, с любовью"
+        09:14:03.300    ~2  ConnectionChanged      disconnected to connecting
+        09:14:03.400    ~3  ConnectionChanged      connecting to connected
+        09:14:03.500     3  AgentSessionBound      ses
+        09:14:03.600     4  DeliveryStarted        040g20 attempt 1 as msg
+        09:14:03.700     5  DeliveryAccepted       040g20 at attempt 1
+        09:14:03.800     6  TurnRequested          040g20
+        09:14:03.900     7  TurnStarted            040g20
+        09:14:04.000     8  OutputAppended         "Well, "
+        09:14:04.100     9  ToolCallStarted        bash {"command": "true"} (call)
+        09:14:04.200    10  ToolCallEnded          completed (call) "done"
+        09:14:04.300    ~4  StreamLost             it broke
+        09:14:04.400    ~5  ConnectionChanged      connected to disconnected
+        09:14:04.500    ~6  ConnectionChanged      disconnected to connecting
+        09:14:04.600    ~7  ConnectionChanged      connecting to connected
+        09:14:04.700    11  TurnInterrupted        (inferred) 040g20: it is gone
+        09:14:04.800    12  RerunDecided           040g20 runs again: the policy is auto
+        09:14:04.900    13  TurnRequested          040g20 run 2
+        09:14:05.000    14  TurnStarted            040g20 run 2
+        09:14:05.100    15  OutputAppended         "Well, it is said 💛\n"
+        09:14:05.200    16  TurnCompleted          040g20 run 2: stop
+        --- exit 0
+    "#]],
+    );
+    place.check(
+        &["replay", "081", "--instant"],
+        &expect![[r#"
+        session 081040g2081040g2
+        > Say it, с любовью
+        · connected
+        Well, 
+        · tool bash {"command": "true"}
+        · tool completed: done
+        ! connection lost: it broke
+        · connected
+        ! the agent died in its turn: it is gone
+        · running it again: the policy is auto
+        Well, it is said 💛
+        = completed
+        --- exit 0
+    "#]],
+    );
+    place.check(
+        &["verify", "081"],
+        &expect![[r#"
+            whole: 23 events in 2 streams
+            --- exit 0
+        "#]],
+    );
+}
+
+#[test]
+fn a_session_is_shown_as_it_stands_and_as_it_stood() {
+    let place = with_a_log();
+    let shown = |args: &[&str]| {
+        let text = place.told(args);
+        // How long ago it was changes while one looks.
+        let lines = text.lines().map(|line| match line.split_once(" (") {
+            Some((before, age)) if age.ends_with("ago)") => before,
+            _ => line,
+        });
+        lines.fold(String::new(), |text, line| text + line + "\n")
+    };
+    expect![[r#"
+        session 081040g2081040g2  idle, 16 events
+          agent      opencode
+          directory  /work
+          opened     2026-11-22 09:14:03
+          last event 2026-11-22 09:14:05
+          connection connected
+          breaker    closed
+
+        message 1 040g2081040g2081  completed, 1 attempt
+          > Say it, с любовью
+          run 1: the agent died in it
+          Well, 
+          [bash {"command": "true"}] completed
+            done
+          run 2
+          Well, it is said 💛
+          = completed (stop)
+        --- exit 0
+    "#]]
+    .assert_eq(&shown(&["show", "081040"]));
+    expect![[r#"
+        session 081040g2081040g2  busy, as of event 8 of 16
+          agent      opencode
+          directory  /work
+          opened     2026-11-22 09:14:03
+          last event 2026-11-22 09:14:04
+          connection connected
+          breaker    closed
+
+        message 1 040g2081040g2081  running, 1 attempt
+          > Say it, с любовью
+          Well, 
+          = the agent works on it
+        --- exit 0
+    "#]]
+    .assert_eq(&shown(&["show", "081040", "--at", "8"]));
+    expect![[r#"
+        session 081040g2081040g2  busy, as of event 10 of 16
+          agent      opencode
+          directory  /work
+          opened     2026-11-22 09:14:03
+          last event 2026-11-22 09:14:04
+          as of      2026-11-22 09:14:04
+          connection disconnected
+          breaker    closed
+          last error it broke
+
+        message 1 040g2081040g2081  running, 1 attempt
+          > Say it, с любовью
+          Well, 
+          [bash {"command": "true"}] completed
+            done
+          = the agent works on it
+        --- exit 0
+    "#]]
+    .assert_eq(&shown(&[
+        "show",
+        "081040",
+        "--at",
+        "2026-11-22T09:14:04.45Z",
+    ]));
+    expect![[r#"
+        --- stderr
+        recount: session 081040g2081040g2 has 16 events, and none with number 99
+          recount log 081040g2081040g2    numbers them
+        --- exit 1
+    "#]]
+    .assert_eq(&shown(&["show", "081040", "--at", "99"]));
+    expect![[r#"
+        --- stderr
+        recount: session 081040g2081040g2 did not exist at 2020-01-01T00:00:00.000000Z: it was opened at 2026-11-22T09:14:03.100000Z
+        --- exit 1
+    "#]].assert_eq(&shown(&["show", "081040", "--at", "2020-01-01T00:00:00Z"]));
+}
+
+#[test]
+fn json_has_what_was_agreed() {
+    let place = with_a_log();
+    let events = place.json(&["log", "081", "--json"]);
+    let members = [
+        "at",
+        "cause",
+        "class",
+        "data",
+        "position",
+        "provenance",
+        "seq",
+        "stream",
+        "type",
+    ];
+    for event in &events {
+        let event = event.as_object().unwrap();
+        let mut found: Vec<_> = event.keys().map(String::as_str).collect();
+        found.sort_unstable();
+        assert_eq!(found, members);
+    }
+    let positions: Vec<_> = events
+        .iter()
+        .map(|event| event["position"].as_u64().unwrap())
+        .collect();
+    assert_eq!(positions, (2..=23).collect::<Vec<_>>());
+    let shown = place.json(&["show", "081", "--json"]);
+    let [shown] = &shown[..] else {
+        panic!("show prints one object: {shown:#?}");
+    };
+    assert_eq!(shown["session"], "081040g2081040g2");
+    assert_eq!(shown["status"], "idle");
+    assert_eq!(shown["messages"][0]["text"], "Say it, с любовью");
+    assert_eq!(shown["messages"][0]["attempts"], 1);
+    assert_eq!(shown["turns"][0]["text"], "Well, it is said 💛\n");
+    assert_eq!(shown["turns"][0]["runs"][0]["text"], "Well, ");
+    assert_eq!(shown["connection"]["state"], "connected");
+    assert_eq!(shown["connection"]["attempt"], 1);
+    assert_eq!(shown["breaker"], "closed");
+    let sessions = place.json(&["sessions", "--json"]);
+    let listed: Vec<_> = sessions
+        .iter()
+        .map(|row| {
+            json!([
+                row["session"],
+                row["status"],
+                row["messages"],
+                row["events"]
+            ])
+        })
+        .collect();
+    // Newest first.
+    assert_eq!(
+        listed,
+        [
+            json!(["0c1g60r30c1g60r3", "idle", 0, 1]),
+            json!(["081040g2081040g2", "idle", 1, 16])
+        ]
+    );
+    let [verified] = &place.json(&["verify", "--json"])[..] else {
+        panic!("verify prints one object");
+    };
+    assert_eq!(verified["ok"], true);
+    assert_eq!(verified["events"], 24);
+}
+
+#[test]
+fn what_is_typed_means_one_session_or_none() {
+    let place = with_a_log();
+    place.check(
+        &["log", "latest"],
+        &expect![[r#"
+        2026-11-22 UTC
+        09:14:05.300     1  SessionOpened          opencode in /work
+        --- exit 0
+    "#]],
+    );
+    place.check(
+        &["show", "0"],
+        &expect![[r#"
+        --- stderr
+        recount: which session: "0" begins the names of 2 sessions:
+          0c1g60r30c1g60r3    last event 2026-11-22T09:14:05.300000Z
+          081040g2081040g2    last event 2026-11-22T09:14:05.200000Z
+        --- exit 1
+    "#]],
+    );
+    let mut told = Vec::new();
+    for verb in [
+        &["show", "nosuch"][..],
+        &["log", "nosuch"],
+        &["replay", "nosuch"],
+        &["verify", "nosuch"],
+        &["run", "--session", "nosuch", "hello"],
+    ] {
+        told.push(place.told(verb));
+    }
+    told.dedup();
+    expect![[r#"
+        --- stderr
+        recount: which session: no session is called "nosuch"; there are:
+          0c1g60r30c1g60r3    last event 2026-11-22T09:14:05.300000Z
+          081040g2081040g2    last event 2026-11-22T09:14:05.200000Z
+        --- exit 1
+    "#]]
+    .assert_eq(&told.concat());
+}
+
+#[test]
+fn where_nothing_is_one_is_told_how_to_begin_and_nothing_is_made() {
+    let place = Place::new();
+    place.check(
+        &["sessions"],
+        &expect![[r#"
+        --- stderr
+        recount: there is no log in HERE/data; nothing was recorded there yet
+          recount demo           shows all of it at work
+          recount run MESSAGE    begins a session
+          --data DIR             or RECOUNT_DATA names another data directory
+        --- exit 0
+    "#]],
+    );
+    place.check(
+        &["log", "latest"],
+        &expect![[r#"
+        --- stderr
+        recount: cannot open the log: there is no log in HERE/data; nothing was recorded there yet
+          recount demo           shows all of it at work
+          recount run MESSAGE    begins a session
+          --data DIR             or RECOUNT_DATA names another data directory
+        --- exit 1
+    "#]],
+    );
+    place.check(
+        &["verify"],
+        &expect![[r#"
+        --- stderr
+        recount: cannot open the log: there is no log in HERE/data; nothing was recorded there yet
+          recount demo           shows all of it at work
+          recount run MESSAGE    begins a session
+          --data DIR             or RECOUNT_DATA names another data directory
+        --- exit 1
+    "#]],
+    );
+    place.check(
+        &["recover"],
+        &expect![[r#"
+        nothing was open
+        --- stderr
+        recount: there is no log in HERE/data; nothing was recorded there yet
+        --- exit 0
+    "#]],
+    );
+    assert_eq!(place.contents(), []);
+}
+
+/// Has all verbs refuse a data directory, and leave it as it was.
+fn refused(prepare: impl FnOnce(&Path), expected: &Expect) {
+    let place = Place::new();
+    fs::create_dir(place.data()).unwrap();
+    prepare(&place.data());
+    let before = place.contents();
+    let run = ["run", "--agent", "scripted", "hello"];
+    let mut told = String::new();
+    for args in [
+        &["sessions"][..],
+        &["show", "latest"],
+        &["log", "latest"],
+        &["replay", "latest"],
+        &["verify"],
+        &["recover"],
+        &run,
+    ] {
+        let output = place.run(args);
+        let text = place.text(&output);
+        assert_eq!(output.stdout, b"", "{args:?}: {text}");
+        // Most say the same.
+        if !told.ends_with(&text) {
+            told.extend(["recount ", args[0], "\n", &text]);
+        }
+        assert_eq!(place.contents(), before, "{args:?}: {text}");
+    }
+    expected.assert_eq(&told);
+}
+
+#[test]
+fn a_directory_that_is_not_ours() {
+    refused(
+        |data| fs::write(data.join("thesis.txt"), "all my work").unwrap(),
+        &expect![[r#"
+            recount sessions
+            --- stderr
+            recount: cannot open the log: HERE/data is not a data directory of recount: it holds "thesis.txt" and no log; name an empty or a new directory
+            --- exit 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_file_of_another_program() {
+    refused(
+        |data| fs::write(data.join("log.redb"), "a file of another program").unwrap(),
+        &expect![[r#"
+            recount sessions
+            --- stderr
+            recount: cannot open the log: HERE/data/log.redb is not a log of recount (Not a redb database: magic number mismatch); it was left as it is: move it away, or name another data directory
+            --- exit 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_log_of_a_newer_release() {
+    let newer = |data: &Path| {
+        drop(Log::open(data).unwrap());
+        let database = redb::Builder::new()
+            .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
+            .open(data.join("log.redb"))
+            .unwrap();
+        let transaction = database.begin_write().unwrap();
+        let meta: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+        let mut table = transaction.open_table(meta).unwrap();
+        table
+            .insert("format", 2_u32.to_le_bytes().as_slice())
+            .unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+    };
+    refused(
+        newer,
+        &expect![[r#"
+        recount sessions
+        --- stderr
+        recount: cannot open the log: HERE/data/log.redb has format 2, and this release reads up to 1; it was left as it is: use the release that wrote it or a newer one
+        --- exit 1
+    "#]],
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_without_permission() {
+    let place = Place::new();
+    // Here not even root makes folders.
+    for verb in [
+        &[
+            "--data",
+            "/sys/recount",
+            "run",
+            "--agent",
+            "scripted",
+            "hello",
+        ][..],
+        &["--data", "/sys/recount", "demo"],
+    ] {
+        let text = place.told(verb);
+        let expected =
+            "--- stderr\nrecount: cannot open the log: cannot create the directory /sys/recount: ";
+        let at = text.find("--- stderr").unwrap_or_default();
+        assert!(text[at..].starts_with(expected), "{text}");
+        assert!(text.ends_with("--- exit 1\n"), "{text}");
+    }
+}
+
+#[test]
+fn a_second_writer_is_refused_while_readers_are_not() {
+    let place = with_a_log();
+    let _writer = Log::open(place.data()).unwrap();
+    let mut told = Vec::new();
+    for verb in [&["run", "--agent", "scripted", "hello"][..], &["recover"]] {
+        told.push(place.told(verb));
+    }
+    told.dedup();
+    expect![[r#"
+        --- stderr
+        recount: cannot open the log: another process is writing HERE/data/log.redb: wait for it to end, or name another data directory
+        --- exit 1
+    "#]].assert_eq(&told.concat());
+    assert_eq!(place.json(&["sessions", "--json"]).len(), 2);
+}
+
+#[test]
+fn a_message_that_cannot_be_sent_leaves_nothing_behind() {
+    let place = Place::new();
+    place.check(
+        &["run", "--agent", "scripted", ""],
+        &expect![[r#"
+        --- stderr
+        recount: cannot send this: the message is empty: there is nothing to send
+        --- exit 2
+    "#]],
+    );
+    let sent = |input: Vec<u8>| {
+        let mut command = place.command(&["run", "--agent", "scripted", "-"]);
+        place.text(&finish(&mut command, input))
+    };
+    expect![[r#"
+        --- stderr
+        recount: cannot send this: the message is empty: there is nothing to send
+        --- exit 2
+    "#]]
+    .assert_eq(&sent(b" \n".to_vec()));
+    expect![[r#"
+        --- stderr
+        recount: cannot send this: the message has 50000000 bytes; at most 8388608 are taken: put long material into a file that the agent can read
+        --- exit 2
+    "#]].assert_eq(&sent(vec![b'x'; 50_000_000]));
+    expect![[r#"
+        --- stderr
+        recount: cannot send this: it is no UTF-8 text: invalid utf-8 sequence of 1 bytes from index 1
+        --- exit 2
+    "#]].assert_eq(&sent(vec![b'x', 0xff]));
+    assert_eq!(place.contents(), []);
+}
+
+#[test]
+fn without_the_agents_program_nothing_is_queued() {
+    let place = Place::new();
+    let mut command = place.command(&["run", "hello"]);
+    let output = finish(command.env("PATH", "/nowhere"), Vec::new());
+    expect![[r#"
+        --- stderr
+        recount: cannot find the program "opencode" on the PATH
+          npm install -g opencode-ai    installs it
+          --agent-bin PATH              names it where it is elsewhere
+          --agent scripted              tries things out without it
+        --- exit 1
+    "#]]
+    .assert_eq(&place.text(&output));
+    assert_eq!(place.contents(), []);
+}
+
+/// What a run says at its end, and the names of the events of its message.
+fn given_up(url: &str) -> (String, Vec<String>) {
+    let place = Place::new();
+    let began = Instant::now();
+    let output = place.run(&["run", "--url", url, "hello"]);
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "it took too long"
+    );
+    let text = place.text(&output).replace(url, "URL");
+    let (_, end) = text.split_once("recount: ").unwrap_or(("", &text));
+    let events = place.json(&["log", "latest", "--json"]);
+    let session = events[0]["data"].to_string();
+    assert!(session.contains("opencode"), "{session}");
+    let names = events
+        .iter()
+        .filter(|event| event["stream"].as_str().unwrap().starts_with("session"))
+        .map(|event| event["type"].as_str().unwrap().to_owned())
+        .collect();
+    let id = place.json(&["sessions", "--json"])[0]["session"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(place.json(&["verify", "--json"])[0]["ok"], true);
+    (end.replace(&id, "ID"), names)
+}
+
+#[test]
+fn a_server_that_cannot_be_reached() {
+    // Bound and let go: nobody listens there.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (end, events) = given_up(&format!("http://127.0.0.1:{port}"));
+    expect![[r#"
+        the message was given up: the agent cannot be reached: GET /global/health: Connection refused (os error 111)
+          recount log ID    shows what happened
+        --- exit 1
+    "#]].assert_eq(&end);
+    assert_eq!(
+        events,
+        ["SessionOpened", "MessageQueued", "MessageDeadLettered"]
+    );
+}
+
+#[test]
+fn a_server_that_answers_with_a_page() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let page = "<!doctype html><title>Hello</title>";
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n";
+            let _ = write!(stream, "{head}content-length: {}\r\n\r\n{page}", page.len());
+        }
+    });
+    let (end, events) = given_up(&url);
+    expect![[r#"
+        the message was given up: the agent cannot be reached: GET /global/health: no OpenCode server answers there: text/html where application/json was expected
+          recount log ID    shows what happened
+        --- exit 1
+    "#]].assert_eq(&end);
+    assert_eq!(
+        events,
+        ["SessionOpened", "MessageQueued", "MessageDeadLettered"]
+    );
+}
+
+#[test]
+fn wrong_use_is_told_with_code_2() {
+    let place = with_a_log();
+    for verb in [
+        &["run"][..],
+        &["run", "--agent", "nobody", "hello"],
+        &["run", "--url", "127.0.0.1:4096", "hello"],
+        &["run", "--url", "http://me:secret@127.0.0.1:4096", "hello"],
+        &[
+            "run",
+            "--url",
+            "http://127.0.0.1:1",
+            "--agent-bin",
+            "opencode",
+            "hello",
+        ],
+        &["run", "--dir", "nowhere", "--agent", "scripted", "hello"],
+        &["run", "--session", "081", "--agent", "scripted", "hello"],
+        &[
+            "run",
+            "--session",
+            "081",
+            "--url",
+            "http://127.0.0.1:1",
+            "hello",
+        ],
+        &["show", "latest", "--at", "noon"],
+        &["replay", "latest", "--speed", "-1"],
+        &["nosuchverb"],
+    ] {
+        let output = place.run(verb);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{verb:?}: {}",
+            place.text(&output)
+        );
+        assert_eq!(output.stdout, b"", "{verb:?}");
+        assert!(!place.text(&output).contains("secret"), "{verb:?}");
+    }
+}
+
+#[test]
+fn who_reads_only_the_beginning_ends_it_normally() {
+    let place = with_a_log();
+    let mut child = place
+        .command(&["log", "081", "--follow"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    // It learns of it when it has something to say.
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), &output.stderr[..]),
+        (Some(0), &b""[..])
+    );
+}
+
+#[test]
+fn a_repeated_command_gives_the_same_answer_and_asks_nobody() {
+    let place = Place::new();
+    let run = ["run", "--agent", "scripted", "--key", "k", "hello"];
+    let first = place.run(&run);
+    assert!(first.status.success(), "{}", place.text(&first));
+    let before = place.json(&["sessions", "--json"]);
+    let second = place.run(&run);
+    assert!(second.status.success(), "{}", place.text(&second));
+    assert_eq!(first.stdout, second.stdout);
+    assert_eq!(place.json(&["sessions", "--json"]), before);
+    place.check(
+        &["run", "--agent", "scripted", "--key", "k", "hello again"],
+        &expect![[r#"
+            --- stderr
+            recount: cannot send this: the key "k" was used before for another text: a key names one message for ever
+              use another --key, or the same message as before
+            --- exit 1
+        "#]],
+    );
+}
+
+#[test]
+fn what_waits_for_a_person_is_settled_by_the_command_that_is_named() {
+    let place = Place::new();
+    let run = [
+        "run",
+        "--agent",
+        "scripted",
+        "--permission",
+        "allow",
+        "script: words=6 delay=5ms tool die-once",
+    ];
+    let output = place.run(&run);
+    assert_eq!(output.status.code(), Some(1), "{}", place.text(&output));
+    let recovered = &place.json(&["recover", "--json"])[0];
+    assert_eq!(
+        (&recovered["waiting"], &recovered["open"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(
+        recovered["waits"][0]["settle_with"],
+        json!([
+            "recount recover --rerun auto",
+            "recount recover --rerun never"
+        ])
+    );
+    let recovered = &place.json(&["recover", "--rerun", "never", "--json"])[0];
+    assert_eq!(
+        (&recovered["waiting"], &recovered["open"]),
+        (&json!(0), &json!(0))
+    );
+    assert_eq!(recovered["messages"][0]["state"], "failed");
+    assert_eq!(place.told(&["recover"]), "nothing was open\n--- exit 0\n");
+}
+
+#[test]
+fn another_process_follows_and_ctrl_c_ends_the_turn() {
+    let patience = Duration::from_secs(60);
+    let place = Place::new();
+    let prompt = "script: words=1000 delay=20ms";
+    let run = Running::spawn(&mut place.command(&["run", "--agent", "scripted", prompt]));
+    while place.run(&["show", "latest"]).status.code() != Some(0) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let follow = Running::spawn(&mut place.command(&["log", "latest", "--follow", "--json"]));
+    follow
+        .stdout_line("OutputAppended", patience)
+        .expect("it follows");
+    let interrupt = |running: &Running| {
+        let pid = Pid::from_raw(running.pid().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
+    };
+    interrupt(&run);
+    follow
+        .stdout_line("TurnAborted", patience)
+        .expect("it follows to the end");
+    let run = run.finish(patience);
+    assert_eq!(run.status.code(), Some(130), "{run:#?}");
+    assert!(run.stdout.starts_with("word1 word2 "), "{run:#?}");
+    assert_eq!(place.told(&["recover"]), "nothing was open\n--- exit 0\n");
+    interrupt(&follow);
+    let follow = follow.finish(patience);
+    assert_eq!(
+        (follow.status.code(), follow.stderr.as_str()),
+        (Some(130), "")
+    );
+    // What was followed is what the log holds, the end of the connection included.
+    let followed: Vec<Value> = follow
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let held = place.json(&["log", "latest", "--json"]);
+    assert_eq!(followed[..held.len()], held);
+}
+
+#[test]
+fn the_demonstration_falls_and_recovers_in_ten_seconds() {
+    let place = Place::new();
+    let began = Instant::now();
+    let output = place.run(&["demo"]);
+    let text = place.text(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("message sent once, connection lost once, answer completed once."),
+        "{text}"
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    // The answer is seen once, though its agent began it twice.
+    assert_eq!(
+        text.matches("This answer is streamed in small pieces")
+            .count(),
+        1,
+        "{text}"
+    );
+    let events = place.json(&["log", "latest", "--json"]);
+    let count = |name: &str| events.iter().filter(|event| event["type"] == name).count();
+    let counts = [
+        "DeliveryStarted",
+        "StreamLost",
+        "TurnInterrupted",
+        "TurnCompleted",
+    ]
+    .map(count);
+    assert_eq!(counts, [1, 1, 1, 1]);
+    let told: String = events
+        .iter()
+        .filter(|event| event["type"] == "OutputAppended" && event["data"]["run"] == 2)
+        .map(|event| event["data"]["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        place.json(&["show", "latest", "--json"])[0]["turns"][0]["text"],
+        told
+    );
+    assert!(place.run(&["verify"]).status.success());
+}
