@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use recount_engine::{MessageState, PermissionAnswer, RerunPolicy, SessionManager};
+use recount_engine::{MessageState, PermissionAnswer, RerunPolicy, SessionManager, Status};
 use recount_projections::turn::Run;
 use recount_projections::{Projection, TurnState};
 use recount_store::{Event, Position, Recorded, Rerun, Select, StreamId};
@@ -215,15 +215,15 @@ async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_
     // A busy machine is slow to answer probes; that is another matter.
     after.retain(|r| !matches!(r.event, Event::ProbeFailed { .. } | Event::ProbeRecovered));
     let mut after: Vec<_> = after.iter().map(|recorded| name(&recorded.event)).collect();
-    // The end of the process and of its stream are seen in either order.
-    after[..3].sort_unstable();
+    // The end of the process and that of its stream are seen in either order.
+    after[..4].sort_unstable();
     assert_eq!(
         after,
         [
             "ConnectionChanged",
+            "ReconnectScheduled",
             "ServerExited",
             "StreamLost",
-            "ReconnectScheduled",
             "ConnectionChanged",
             "ServerStartDecided",
             "ServerSpawned",
@@ -314,7 +314,8 @@ async fn trouble_with_the_model_is_reported_as_the_agent_tells_it() {
 async fn a_model_that_never_answers_is_given_up_in_time() {
     let scene = Scene::new();
     let mut options = scene.options();
-    options.session.silence_max = Duration::from_secs(5);
+    // Longer than a cold server on a busy machine takes for its first sign.
+    options.session.silence_max = Duration::from_secs(20);
     let manager = SessionManager::start(options).await.unwrap();
     let session = scene.open(&manager).await;
     ask(&session, "fake:plain text=the+server+is+warm").await;
@@ -421,5 +422,49 @@ async fn forty_messages_arrive_once_and_in_order_though_the_server_is_killed_aga
         let answers: Vec<_> = answers.map(|answer| answer.texts.concat()).collect();
         assert_eq!(answers, [expected_text(prompt)], "{prompt}");
     }
+    scene.end(manager, &[session]).await;
+}
+
+#[tokio::test]
+async fn a_turn_that_dies_with_its_tool_at_work_waits_for_a_persons_word() {
+    let scene = Scene::new();
+    let manager = SessionManager::start(scene.options()).await.unwrap();
+    let session = scene.open(&manager).await;
+    let prompt = "fake:bash cmd=sleep+300";
+    let message = session.send(prompt, None).await.unwrap();
+    let asked = session.wait(|state| state.questions_open().then_some(()));
+    within(SOON, "the question", asked).await.unwrap();
+    session.answer(None, PermissionAnswer::Once).await.unwrap();
+    let tool = || {
+        let mut processes = scene.home.marker().processes();
+        processes.retain(|_, line| line.trim() == "sleep 300");
+        processes.len()
+    };
+    let begun = async {
+        while tool() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(SOON, "the tool to begin", begun).await;
+    kill_9(server_pid(manager.log(), &session));
+
+    let rest = within(
+        Duration::from_secs(90),
+        "the session to rest",
+        session.at_rest(),
+    );
+    assert_eq!(rest.await.unwrap(), Status::Waiting);
+    let state = session.state();
+    assert_eq!(
+        state.queue.get(message).unwrap().state,
+        MessageState::Waiting
+    );
+    assert_eq!(scene.provider.calls_for(prompt).len(), 1);
+    // It outlived the server that ran it, and was ended all the same.
+    assert_eq!(tool(), 0);
+
+    session.rerun(false).await.unwrap();
+    assert_eq!(settled(&session, message).await, MessageState::Failed);
+    ask(&session, "fake:plain text=and+the+next+one").await;
     scene.end(manager, &[session]).await;
 }
