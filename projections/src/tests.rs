@@ -167,6 +167,7 @@ fn a_turn_holds_what_was_said_and_done_in_each_run() {
         }],
         dead_answers: vec!["x1".to_owned()],
         stalled: None,
+        ended_unseen: false,
         agent_retry: None,
         agent_error: None,
         ending: None,

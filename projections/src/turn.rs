@@ -1,8 +1,8 @@
 //! One turn: the agent's work on one message, over all its runs.
 
 use recount_store::{
-    Event, Json, MessageId, OutputKind, PermissionAnswer, Placement, Position, Recorded, Rerun,
-    Timestamp, ToolOutcome,
+    Event, Json, MessageId, OutputKind, PermissionAnswer, Placement, Position, Provenance,
+    Recorded, Rerun, Timestamp, ToolOutcome,
 };
 use serde::{Deserialize, Serialize};
 
@@ -214,6 +214,8 @@ pub struct Turn {
     pub questions: Vec<Question>,
     /// Answers that dead runs left at the agent; they will never end.
     pub dead_answers: Vec<String>,
+    /// Whether it ended without a word of the agent's, which may still work on it.
+    pub ended_unseen: bool,
     /// Which bound it passed, once it did.
     pub stalled: Option<String>,
     /// The agent's last wait for its model in this run: which try it was, and when the next one was due.
@@ -244,6 +246,7 @@ impl Turn {
             counts_from: recorded.at,
             questions: Vec::new(),
             dead_answers: Vec::new(),
+            ended_unseen: false,
             stalled: None,
             agent_retry: None,
             agent_error: None,
@@ -437,6 +440,9 @@ impl Turn {
         ) {
             return;
         }
+        let at_work = matches!(self.state, State::Requested | State::Running);
+        let ended = matches!(state, State::Failed | State::Aborted);
+        self.ended_unseen = at_work && ended && recorded.provenance == Provenance::Inferred;
         self.state = state;
         self.moved = recorded.position;
     }

@@ -163,6 +163,10 @@ pub struct SessionMachine {
     /// The questions that were open when the last look was begun. One that is not in its report is gone; a later
     /// one may have been asked after the agent was.
     open_before: Vec<String>,
+    /// The message whose turn ended unseen, and after which the agent was seen at rest.
+    rested: Option<MessageId>,
+    /// Since when the agent was seen to work on after such an end.
+    working_on: Option<Timestamp>,
     /// Whether the message is the newest in the agent's session, as far as it is known: only such a one may be
     /// worked on. Somebody else may write there too.
     newest: Option<bool>,
@@ -204,6 +208,8 @@ impl SessionMachine {
             start_refused: None,
             looks: Looks::default(),
             open_before: Vec::new(),
+            rested: None,
+            working_on: None,
             newest: None,
             gather: Gather::default(),
             opened: HashSet::new(),
@@ -469,6 +475,19 @@ impl SessionMachine {
         due: Timestamp,
         now: Timestamp,
     ) -> Step {
+        let Some(agent_message) = message.agent_message.clone() else {
+            return Step::default();
+        };
+        self.look_for(state, agent_message, due, now)
+    }
+
+    fn look_for(
+        &mut self,
+        state: &Session,
+        agent_message: String,
+        due: Timestamp,
+        now: Timestamp,
+    ) -> Step {
         if !self.is_up() || self.flight.is_some() {
             return Step::default();
         }
@@ -476,15 +495,11 @@ impl SessionMachine {
             self.wake_at(due);
             return Step::default();
         }
-        let (Some(session), Some(agent_message)) =
-            (Self::agent_session(state), message.agent_message.clone())
-        else {
+        let Some(session) = Self::agent_session(state) else {
             return Step::default();
         };
-        let questions = state
-            .turn_of(message.id)
-            .into_iter()
-            .flat_map(|t| &t.questions);
+        let turn = state.head().and_then(|(_, turn)| turn);
+        let questions = turn.into_iter().flat_map(|turn| &turn.questions);
         let open = questions.filter(|question| !question.settled);
         self.open_before = open.map(|question| question.id.clone()).collect();
         self.looks.due = None;

@@ -19,6 +19,9 @@ impl SessionMachine {
         if !self.is_up() || self.flight.is_some() {
             return Step::default();
         }
+        if let Some(earlier) = self.may_be_at_work(state) {
+            return self.wait_for_rest(state, message, earlier, now);
+        }
         let attempt = message.attempts + 1;
         let agent_message = message
             .agent_message
@@ -40,6 +43,45 @@ impl SessionMachine {
             Provenance::Live,
         );
         draft.step()
+    }
+
+    /// The earlier message whose turn ended without the agent's word, as long as the agent was not seen at rest
+    /// since: what is sent to it meanwhile would be mixed into that turn.
+    pub(super) fn may_be_at_work<'a>(&self, state: &'a Session) -> Option<&'a Message> {
+        state.agent_session.as_ref()?;
+        let turn = state.turn.as_ref().filter(|turn| turn.ended_unseen)?;
+        let earlier = state.queue.get(turn.message)?;
+        (self.rested != Some(earlier.id)).then_some(earlier)
+    }
+
+    /// Looks until the agent rests, for no longer than a turn may take.
+    fn wait_for_rest(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        earlier: &Message,
+        now: Timestamp,
+    ) -> Step {
+        if let Some(since) = self.working_on {
+            let end = since.max(message.queued_at).plus(self.policy.turn_max);
+            if end <= now {
+                let mut draft = Draft::after(message.moved, now);
+                draft.push(
+                    Event::MessageDeadLettered {
+                        message: message.id,
+                        reason: "the agent does not end its work on an earlier message".to_owned(),
+                    },
+                    Provenance::Live,
+                );
+                return draft.step();
+            }
+            self.wake_at(end);
+        }
+        let Some(agent_message) = earlier.agent_message.clone() else {
+            return Step::default();
+        };
+        let due = self.looks.due.unwrap_or(now);
+        self.look_for(state, agent_message, due, now)
     }
 
     pub(super) fn retry(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
@@ -355,6 +397,8 @@ impl SessionMachine {
         self.last_activity = now;
         self.aborting = None;
         self.abort_sent = false;
+        self.rested = None;
+        self.working_on = None;
         let mut draft = Draft::after(message.moved, now);
         draft.push(
             Event::TurnRequested {

@@ -45,12 +45,30 @@ impl SessionMachine {
         self.confirmed = true;
         self.newest = report.stored.then_some(report.newest);
         match (message.state, turn) {
+            (MessageState::Queued | MessageState::Refused, _) => {
+                self.rest_seen(state, report.activity == Activity::Idle, now);
+                Step::default()
+            }
             (MessageState::Unknown, _) => Self::resolved(message, &report, now),
             (MessageState::Accepted, _) if !report.stored => Self::forgotten(message, now),
             (MessageState::Requested | MessageState::Running, Some(turn)) => {
                 self.conclude(state, message, turn, report, now)
             }
             _ => Step::default(),
+        }
+    }
+
+    /// What a look says of an agent that may still work on an earlier message.
+    fn rest_seen(&mut self, state: &Session, idle: bool, now: Timestamp) {
+        if self.may_be_at_work(state).is_none() {
+            return;
+        }
+        if idle {
+            self.rested = state.turn.as_ref().map(|turn| turn.message);
+            self.working_on = None;
+        } else {
+            self.working_on.get_or_insert(now);
+            self.look_at(now.plus(self.policy.look_every));
         }
     }
 
@@ -67,23 +85,25 @@ impl SessionMachine {
             self.look_at(now.plus(pause));
             return Step::act(Effect::Suspect);
         }
+        self.looks = Looks::default();
         let mut draft = Draft::after(message.moved, now);
         let id = message.id;
-        draft.push(
-            if message.state == MessageState::Unknown {
-                Event::MessageDeadLettered {
-                    message: id,
-                    reason: format!("whether it arrived cannot be found out: {error}"),
-                }
-            } else {
-                Event::TurnFailed {
-                    message: id,
-                    run: turn.map_or(0, |turn| turn.run().number),
-                    reason: format!("how it stands cannot be found out: {error}"),
-                }
+        let dead_lettered = |what: &str| Event::MessageDeadLettered {
+            message: id,
+            reason: format!("{what} cannot be found out: {error}"),
+        };
+        let event = match message.state {
+            MessageState::Queued | MessageState::Refused => {
+                dead_lettered("whether the agent works on an earlier message")
+            }
+            MessageState::Unknown => dead_lettered("whether it arrived"),
+            _ => Event::TurnFailed {
+                message: id,
+                run: turn.map_or(0, |turn| turn.run().number),
+                reason: format!("how it stands cannot be found out: {error}"),
             },
-            Provenance::Inferred,
-        );
+        };
+        draft.push(event, Provenance::Inferred);
         draft.step()
     }
 
@@ -99,6 +119,8 @@ impl SessionMachine {
         let mut draft = Draft::after(message.moved, now);
         lost(&mut draft, state);
         match (message.state, turn) {
+            // It was not sent yet: nothing of it was lost.
+            (MessageState::Queued | MessageState::Refused, _) => {}
             (MessageState::Requested | MessageState::Running, Some(turn)) if turn.run().started => {
                 interrupted(&mut draft, message, turn, (Vec::new(), SESSION_LOST));
             }

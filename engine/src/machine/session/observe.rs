@@ -23,6 +23,9 @@ impl SessionMachine {
         if let Observation::Unrecognised { kind, frame } = observation {
             return Self::unrecognised(state, kind, frame, now);
         }
+        if observation == Observation::Idle && !from_child && self.working_on.is_some() {
+            self.look_at(now);
+        }
         let Some((message, Some(turn))) = state.head() else {
             return Step::default();
         };

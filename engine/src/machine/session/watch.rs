@@ -5,7 +5,7 @@ use recount_store::{Event, Provenance, Rerun, Timestamp};
 
 use super::draft::Draft;
 use super::policy::RerunPolicy;
-use super::{Effect, Flight, SessionMachine, Step, look, observe};
+use super::{Effect, Flight, Looks, SessionMachine, Step, look, observe};
 use crate::adapter::{CallError, PermissionOutcome};
 
 impl SessionMachine {
@@ -104,6 +104,7 @@ impl SessionMachine {
         if !self.gather.is_empty() {
             return Some(self.flush(state, now));
         }
+        self.looks = Looks::default();
         let mut draft = Draft::after(message.moved, now);
         draft.push(look::ended_on_request(message, turn), Provenance::Inferred);
         Some(draft.step())

@@ -245,6 +245,91 @@ fn an_abort_that_the_agent_never_confirms_ends_after_a_time() {
         .then([output(1, "p", Placement::End, "and on"), aborted(1)], []);
 }
 
+/// A turn that was ended without the agent's word, and the next message; the agent is looked at first.
+fn ended_unseen() -> World {
+    let mut world = given_linked(running());
+    world.record([queued(M2)]);
+    let _ = world.command(Command::Abort);
+    let patience = world.policy.abort_patience;
+    let _ = world.after(patience.saturating_sub(Duration::from_millis(1)));
+    world.looked(busy([])).then([], [abort()]);
+    world
+        .after(Duration::from_millis(1))
+        .then([aborted(1)], [look()]);
+    world
+}
+
+#[test]
+fn nothing_is_sent_to_an_agent_that_still_works_on_what_was_ended() {
+    let mut world = ended_unseen();
+    world.looked(busy([])).nothing();
+    let every = world.policy.look_every;
+    assert_eq!(world.wake_at, Some(world.now.plus(every)));
+    world.woken().then([], [look()]);
+    world.looked(busy([])).nothing();
+    // Its word is not waited for if it comes.
+    world.observed(Observation::Idle).then([], [look()]);
+    world.looked(idle([])).then([sending(M2, 1)], [store(M2)]);
+    // It was seen at rest: it is not looked at again.
+    world
+        .when(Input::Stored(Err(never_sent("refused"))))
+        .events
+        .clear();
+    world.woken().then([sending(M2, 2)], [store(M2)]);
+}
+
+#[test]
+fn a_restart_does_not_forget_that_an_agent_may_still_be_at_work() {
+    let mut world = ended_unseen();
+    world.restart();
+    world.linked().then([], [look()]);
+    world.looked(idle([])).then([sending(M2, 1)], [store(M2)]);
+}
+
+#[test]
+fn an_agent_that_never_rests_is_not_waited_for_for_ever() {
+    let dead_lettered = |reason: &str| Event::MessageDeadLettered {
+        message: M2,
+        reason: reason.to_owned(),
+    };
+    let mut world = ended_unseen();
+    world.looked(busy([])).nothing();
+    world.now = world.now.plus(world.policy.turn_max);
+    world.when(Input::Woke).then(
+        [dead_lettered(
+            "the agent does not end its work on an earlier message",
+        )],
+        [],
+    );
+
+    let mut world = ended_unseen();
+    for _ in 1..world.policy.looks_max {
+        let then = world.when(Input::Looked(Err(unknown("HTTP 500"))));
+        then.then([], [Effect::Suspect]);
+        world.woken().then([], [look()]);
+    }
+    world.when(Input::Looked(Err(unknown("HTTP 500")))).then(
+        [dead_lettered(
+            "whether the agent works on an earlier message cannot be found out: HTTP 500",
+        )],
+        [],
+    );
+}
+
+#[test]
+fn a_session_that_was_lost_holds_no_work() {
+    let mut world = ended_unseen();
+    let agent_session = "ses".to_owned();
+    world.when(Input::Looked(Err(no_such_session()))).then(
+        [
+            Event::AgentSessionLost { agent_session },
+            sending(M2, 1),
+            bind_requested(),
+        ],
+        [Effect::CreateSession(spec())],
+    );
+}
+
 #[test]
 fn an_abort_is_asked_again_after_a_restart() {
     let mut world = given_linked(running());

@@ -131,6 +131,7 @@ impl Agent {
             Effect::FindSession(_) => Input::Bound(Ok(self.session.clone())),
             Effect::Store(delivery) => {
                 if !self.messages.contains(&delivery.agent_message) {
+                    assert!(!self.busy, "it works on another message");
                     self.messages.push(delivery.agent_message.clone());
                 }
                 Input::Stored(Ok(()))
@@ -546,14 +547,10 @@ fn a_process_that_dies_between_any_two_events_changes_nothing_that_was_said() {
     let expected = told(&whole.world);
     let events = whole.world.log.len();
     let mut ends = 0;
-    for (length, agent) in &whole.history {
-        // It died after any of the events of the step that followed, and before its effects.
-        let next = whole
-            .history
-            .iter()
-            .map(|(length, _)| *length)
-            .find(|next| next > length);
-        for died in *length..=next.unwrap_or(events) {
+    let after = whole.history.iter().skip(1).map(|(length, _)| *length);
+    for ((length, agent), next) in whole.history.iter().zip(after.chain([events])) {
+        // It died after any of the events that followed, and before their effects.
+        for died in *length..=next {
             let mut simulation = Simulation::new();
             simulation.world.log = whole.world.log[..died].to_vec();
             simulation.world.now = whole.world.now;
