@@ -67,21 +67,17 @@ impl SessionMachine {
         let Some((message, Some(turn))) = state.head() else {
             return Step::default();
         };
-        match outcome {
-            Ok(outcome) => {
-                let ours = turn.questions.iter().find(|q| q.id == permission);
-                let taken = ours.filter(|_| *outcome == PermissionOutcome::Taken);
-                let answer = taken.and_then(|q| q.answer).map(Into::into);
-                let mut draft = Draft::after(message.moved, now);
-                observe::settle(&mut draft, turn, (permission, answer), Provenance::Live);
-                draft.step()
-            }
+        let Ok(outcome) = outcome else {
             // Stays in `answering`: the next opening of the stream, or a look, tries again.
-            Err(_) => {
-                self.look_at(now.plus(self.policy.second_look_after));
-                Step::act(Effect::Suspect)
-            }
-        }
+            self.look_at(now.plus(self.policy.second_look_after));
+            return Step::act(Effect::Suspect);
+        };
+        let ours = turn.questions.iter().find(|q| q.id == permission);
+        let taken = ours.filter(|_| *outcome == PermissionOutcome::Taken);
+        let answer = taken.and_then(|q| q.answer).map(Into::into);
+        let mut draft = Draft::after(message.moved, now);
+        observe::settle(&mut draft, turn, (permission, answer), Provenance::Live);
+        draft.step()
     }
 
     fn abort(
