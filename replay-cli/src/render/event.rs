@@ -143,6 +143,11 @@ pub(crate) fn summary(event: &Event) -> String {
         Event::MessageCancelled { message } | Event::TurnAbortAsked { message } => short(*message),
         Event::PermissionAnswered {
             permission, answer, ..
+        }
+        | Event::PermissionSettled {
+            permission,
+            answer: Some(answer),
+            ..
         } => format!("{} ({permission})", self::answer(*answer)),
         Event::SessionClosed
         | Event::StreamOpened
@@ -238,11 +243,6 @@ pub(crate) fn summary(event: &Event) -> String {
             detail,
             ..
         } => format!("{action}: {detail} ({permission})"),
-        Event::PermissionSettled {
-            permission,
-            answer: Some(answer),
-            ..
-        } => format!("{} ({permission})", self::answer(*answer)),
         Event::PermissionSettled {
             permission,
             answer: None,
