@@ -134,7 +134,7 @@ impl Connection {
     }
 
     /// From now on what the agent says of this session goes into `inbox`, as do the questions and the
-    /// activity of its sub-agents' sessions. Has the connection connect.
+    /// activity of its sub-agents' sessions. That alone makes nothing connect.
     ///
     /// An inbox that is full makes the connection's reader wait, for all sessions: empty it promptly.
     pub async fn attach(&self, agent_session: &str, inbox: mpsc::Sender<FromAgent>) {

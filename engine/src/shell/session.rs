@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use recount_projections::{SharedSession, StateStore, Status};
+use recount_projections::{MessageState, SharedSession, StateStore, Status};
 use recount_store::{
     Event, Expected, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
 };
@@ -408,7 +408,11 @@ impl Task {
         self.progress.send_if_modified(|progress| {
             std::mem::replace(&mut progress.at_rest, at_rest) != at_rest
         });
-        let wanted = self.state.with(|state| state.queue.head().is_some());
+        // A turn that waits for a person needs no agent until that person has spoken.
+        let wanted = self.state.with(|state| {
+            let head = state.queue.head();
+            head.is_some_and(|message| message.state != MessageState::Waiting)
+        });
         if wanted && !std::mem::replace(&mut self.wanted, wanted) {
             self.connection.want().await;
         }

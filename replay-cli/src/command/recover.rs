@@ -100,10 +100,6 @@ async fn carry_on(manager: &SessionManager, policy: &Policy) -> Result<Report, F
     let rerun = policy.rerun.unwrap_or_default();
     let permission = policy.permission.unwrap_or_default();
     let pending = manager.pending().map_err(failed)?;
-    for id in pending.sessions.keys() {
-        let session = manager.find(*id).await.map_err(failed)?;
-        engine::settle_waiting(&session, rerun).await?;
-    }
     let recovered = to_rest(manager, permission, engine::rerun(rerun), &pending).await?;
     let mut report = Report {
         recovered,

@@ -251,7 +251,7 @@ impl Driver {
     fn asked(&mut self, command: Command) -> Option<Input> {
         match command {
             // It ends for good: who asks now learns that from the link, which closes.
-            Command::Want { .. } | Command::Attach { .. } if self.last => None,
+            Command::Want { .. } if self.last => None,
             Command::Want { now } => Some(Input::Wanted { now }),
             Command::Attach {
                 agent_session,
@@ -260,7 +260,7 @@ impl Driver {
             } => {
                 self.routes.attach(agent_session, inbox);
                 let _ = done.send(());
-                Some(Input::Wanted { now: false })
+                None
             }
             Command::Detach { agent_session } => {
                 self.routes.detach(&agent_session);

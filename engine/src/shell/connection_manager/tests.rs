@@ -257,6 +257,7 @@ async fn a_server_that_is_killed_is_followed_by_another_and_nothing_is_left_behi
 
     let (inbox, _observations) = mpsc::channel(8);
     connection.attach("a", inbox).await;
+    connection.want().await;
     up(&connection, 1).await;
     let (first, first_mark) = (world.process(id), world.mark(id));
     eventually("the tool runs", || process::marked(&first_mark).len() == 2).await;
@@ -404,6 +405,7 @@ async fn a_slow_session_makes_the_reader_wait_and_loses_nothing() {
     let connection = world.open(&engine).await;
     let (inbox, mut observations) = mpsc::channel(1);
     connection.attach("a", inbox).await;
+    connection.want().await;
     up(&connection, 1).await;
     world.agent.say("b of a");
     for _ in 0..10 {
@@ -435,6 +437,7 @@ async fn a_hole_in_what_the_agent_counts_is_recorded_over_reconnects_too() {
     let id = connection.id();
     let (inbox, mut observations) = mpsc::channel(8);
     connection.attach("a", inbox).await;
+    connection.want().await;
     up(&connection, 1).await;
     world.agent.say("a 1");
     observations.recv().await.expect("it is passed on");
