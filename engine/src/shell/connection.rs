@@ -17,7 +17,8 @@ use crate::error::Error;
 pub enum Link {
     /// Not connected.
     Down {
-        /// Whether the breaker is open: it has been tried enough for now.
+        /// Whether this process has tried enough for now: its tries have opened the breaker. One that an
+        /// earlier process opened says nothing yet.
         circuit_open: bool,
         /// What went wrong last, for a person.
         reason: Option<String>,

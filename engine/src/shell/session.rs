@@ -221,6 +221,11 @@ impl Session {
         Ok(self.state.with(recount_projections::Session::status))
     }
 
+    /// Whether it is at rest now; see [`Session::at_rest`].
+    pub(super) fn rests(&self) -> bool {
+        self.progress.borrow().at_rest
+    }
+
     /// Changes the rule for turns that the agent died in; it holds when this comes back.
     pub(super) async fn set_rerun(&self, rerun: RerunPolicy) {
         let (done, changed) = oneshot::channel();

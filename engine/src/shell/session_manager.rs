@@ -305,6 +305,10 @@ impl SessionManager {
         for id in pending.sessions.keys() {
             let session = self.find(*id).await?;
             session.set_rerun(rerun).await;
+            if !session.rests() {
+                // Somebody waits for this: what an earlier engine had scheduled is not waited for.
+                self.connection_of(*id).await?.want_now().await;
+            }
             open.push(session);
         }
         for session in &open {

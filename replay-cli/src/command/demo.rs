@@ -76,7 +76,7 @@ fn fresh() -> Result<PathBuf, Failure> {
 /// Has the agent asked, and its answer played to the end.
 async fn play(data: &Path, stage: Option<&mut Stage>) -> Result<SessionId, Failure> {
     let mut interrupted = engine::interrupts();
-    let options = engine::options(data, &Policy::default(), TIME_MAX);
+    let options = engine::options(data, &Policy::default());
     let agent = Scripted::new(Script::demo());
     let manager = engine::start(options.with_adapter(Arc::new(agent))).await?;
     let played = tokio::select! {

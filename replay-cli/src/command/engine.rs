@@ -10,66 +10,24 @@ use recount_engine::adapter::Secret;
 use recount_engine::adapter::scripted::{Script, Scripted};
 use recount_engine::{Error, Options, Rejection, RerunPolicy, Session, SessionManager};
 use recount_projections::turn::Question;
-use recount_projections::{Breaker, Connection, breaker, state_store};
-use recount_store::{LogReader, PermissionAnswer, StreamId, Target, Timestamp};
+use recount_store::PermissionAnswer;
 use tokio::sync::{oneshot, watch};
 
 use crate::args::{Permission, Policy, Rerun};
 use crate::directory;
 use crate::failure::Failure;
-use crate::output::note;
-use crate::render::{text, time};
-
-/// How long a server may take from its start until it answers: a second or two, and more under load.
-const SERVER_START: Duration = Duration::from_secs(10);
-
-/// How long a server that runs may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
+use crate::render::text;
 
 /// An engine as the command wants it: a person waits, so what cannot be reached is given up soon.
-pub(super) fn options(data: &Path, policy: &Policy, patience: Duration) -> Options {
+pub(super) fn options(data: &Path, policy: &Policy) -> Options {
     let mut options = Options::new(data).with_adapter(Arc::new(Scripted::new(Script::default())));
-    options.session.unreachable_patience = patience;
+    options.session.unreachable_patience = Duration::ZERO;
     options.session.rerun = rerun(policy.rerun.unwrap_or_default());
     options.url_password = std::env::var("OPENCODE_SERVER_PASSWORD")
         .ok()
         .filter(|password| !password.is_empty())
         .map(Secret::new);
     options
-}
-
-/// How long what cannot be reached is waited for, `now`: not at all, but where a circuit that an earlier
-/// engine opened is open still, until one try was let through.
-pub(super) fn patience(
-    reader: &LogReader,
-    wanted: impl Fn(&Connection) -> bool,
-    now: Timestamp,
-) -> Result<Duration, recount_store::Error> {
-    let mut patience = Duration::ZERO;
-    for (stream, _) in reader.streams()? {
-        if !matches!(stream, StreamId::Connection(_)) {
-            continue;
-        }
-        let breaker: Breaker = state_store::load(reader, stream)?;
-        let breaker::State::Open { until } = breaker.state else {
-            continue;
-        };
-        let connection: Connection = state_store::load(reader, stream)?;
-        if wanted(&connection) {
-            let try_takes = match connection.target {
-                Some(Target::Managed { .. }) => SERVER_START,
-                Some(Target::Url(_)) | None => ANSWER,
-            };
-            patience = patience.max(until.since(now) + try_takes);
-        }
-    }
-    if patience > ANSWER {
-        let told = time::span(patience);
-        note(&format!(
-            "· the last tries to connect failed; the next one has an answer within {told}"
-        ));
-    }
-    Ok(patience)
 }
 
 /// The engine's name for a policy.

@@ -29,19 +29,16 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     // An engine would begin a log where there is none; a mistyped directory is no place to recover.
-    let patience = match directory::open_if_any(data)? {
-        Ok(reader) => engine::patience(&reader, |_| true, super::now())?,
-        Err(none) => {
-            note(&format!("recount: {none}"));
-            self::report(&Report::default(), json, output)?;
-            output.flush()?;
-            return Ok(());
-        }
-    };
+    if let Err(none) = directory::open_if_any(data)? {
+        note(&format!("recount: {none}"));
+        self::report(&Report::default(), json, output)?;
+        output.flush()?;
+        return Ok(());
+    }
     let policy = &recover.policy;
     let done = engine::runtime()?.block_on(async {
         let mut interrupted = engine::interrupts();
-        let manager = engine::start(engine::options(data, policy, patience)).await?;
+        let manager = engine::start(engine::options(data, policy)).await?;
         let from = manager.log().head()?.position.next();
         let progress = tokio::spawn(progress(manager.log().clone(), from));
         let done = tokio::select! {

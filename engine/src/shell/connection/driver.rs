@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use recount_projections::breaker::State as Circuit;
 use recount_projections::connection::Process;
-use recount_store::{ConnectionId, Expected, Log, StreamId, Timestamp};
+use recount_store::{ConnectionId, Event, Expected, Log, StreamId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
@@ -62,6 +62,8 @@ pub(in crate::shell) struct Driver {
     /// Who waits until nothing is open.
     ending: Vec<oneshot::Sender<()>>,
     last: bool,
+    /// Whether the circuit was opened by tries of this process: what an earlier one found out may be over.
+    given_up: bool,
 }
 
 /// What an effect came to.
@@ -93,7 +95,7 @@ impl Driver {
         machine: Machine,
     ) -> Connection {
         let (sender, commands) = mpsc::channel(limits::CONNECTION_COMMANDS_MAX);
-        let (link, receiver) = watch::channel(down(&machine));
+        let (link, receiver) = watch::channel(down(&machine, false));
         let failure = LastFailure::default();
         let driver = Self {
             setting,
@@ -113,6 +115,7 @@ impl Driver {
             wake_at: None,
             ending: Vec::new(),
             last: false,
+            given_up: false,
         };
         tokio::spawn(driver.run());
         Connection {
@@ -217,6 +220,7 @@ impl Driver {
             let append = self.setting.log.append(stream, Expected::Any, step.events);
             for recorded in append.await? {
                 tracing::debug!(connection = %self.id, event = ?recorded.event, "recorded");
+                self.given_up |= matches!(recorded.event, Event::CircuitOpened { .. });
                 self.machine.applied(&recorded);
             }
         }
@@ -235,7 +239,7 @@ impl Driver {
                     epoch: self.epoch,
                 }
             }
-            _ => down(&self.machine),
+            _ => down(&self.machine, self.given_up),
         };
         self.link.send_if_modified(|current| {
             let changed = *current != link;
@@ -376,9 +380,9 @@ async fn wait_for_room(inbox: mpsc::Sender<FromAgent>, content: FromAgent) {
     let _ = inbox.send(content).await;
 }
 
-fn down(machine: &Machine) -> Link {
+fn down(machine: &Machine, given_up: bool) -> Link {
     Link::Down {
-        circuit_open: matches!(machine.breaker().state, Circuit::Open { .. }),
+        circuit_open: given_up && matches!(machine.breaker().state, Circuit::Open { .. }),
         reason: machine.connection().last_error.clone(),
     }
 }

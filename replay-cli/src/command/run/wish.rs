@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use recount_engine::limits::MESSAGE_BYTES_MAX;
 use recount_engine::{OpenSession, Rejection};
@@ -11,7 +10,6 @@ use recount_projections::{Connection, Session, state_store};
 use recount_store::{LogReader, SessionId, StreamId, Target};
 
 use crate::args::{Agent, Run};
-use crate::command::engine;
 use crate::failure::Failure;
 use crate::output::note;
 use crate::{directory, pick};
@@ -71,8 +69,6 @@ pub(super) struct Wish {
     pub(super) open: OpenSession,
     /// Whether the log has it already.
     pub(super) known: bool,
-    /// How long its server is waited for where it cannot be reached.
-    pub(super) patience: Duration,
 }
 
 impl Wish {
@@ -147,19 +143,9 @@ pub(super) fn session(data: &Path, run: &Run) -> Result<Wish, Failure> {
         }
         None => new(run, id)?,
     };
-    let patience = match &reader {
-        Some(reader) => {
-            let wanted = |connection: &Connection| {
-                connection.agent == open.agent && connection.target.as_ref() == Some(&open.target)
-            };
-            engine::patience(reader, wanted, crate::command::now())?
-        }
-        None => Duration::ZERO,
-    };
     Ok(Wish {
         open,
         known: is_known,
-        patience,
     })
 }
 
