@@ -484,9 +484,9 @@ mod tests {
             .collect();
         expect![[r#"
             2026-11-22 UTC
-            09:14:04.000     1  SessionOpened          opencode in /work/project with test/model
+            09:14:04.000     1  SessionOpened          opencode in /home/project with test/model
             09:14:05.000     2  MessageQueued          040g20 key "build-17" "Why did it fail?\nBe brief."
-            09:14:06.000    ~1  ConnectionOpened       opencode, started in /work/project
+            09:14:06.000    ~1  ConnectionOpened       opencode, started in /home/project
             09:14:07.000    ~2  ServerSpawned          pid 4242
             09:14:08.000    ~3  ServerReady            http://127.0.0.1:4101 version 1.18.3
             09:14:09.000    ~4  ConnectionChanged      connecting to connected

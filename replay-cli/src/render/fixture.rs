@@ -72,7 +72,7 @@ pub(crate) fn story() -> Vec<Recorded> {
             Event::SessionOpened {
                 connection: connection(),
                 agent: "opencode".to_owned(),
-                directory: "/work/project".to_owned(),
+                directory: "/home/project".to_owned(),
                 model: Some("test/model".to_owned()),
                 title: None,
             },
@@ -91,7 +91,7 @@ pub(crate) fn story() -> Vec<Recorded> {
                 agent: "opencode".to_owned(),
                 target: Target::Managed {
                     program: None,
-                    directory: "/work/project".to_owned(),
+                    directory: "/home/project".to_owned(),
                 },
             },
         ),

@@ -124,6 +124,6 @@ mod tests {
             081040g2081040g2  ?         idle            0  TurnInterrupted  20779 d ago"#]]
         .assert_eq(&table);
         let json = serde_json::to_string(&rows[1]).expect("it can be said");
-        expect![[r#"{"session":"081040g2081040g2","status":"waiting","messages":1,"events":12,"agent":"opencode","directory":"/work/project","model":"test/model","title":null,"opened_at":"2026-11-22T09:14:04.000000Z","last_at":"2026-11-22T09:14:23.000000Z"}"#]].assert_eq(&json);
+        expect![[r#"{"session":"081040g2081040g2","status":"waiting","messages":1,"events":12,"agent":"opencode","directory":"/home/project","model":"test/model","title":null,"opened_at":"2026-11-22T09:14:04.000000Z","last_at":"2026-11-22T09:14:23.000000Z"}"#]].assert_eq(&json);
     }
 }

@@ -522,7 +522,7 @@ mod tests {
             &expect![[r#"
                 session 081040g2081040g2  waiting, 12 events
                   agent      opencode
-                  directory  /work/project
+                  directory  /home/project
                   model      test/model
                   opened     2026-11-22 09:14:04
                   last event 2026-11-22 09:14:23 (60 s ago)
@@ -551,7 +551,7 @@ mod tests {
             &expect![[r#"
             session 081040g2081040g2  busy, as of event 8 of 12
               agent      opencode
-              directory  /work/project
+              directory  /home/project
               model      test/model
               opened     2026-11-22 09:14:04
               last event 2026-11-22 09:14:15 (68 s ago)
@@ -578,7 +578,7 @@ mod tests {
               "session": "081040g2081040g2",
               "agent": "opencode",
               "status": "waiting",
-              "directory": "/work/project",
+              "directory": "/home/project",
               "model": "test/model",
               "title": null,
               "agent_session": "ses_1",
@@ -644,7 +644,7 @@ mod tests {
                 "target": {
                   "managed": {
                     "program": null,
-                    "directory": "/work/project"
+                    "directory": "/home/project"
                   }
                 },
                 "since": "2026-11-22T09:14:18.000000Z",
