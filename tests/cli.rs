@@ -407,7 +407,6 @@ fn a_session_is_shown_as_it_stands_and_as_it_stood() {
           as of      2026-11-22 09:14:04
           connection disconnected
           breaker    closed
-          last error it broke
 
         message 1 040g2081040g2081  running, 1 attempt
           > Say it, с любовью
