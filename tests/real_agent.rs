@@ -397,7 +397,8 @@ async fn forty_messages_arrive_once_and_in_order_though_the_server_is_killed_aga
     let transcript = transcript(manager.log(), &session);
     for (message, prompt) in messages.iter().zip(&prompts) {
         let turn = transcript.turn_of(*message).unwrap();
-        assert_eq!(turn.state, TurnState::Completed, "{prompt}");
+        let ending = &turn.ending;
+        assert_eq!(turn.state, TurnState::Completed, "{prompt}: {ending:?}");
         assert_eq!(turn.text(), expected_text(prompt), "{prompt}");
         assert!(
             scene.provider.calls_for(prompt).len() <= turn.runs.len(),
