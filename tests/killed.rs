@@ -1,17 +1,16 @@
 //! The `recount` command with the real agent: killed at any point, alone or with its server, and carried on.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use recount_tests::agent_http::Agent;
-use recount_tests::command::{VERB_TIMEOUT, finish, json_of, object_of, objects, verb};
+use recount_tests::aftermath::{
+    count, entries, log, nothing_open, recovers, server_pid, servers, stored_once, verified,
+};
+use recount_tests::command::{VERB_TIMEOUT, finish, object_of, objects, verb};
 use recount_tests::engine::{Scene, kill_9};
-use recount_tests::opencode::Server;
 use recount_tests::process::Running;
 use recount_tests::provider::Outcome;
 use recount_tests::provider::script::expected_text;
-use serde_json::Value;
 
 /// Runs a prompt, and gives what is printed for machines.
 fn run(scene: &Scene, prompt: &str) -> Running {
@@ -19,48 +18,6 @@ fn run(scene: &Scene, prompt: &str) -> Running {
         &scene.home,
         &["run", "--json", "--permission", "allow", prompt],
     ))
-}
-
-/// What `recover` says when there is nothing to recover.
-fn nothing_open(recovered: &Value) -> bool {
-    let counts = [
-        "sessions",
-        "resolved",
-        "completed",
-        "dead_lettered",
-        "waiting",
-        "open",
-    ];
-    counts.iter().all(|count| recovered[count] == 0)
-}
-
-fn log(scene: &Scene, session: &str) -> Vec<Value> {
-    json_of(&scene.home, &["log", session, "--json"])
-}
-
-fn count(events: &[Value], name: &str) -> usize {
-    events.iter().filter(|event| event["type"] == name).count()
-}
-
-/// The server's process that a log names last.
-fn server_pid(events: &[Value]) -> u32 {
-    let spawned = events
-        .iter()
-        .rfind(|event| event["type"] == "ServerSpawned");
-    let pid = spawned.expect("a server was started")["data"]["pid"].as_u64();
-    pid.unwrap().try_into().unwrap()
-}
-
-/// Servers are told from the engine by their command lines.
-fn servers(scene: &Scene) -> Vec<u32> {
-    let mut processes = scene.home.marker().processes();
-    processes.retain(|_, line| line.contains(" serve "));
-    processes.into_keys().collect()
-}
-
-fn verified(scene: &Scene) {
-    let verified = finish(&scene.home, &["verify"]);
-    assert!(verified.status.success(), "{verified:#?}");
 }
 
 /// Where a run is killed.
@@ -125,16 +82,6 @@ async fn killed_at(points: &[Point], victim: Victim) {
     stored_once(&scene, &prompts).await;
 }
 
-/// Recovers, to the end of everything that was open; a second time finds nothing.
-fn recovers(scene: &Scene, point: &Point) {
-    let recovered = object_of(&scene.home, &["recover", "--json"]);
-    let left = ["dead_lettered", "failed", "waiting", "open"].map(|count| recovered[count].clone());
-    assert_eq!(left, [0, 0, 0, 0], "{point:?}: {recovered:#}");
-    let again = object_of(&scene.home, &["recover", "--json"]);
-    assert!(nothing_open(&again), "{point:?}: {again:#}");
-    scene.home.marker().assert_none_left();
-}
-
 /// Whether the newest session is about this prompt; if so, it holds the whole answer to it.
 fn stands_answered(scene: &Scene, prompt: &str, victim: Victim, point: &Point) -> bool {
     let calls = scene.provider.calls_for(prompt);
@@ -165,40 +112,6 @@ fn stands_answered(scene: &Scene, prompt: &str, victim: Victim, point: &Point) -
         Victim::RunAndServer => assert!(outcomes.len() <= 2, "{point:?}: {outcomes:?}"),
     }
     true
-}
-
-/// One field of each entry in a list.
-fn entries(stands: &Value, list: &str, field: &str) -> Vec<String> {
-    let entries = stands[list].as_array().unwrap().iter();
-    entries
-        .map(|entry| entry[field].as_str().unwrap().to_owned())
-        .collect()
-}
-
-/// The agent has a session for each prompt, with the message once, and one answer that has an end.
-async fn stored_once(scene: &Scene, prompts: &[String]) {
-    let server = Server::start(&scene.home);
-    let agent = Agent::new(&server, &scene.home);
-    let mut stored = BTreeMap::new();
-    for session in agent.sessions().await {
-        let messages = agent.messages(&session.id).await;
-        let (asked, answers): (Vec<_>, Vec<_>) = messages.iter().partition(|m| m.role == "user");
-        // A run that was killed between asking for a session and using it has left an empty one.
-        let [asked] = asked[..] else {
-            assert!(messages.is_empty(), "{messages:#?}");
-            continue;
-        };
-        let answers = answers.into_iter().filter(|answer| answer.completed);
-        let answers: Vec<_> = answers.map(|answer| answer.texts.concat()).collect();
-        let twice = stored.insert(asked.texts.concat(), answers);
-        assert_eq!(twice, None, "{asked:#?}");
-    }
-    let expected = prompts
-        .iter()
-        .map(|prompt| (prompt.clone(), vec![expected_text(prompt)]));
-    assert_eq!(stored, expected.collect());
-    drop(server);
-    scene.home.marker().assert_none_left();
 }
 
 #[tokio::test]
