@@ -38,6 +38,20 @@ enum Victim {
     RunAndServer,
 }
 
+/// Kills a run at this point.
+fn kill_at(mut running: Running, point: Point) {
+    let after = match point {
+        Point::Begun(after) => after,
+        Point::Told(name, after) => {
+            let told = running.stdout_line(&format!(r#""type":"{name}""#), VERB_TIMEOUT);
+            assert!(told.is_some(), "{point:?}: {running:#?}");
+            after
+        }
+    };
+    std::thread::sleep(Duration::from_millis(after));
+    running.kill_9();
+}
+
 /// Kills runs, each at one of these points and in a session of its own, and recovers. Every message that was
 /// acknowledged is then stored once and answered once, and recorded whole. Where the server was left alive it
 /// is the one that is used, and asks the model once.
@@ -46,17 +60,7 @@ async fn killed_at(points: &[Point], victim: Victim) {
     let mut prompts = Vec::new();
     for (n, point) in points.iter().enumerate() {
         let prompt = format!("fake:plain words=40 chunks=20 delay=40 id={n:03}");
-        let mut running = run(&scene, &prompt);
-        let after = match *point {
-            Point::Begun(after) => after,
-            Point::Told(name, after) => {
-                let told = running.stdout_line(&format!(r#""type":"{name}""#), VERB_TIMEOUT);
-                assert!(told.is_some(), "{point:?}: {running:#?}");
-                after
-            }
-        };
-        std::thread::sleep(Duration::from_millis(after));
-        running.kill_9();
+        kill_at(run(&scene, &prompt), *point);
         let mut left = servers(&scene);
         if victim == Victim::RunAndServer {
             left.drain(..).for_each(kill_9);
@@ -203,6 +207,42 @@ async fn what_was_said_before_both_were_killed_is_kept() {
     );
     assert_eq!(count(&events, "TurnCompleted"), 1);
     verified(&scene);
+}
+
+#[tokio::test]
+async fn a_run_with_a_key_is_asked_once_however_often_it_is_begun() {
+    let scene = Scene::new();
+    let mut prompts = Vec::new();
+    let points = [
+        Point::Begun(0),
+        Point::Told("MessageQueued", 0),
+        Point::Told("ServerSpawned", 0),
+        Point::Told("DeliveryAccepted", 0),
+        Point::Told("TurnRequested", 0),
+        Point::Told("OutputAppended", 0),
+        Point::Told("TurnCompleted", 0),
+    ];
+    for (n, point) in points.into_iter().enumerate() {
+        let prompt = format!("fake:plain words=40 chunks=20 delay=40 id={n:03}");
+        let key = format!("key-{n}");
+        let mut args = vec!["run", "--key", &key, &prompt, "--json"];
+        kill_at(Running::spawn(&mut verb(&scene.home, &args)), point);
+        args.pop();
+        // The second time is answered from the log.
+        for _ in 0..2 {
+            let finished = finish(&scene.home, &args);
+            assert_eq!(finished.status.code(), Some(0), "{point:?}: {finished:#?}");
+            let expected = format!("{}\n", expected_text(&prompt));
+            assert_eq!(finished.stdout, expected, "{point:?}: {finished:#?}");
+            scene.home.marker().assert_none_left();
+        }
+        assert!(stands_answered(&scene, &prompt, Victim::Run, &point));
+        prompts.push(prompt);
+    }
+    let recovered = object_of(&scene.home, &["recover", "--json"]);
+    assert!(nothing_open(&recovered), "{recovered:#}");
+    verified(&scene);
+    stored_once(&scene, &prompts).await;
 }
 
 #[tokio::test]
