@@ -1,17 +1,16 @@
 //! The `recount` command with the real agent: killed at any point, alone or with its server, and carried on.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use recount_tests::agent_http::Agent;
-use recount_tests::command::{VERB_TIMEOUT, finish, json_of, object_of, objects, verb};
+use recount_tests::aftermath::{
+    count, entries, log, nothing_open, recovers, server_pid, servers, stored_once, verified,
+};
+use recount_tests::command::{VERB_TIMEOUT, finish, object_of, objects, verb};
 use recount_tests::engine::{Scene, kill_9};
-use recount_tests::opencode::Server;
 use recount_tests::process::Running;
 use recount_tests::provider::Outcome;
 use recount_tests::provider::script::expected_text;
-use serde_json::Value;
 
 /// Runs a prompt, and gives what is printed for machines.
 fn run(scene: &Scene, prompt: &str) -> Running {
@@ -19,48 +18,6 @@ fn run(scene: &Scene, prompt: &str) -> Running {
         &scene.home,
         &["run", "--json", "--permission", "allow", prompt],
     ))
-}
-
-/// What `recover` says when there is nothing to recover.
-fn nothing_open(recovered: &Value) -> bool {
-    let counts = [
-        "sessions",
-        "resolved",
-        "completed",
-        "dead_lettered",
-        "waiting",
-        "open",
-    ];
-    counts.iter().all(|count| recovered[count] == 0)
-}
-
-fn log(scene: &Scene, session: &str) -> Vec<Value> {
-    json_of(&scene.home, &["log", session, "--json"])
-}
-
-fn count(events: &[Value], name: &str) -> usize {
-    events.iter().filter(|event| event["type"] == name).count()
-}
-
-/// The server's process that a log names last.
-fn server_pid(events: &[Value]) -> u32 {
-    let spawned = events
-        .iter()
-        .rfind(|event| event["type"] == "ServerSpawned");
-    let pid = spawned.expect("a server was started")["data"]["pid"].as_u64();
-    pid.unwrap().try_into().unwrap()
-}
-
-/// Servers are told from the engine by their command lines.
-fn servers(scene: &Scene) -> Vec<u32> {
-    let mut processes = scene.home.marker().processes();
-    processes.retain(|_, line| line.contains(" serve "));
-    processes.into_keys().collect()
-}
-
-fn verified(scene: &Scene) {
-    let verified = finish(&scene.home, &["verify"]);
-    assert!(verified.status.success(), "{verified:#?}");
 }
 
 /// Where a run is killed.
@@ -81,6 +38,20 @@ enum Victim {
     RunAndServer,
 }
 
+/// Kills a run at this point.
+fn kill_at(mut running: Running, point: Point) {
+    let after = match point {
+        Point::Begun(after) => after,
+        Point::Told(name, after) => {
+            let told = running.stdout_line(&format!(r#""type":"{name}""#), VERB_TIMEOUT);
+            assert!(told.is_some(), "{point:?}: {running:#?}");
+            after
+        }
+    };
+    std::thread::sleep(Duration::from_millis(after));
+    running.kill_9();
+}
+
 /// Kills runs, each at one of these points and in a session of its own, and recovers. Every message that was
 /// acknowledged is then stored once and answered once, and recorded whole. Where the server was left alive it
 /// is the one that is used, and asks the model once.
@@ -89,17 +60,7 @@ async fn killed_at(points: &[Point], victim: Victim) {
     let mut prompts = Vec::new();
     for (n, point) in points.iter().enumerate() {
         let prompt = format!("fake:plain words=40 chunks=20 delay=40 id={n:03}");
-        let mut running = run(&scene, &prompt);
-        let after = match *point {
-            Point::Begun(after) => after,
-            Point::Told(name, after) => {
-                let told = running.stdout_line(&format!(r#""type":"{name}""#), VERB_TIMEOUT);
-                assert!(told.is_some(), "{point:?}: {running:#?}");
-                after
-            }
-        };
-        std::thread::sleep(Duration::from_millis(after));
-        running.kill_9();
+        kill_at(run(&scene, &prompt), *point);
         let mut left = servers(&scene);
         if victim == Victim::RunAndServer {
             left.drain(..).for_each(kill_9);
@@ -123,16 +84,6 @@ async fn killed_at(points: &[Point], victim: Victim) {
     );
     verified(&scene);
     stored_once(&scene, &prompts).await;
-}
-
-/// Recovers, to the end of everything that was open; a second time finds nothing.
-fn recovers(scene: &Scene, point: &Point) {
-    let recovered = object_of(&scene.home, &["recover", "--json"]);
-    let left = ["dead_lettered", "failed", "waiting", "open"].map(|count| recovered[count].clone());
-    assert_eq!(left, [0, 0, 0, 0], "{point:?}: {recovered:#}");
-    let again = object_of(&scene.home, &["recover", "--json"]);
-    assert!(nothing_open(&again), "{point:?}: {again:#}");
-    scene.home.marker().assert_none_left();
 }
 
 /// Whether the newest session is about this prompt; if so, it holds the whole answer to it.
@@ -165,40 +116,6 @@ fn stands_answered(scene: &Scene, prompt: &str, victim: Victim, point: &Point) -
         Victim::RunAndServer => assert!(outcomes.len() <= 2, "{point:?}: {outcomes:?}"),
     }
     true
-}
-
-/// One field of each entry in a list.
-fn entries(stands: &Value, list: &str, field: &str) -> Vec<String> {
-    let entries = stands[list].as_array().unwrap().iter();
-    entries
-        .map(|entry| entry[field].as_str().unwrap().to_owned())
-        .collect()
-}
-
-/// The agent has a session for each prompt, with the message once, and one answer that has an end.
-async fn stored_once(scene: &Scene, prompts: &[String]) {
-    let server = Server::start(&scene.home);
-    let agent = Agent::new(&server, &scene.home);
-    let mut stored = BTreeMap::new();
-    for session in agent.sessions().await {
-        let messages = agent.messages(&session.id).await;
-        let (asked, answers): (Vec<_>, Vec<_>) = messages.iter().partition(|m| m.role == "user");
-        // A run that was killed between asking for a session and using it has left an empty one.
-        let [asked] = asked[..] else {
-            assert!(messages.is_empty(), "{messages:#?}");
-            continue;
-        };
-        let answers = answers.into_iter().filter(|answer| answer.completed);
-        let answers: Vec<_> = answers.map(|answer| answer.texts.concat()).collect();
-        let twice = stored.insert(asked.texts.concat(), answers);
-        assert_eq!(twice, None, "{asked:#?}");
-    }
-    let expected = prompts
-        .iter()
-        .map(|prompt| (prompt.clone(), vec![expected_text(prompt)]));
-    assert_eq!(stored, expected.collect());
-    drop(server);
-    scene.home.marker().assert_none_left();
 }
 
 #[tokio::test]
@@ -290,6 +207,42 @@ async fn what_was_said_before_both_were_killed_is_kept() {
     );
     assert_eq!(count(&events, "TurnCompleted"), 1);
     verified(&scene);
+}
+
+#[tokio::test]
+async fn a_run_with_a_key_is_asked_once_however_often_it_is_begun() {
+    let scene = Scene::new();
+    let mut prompts = Vec::new();
+    let points = [
+        Point::Begun(0),
+        Point::Told("MessageQueued", 0),
+        Point::Told("ServerSpawned", 0),
+        Point::Told("DeliveryAccepted", 0),
+        Point::Told("TurnRequested", 0),
+        Point::Told("OutputAppended", 0),
+        Point::Told("TurnCompleted", 0),
+    ];
+    for (n, point) in points.into_iter().enumerate() {
+        let prompt = format!("fake:plain words=40 chunks=20 delay=40 id={n:03}");
+        let key = format!("key-{n}");
+        let mut args = vec!["run", "--key", &key, &prompt, "--json"];
+        kill_at(Running::spawn(&mut verb(&scene.home, &args)), point);
+        args.pop();
+        // The second time is answered from the log.
+        for _ in 0..2 {
+            let finished = finish(&scene.home, &args);
+            assert_eq!(finished.status.code(), Some(0), "{point:?}: {finished:#?}");
+            let expected = format!("{}\n", expected_text(&prompt));
+            assert_eq!(finished.stdout, expected, "{point:?}: {finished:#?}");
+            scene.home.marker().assert_none_left();
+        }
+        assert!(stands_answered(&scene, &prompt, Victim::Run, &point));
+        prompts.push(prompt);
+    }
+    let recovered = object_of(&scene.home, &["recover", "--json"]);
+    assert!(nothing_open(&recovered), "{recovered:#}");
+    verified(&scene);
+    stored_once(&scene, &prompts).await;
 }
 
 #[tokio::test]

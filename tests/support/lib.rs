@@ -14,6 +14,7 @@
     reason = "a test that ignores an answer tests nothing, visibly"
 )]
 
+pub mod aftermath;
 pub mod agent_http;
 pub mod command;
 pub mod engine;

@@ -48,6 +48,8 @@ enum Phase {
         heard: Timestamp,
         probed: Timestamp,
         probing: bool,
+        /// Probes that failed in a row.
+        missed: u32,
     },
     /// [`Effect::StopServer`], or the pause before the next one.
     Stopping { again: Option<Timestamp> },

@@ -183,8 +183,8 @@ pub struct SessionMachine {
     aborting: Option<Timestamp>,
     abort_sent: bool,
     answering: HashSet<String>,
-    /// Whether this opening of the stream has shown, or a look has said, how the turn stands: what is
-    /// recorded of it may be the belief of an engine that died.
+    /// Whether this opening of the stream has shown, or the last look has said, that the agent is in the
+    /// turn: what is recorded of it may be the belief of an engine that died.
     confirmed: bool,
     wake: Option<Timestamp>,
 }

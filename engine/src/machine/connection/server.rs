@@ -147,8 +147,10 @@ impl Machine {
                     None => self.answered(step, Ready { url, version }, now),
                 }
             }
-            Phase::Streaming { probing, .. } => {
-                *probing = false;
+            Phase::Streaming {
+                probing, missed, ..
+            } => {
+                (*probing, *missed) = (false, 0);
                 self.recovered(step, now);
             }
             Phase::Resting
@@ -191,9 +193,12 @@ impl Machine {
             Phase::Probing { .. } => {
                 self.stop_and_fail(step, failure.reason.clone(), failure.lasting, now);
             }
-            Phase::Streaming { probing, .. } => {
-                *probing = false;
-                if self.connection.probe_failing.is_none() {
+            Phase::Streaming {
+                probing, missed, ..
+            } => {
+                (*probing, *missed) = (false, missed.saturating_add(1));
+                let known = self.connection.probe_failing.is_some();
+                if *missed >= limits::PROBES_MISSED_MIN && !known {
                     let reason = failure.reason.clone();
                     self.record(step, Event::ProbeFailed { reason }, now);
                 }

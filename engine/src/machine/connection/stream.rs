@@ -23,6 +23,7 @@ impl Machine {
             heard: now,
             probed: now,
             probing: false,
+            missed: 0,
         };
     }
 
@@ -32,6 +33,7 @@ impl Machine {
             heard,
             probed,
             probing,
+            ..
         } = &mut self.phase
         else {
             return Step::default();

@@ -177,6 +177,12 @@ fn failure(lasting: bool) -> Failure {
     }
 }
 
+fn probe_failed() -> Event {
+    Event::ProbeFailed {
+        reason: "no".to_owned(),
+    }
+}
+
 fn exited() -> Input {
     Input::Exited {
         how: "signal: 9".to_owned(),
@@ -625,16 +631,11 @@ fn silence_is_suspected_and_given_up_where_probes_fail_too() {
         .after(seconds(5))
         .then(&[], &[probe()])
         .when(Input::ProbeFailed(failure(false)))
-        .then(
-            &[Event::ProbeFailed {
-                reason: "no".to_owned(),
-            }],
-            &[],
-        )
+        .then(&[], &[])
         .after(seconds(5))
         .then(&[], &[probe()])
         .when(Input::ProbeFailed(failure(false)))
-        .then(&[], &[])
+        .then(&[probe_failed()], &[])
         .after(seconds(30));
     let at = world.delay(1);
     world.then(
@@ -677,18 +678,30 @@ fn only_changes_of_health_are_events() {
         .when(Input::Suspected)
         .then(&[], &[])
         .when(Input::ProbeFailed(failure(false)))
-        .then(
-            &[Event::ProbeFailed {
-                reason: "no".to_owned(),
-            }],
-            &[],
-        )
+        .when(Input::Suspected)
+        .then(&[], &[probe()])
+        .when(Input::ProbeFailed(failure(false)))
+        .then(&[probe_failed()], &[])
+        .when(Input::Suspected)
+        .when(Input::ProbeFailed(failure(false)))
+        .then(&[], &[])
         .when(Input::Suspected)
         .when(passed())
         .then(&[Event::ProbeRecovered], &[])
         .when(Input::Suspected)
         .when(passed())
         .then(&[], &[]);
+}
+
+#[test]
+fn a_busy_server_misses_a_probe_now_and_then() {
+    let mut world = World::connected();
+    for _ in 0..3 {
+        for answer in [Input::ProbeFailed(failure(false)), passed()] {
+            world = world.when(Input::Suspected).then(&[], &[probe()]);
+            world = world.when(answer).then(&[], &[]);
+        }
+    }
 }
 
 // ---- after a death of the engine

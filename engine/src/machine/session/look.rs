@@ -42,7 +42,8 @@ impl SessionMachine {
         };
         self.looks.failures = 0;
         self.looks.last = now;
-        self.confirmed = true;
+        // One that does not work asks nothing: what its history means is decided with another look.
+        self.confirmed = report.activity != Activity::Idle;
         self.newest = report.stored.then_some(report.newest);
         match (message.state, turn) {
             (MessageState::Queued | MessageState::Refused, _) => {

@@ -109,6 +109,33 @@ fn a_question_that_is_gone_when_it_is_looked_for_is_settled() {
 }
 
 #[test]
+fn a_question_is_waited_for_while_it_is_known_to_be_alive() {
+    let mut world = given_linked(running());
+    let at_rest = |world: &World| world.machine.is_at_rest(&world.state);
+    let _ = world.observed(asks("q"));
+    assert!(at_rest(&world));
+    let _ = world.unlinked(false);
+    assert!(!at_rest(&world));
+    let _ = world.linked();
+    assert!(!at_rest(&world));
+    world.looked(busy_asking(&["q"])).nothing();
+    assert!(at_rest(&world));
+    world.restart();
+    let _ = world.linked();
+    assert!(!at_rest(&world));
+    // An agent that does not work on the turn asks nothing. Another look says what became of it.
+    let cut_off = || idle([with(answer_to(&a1(), "x1"), [])]);
+    world.looked(cut_off()).nothing();
+    assert!(!at_rest(&world));
+    world.woken().then([], [look()]);
+    let then = world.looked(cut_off());
+    assert_eq!(
+        then.events.first().map(|new| &new.event),
+        Some(&interrupted(1, &["x1"]))
+    );
+}
+
+#[test]
 fn a_question_that_an_aborted_turn_left_behind_is_not_the_next_ones() {
     let mut world = given_linked(running());
     world.record([queued(M2)]);
