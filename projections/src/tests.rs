@@ -154,7 +154,6 @@ fn a_turn_holds_what_was_said_and_done_in_each_run() {
                 items: Vec::new(),
             },
         ],
-        requests: 1,
         requested_at: Timestamp(14_000_000),
         begun_at: Timestamp(14_000_000),
         counts_from: Timestamp(14_000_000),

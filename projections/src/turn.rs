@@ -201,8 +201,6 @@ pub struct Turn {
     pub state: TurnState,
     /// Its runs, oldest first; never empty.
     pub runs: Vec<Run>,
-    /// How often the agent was asked to begin the last run.
-    pub requests: u32,
     /// When the agent was last asked to begin.
     pub requested_at: Timestamp,
     /// When the agent was first asked to begin the last run.
@@ -240,7 +238,6 @@ impl Turn {
                 started: false,
                 items: Vec::new(),
             }],
-            requests: 0,
             requested_at: recorded.at,
             begun_at: recorded.at,
             counts_from: recorded.at,
@@ -300,13 +297,11 @@ impl Turn {
                         started: false,
                         items: Vec::new(),
                     });
-                    self.requests = 0;
                     self.begun_at = recorded.at;
                     self.counts_from = recorded.at;
                     self.agent_retry = None;
                     self.agent_error = None;
                 }
-                self.requests += 1;
                 self.requested_at = recorded.at;
                 self.go(TurnState::Requested, recorded);
             }

@@ -157,6 +157,9 @@ pub struct SessionMachine {
     flight: Option<Flight>,
     /// The attempt that this process began: one that it did not begin has an unknown outcome.
     attempting: Option<(MessageId, u32)>,
+    /// How often this opening of the stream saw the agent asked to begin the run: what a server that died
+    /// did not hear says nothing of the next one.
+    requests: u32,
     /// Why the agent refused to begin, when it did.
     start_refused: Option<String>,
     looks: Looks,
@@ -205,6 +208,7 @@ impl SessionMachine {
             inbox: VecDeque::new(),
             flight: None,
             attempting: None,
+            requests: 0,
             start_refused: None,
             looks: Looks::default(),
             open_before: Vec::new(),
@@ -364,6 +368,7 @@ impl SessionMachine {
         self.epoch = epoch;
         self.opened.clear();
         self.confirmed = false;
+        self.requests = 0;
         self.kinds.clear();
         self.answering.clear();
         self.aborting = None;

@@ -379,6 +379,7 @@ impl SessionMachine {
             Some(turn) if turn.state == TurnState::Requested => turn.run().number,
             Some(turn) => turn.run().number + 1,
         };
+        self.requests = 0;
         self.request_run(state, message, run, now)
     }
 
@@ -393,6 +394,7 @@ impl SessionMachine {
             return Step::default();
         };
         self.flight = Some(Flight::Starting);
+        self.requests += 1;
         self.looks = Looks::default();
         self.last_activity = now;
         self.aborting = None;
@@ -410,13 +412,21 @@ impl SessionMachine {
         draft.step().and(Effect::Start(delivery))
     }
 
+    /// How long the agent may show no sign after the last request: longer with each, since a busy machine
+    /// starts its servers slowly, and asking more often makes it no quicker.
+    pub(super) fn request_grace(&self) -> Duration {
+        let doublings = self.requests.saturating_sub(1).min(16);
+        let grace = self.policy.request_grace.saturating_mul(1 << doublings);
+        grace.min(self.policy.request_grace_max)
+    }
+
     pub(super) fn started(&mut self, outcome: Result<(), CallError>, now: Timestamp) -> Step {
         self.flight = None;
         match outcome {
             // "Heard", not "begun": if nothing is seen to begin, a look decides.
             Ok(()) => {
                 self.start_refused = None;
-                self.look_at(now.plus(self.policy.request_grace));
+                self.look_at(now.plus(self.request_grace()));
                 Step::default()
             }
             Err(error) => {

@@ -323,7 +323,7 @@ impl SessionMachine {
         let begun = turn.run().started || !answers.is_empty();
         if self.looks.idle < 2 {
             let soon = now.plus(self.policy.second_look_after);
-            let grace = turn.requested_at.plus(self.policy.request_grace);
+            let grace = turn.requested_at.plus(self.request_grace());
             self.looks.due = Some(if begun { soon } else { soon.max(grace) });
             return draft.step();
         }
@@ -359,10 +359,10 @@ impl SessionMachine {
         if self.newest == Some(false) {
             return Some(NOT_THE_NEWEST.to_owned());
         }
-        (turn.requests >= self.policy.requests_max).then(|| {
+        (self.requests >= self.policy.requests_max).then(|| {
             format!(
                 "the agent was asked {} times and never began",
-                turn.requests
+                self.requests
             )
         })
     }

@@ -26,10 +26,13 @@ pub struct SessionPolicy {
     pub attempts_max: u32,
     /// The pauses between tries.
     pub backoff: Backoff,
-    /// How often the agent is asked to begin one run before the turn has failed.
+    /// How often one server is asked to begin one run before the turn has failed.
     pub requests_max: u32,
-    /// How long after a request the agent may show no sign before it is looked at: a cold server takes 2 s.
+    /// How long after a request the agent may show no sign before it is looked at, doubled with each further
+    /// request: a cold server takes 2 s, on a busy machine many times that.
     pub request_grace: Duration,
+    /// The longest that it is doubled to.
+    pub request_grace_max: Duration,
     /// How long an agent that seems idle with the turn unfinished is left before it is looked at once more.
     pub second_look_after: Duration,
     /// How often a look may fail in a row, with the connection standing, before it is given up.
@@ -69,6 +72,7 @@ impl Default for SessionPolicy {
             },
             requests_max: 8,
             request_grace: Duration::from_secs(3),
+            request_grace_max: Duration::from_secs(60),
             second_look_after: Duration::from_millis(500),
             looks_max: 8,
             look_every: Duration::from_secs(30),

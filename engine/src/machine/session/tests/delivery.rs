@@ -350,6 +350,27 @@ fn a_message_that_does_not_begin_is_asked_for_again_and_not_for_ever() {
 }
 
 #[test]
+fn what_a_server_did_not_hear_before_it_died_is_not_counted() {
+    let mut world = given(held());
+    let _ = world.linked();
+    let mut then = world.looked(idle([]));
+    for _ in 0..3 * world.policy.requests_max {
+        then.then([requested(M1, 1)], [start(M1)]);
+        world.when(Input::Started(Ok(()))).nothing();
+        let unlinked = Input::Unlinked {
+            circuit_open: false,
+            reason: None,
+        };
+        world.when(unlinked).nothing();
+        world.linked().then([], [look()]);
+        world.looked(idle([])).nothing();
+        world.woken().then([], [look()]);
+        then = world.looked(idle([]));
+    }
+    then.then([requested(M1, 1)], [start(M1)]);
+}
+
+#[test]
 fn a_request_waits_as_long_as_the_agent_said() {
     let mut events = held();
     events.push(requested(M1, 1));
