@@ -4,7 +4,9 @@
 
 use std::io::Write;
 
-use recount_engine::{OpenSession, Options, SessionManager, Target, Update};
+use recount_engine::{
+    Event, OpenSession, Options, PermissionAnswer, RerunPolicy, SessionManager, Update,
+};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,40 +17,36 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The engine: one for each data directory. What an earlier one left open, it carries to its end.
     let manager = SessionManager::start(Options::new(data)).await?;
-    let recovered = manager.recover(recount_engine::RerunPolicy::Ask).await?;
+    let recovered = manager.recover(RerunPolicy::Ask).await?;
     println!("recovered: {recovered:?}");
 
     // A session with an agent. Nothing is started before there is something to send.
     let agent = std::env::var("AGENT").unwrap_or_else(|_| "scripted".to_owned());
-    let target = Target::Managed {
-        program: None,
-        directory: here.clone(),
-    };
-    let spec = OpenSession {
-        id: None,
-        agent,
-        target,
-        directory: here,
-        model: None,
-        title: None,
-    };
-    let session = manager.open(spec).await?;
+    let session = manager.open(OpenSession::new(agent, here)).await?;
     let mut updates = session.subscribe();
 
     // When `send` comes back the message is durable: it will be answered once, or end visibly.
     let message = session.send(&text, None).await?;
-    let watch = async {
-        while let Ok(Some(update)) = updates.next().await {
-            if let Update::Output { text, .. } = update {
+    while let Some(update) = updates.next().await? {
+        match update {
+            Update::Output { text, .. } => {
                 print!("{text}");
-                let _ = std::io::stdout().flush();
+                std::io::stdout().flush()?;
             }
+            Update::Recorded(recorded) => match recorded.event {
+                // This is where a user would be asked.
+                Event::PermissionAsked { .. } => {
+                    session.answer(None, PermissionAnswer::Reject).await?;
+                }
+                Event::TurnCompleted { .. }
+                | Event::TurnFailed { .. }
+                | Event::TurnAborted { .. }
+                | Event::MessageDeadLettered { .. } => break,
+                _ => {}
+            },
         }
-    };
-    tokio::select! {
-        () = watch => {}
-        state = session.settled(message) => println!("\n{}", state?.name()),
     }
+    println!("\n{}", session.settled(message).await?.name());
     manager.shut_down().await?;
     Ok(())
 }

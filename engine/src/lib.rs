@@ -15,6 +15,6 @@ pub use error::Error;
 pub use machine::session::policy::{RerunPolicy, SessionPolicy};
 pub use policy::ConnectionPolicy;
 pub use recount_projections::{MessageState, Status};
-pub use recount_store::{MessageId, PermissionAnswer, SessionId, Target};
+pub use recount_store::{Event, MessageId, PermissionAnswer, SessionId, Target};
 pub use shell::session::{Session, Subscription, Update};
 pub use shell::session_manager::{OpenSession, Options, Recovered, SessionManager};

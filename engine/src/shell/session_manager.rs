@@ -80,6 +80,25 @@ pub struct OpenSession {
     pub title: Option<String>,
 }
 
+impl OpenSession {
+    /// A new session with an agent in a folder (absolute), whose server the engine starts there.
+    #[must_use]
+    pub fn new(agent: impl Into<String>, directory: impl Into<String>) -> Self {
+        let directory = directory.into();
+        Self {
+            id: None,
+            agent: agent.into(),
+            target: Target::Managed {
+                program: None,
+                directory: directory.clone(),
+            },
+            directory,
+            model: None,
+            title: None,
+        }
+    }
+}
+
 /// What a recovery found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Recovered {
@@ -103,19 +122,10 @@ pub struct Recovered {
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), recount_engine::Error> {
-/// use recount_engine::{OpenSession, Options, SessionManager, Target};
+/// use recount_engine::{OpenSession, Options, SessionManager};
 ///
 /// let manager = SessionManager::start(Options::new("data")).await?;
-/// let session = manager
-///     .open(OpenSession {
-///         id: None,
-///         agent: "scripted".to_owned(),
-///         target: Target::Managed { program: None, directory: "/tmp".to_owned() },
-///         directory: "/tmp".to_owned(),
-///         model: None,
-///         title: None,
-///     })
-///     .await?;
+/// let session = manager.open(OpenSession::new("scripted", "/srv/project")).await?;
 /// let message = session.send("hello", None).await?;
 /// session.settled(message).await?;
 /// manager.shut_down().await?;
