@@ -480,12 +480,15 @@ impl Task {
         if let Some(agent_session) = bound
             && self.attached.as_ref() != Some(&agent_session)
         {
+            if let Some(lost) = &self.attached {
+                self.connection.detach(lost).await;
+                // What waits to be read is about the lost session, and must not be taken for the new one's.
+                (self.frames_in, self.frames) = mpsc::channel(limits::SESSION_INBOX_MAX);
+            }
             self.connection
                 .attach(&agent_session, self.frames_in.clone())
                 .await;
-            if let Some(lost) = self.attached.replace(agent_session) {
-                self.connection.detach(&lost).await;
-            }
+            self.attached = Some(agent_session);
         }
     }
 
