@@ -175,10 +175,11 @@ fn directories_and_files_that_are_not_ours() {
         refused(&finished, 1, words);
     };
 
-    // A directory of something else: it is no place to begin a log in, and has none to look at.
+    // A directory of something else: it is no place to begin a log in, nor to look for one.
     let letters = foreign("letters", "to-a-friend.txt", b"Dear friend");
-    refuse(&letters, RUN, "not a data directory");
-    refuse(&letters, &["show", "latest"], "there is no log");
+    for args in [RUN, &["recover"], &["sessions"], &["show", "latest"]] {
+        refuse(&letters, args, "not a data directory");
+    }
     assert_eq!(files(&letters).len(), 1);
 
     // Files of other programs where the log would be.
