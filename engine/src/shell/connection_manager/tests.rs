@@ -48,7 +48,7 @@ impl Sleeper {
 }
 
 fn unused<T>() -> Result<T, CallError> {
-    unimplemented!("connections do not call it")
+    unreachable!("connections do not call it")
 }
 
 #[async_trait]
