@@ -393,7 +393,12 @@ impl Task {
                 },
                 () = sleep(wake) => Input::Woke,
             };
+            let looked = matches!(input, Input::Looked(Ok(_)));
             self.settle(input).await?;
+            if looked && let Some(agent_session) = &self.attached {
+                // What the look found is recorded: whatever the stream had missed is read from the history now.
+                self.connection.gap_filled(agent_session).await;
+            }
         }
     }
 
@@ -418,9 +423,10 @@ impl Task {
             let head = state.queue.head();
             head.is_some_and(|message| message.state != MessageState::Waiting)
         });
-        if wanted && !std::mem::replace(&mut self.wanted, wanted) {
+        if wanted && !self.wanted {
             self.connection.want().await;
         }
+        self.wanted = wanted;
         Ok(())
     }
 

@@ -401,3 +401,6 @@ impl SessionManager {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

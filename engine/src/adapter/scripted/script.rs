@@ -110,13 +110,6 @@ impl Script {
         Self::new(move |_, _| steps.clone())
     }
 
-    /// An answer of `deltas` pieces of ten bytes, at full speed: for measuring.
-    #[must_use]
-    pub fn full_speed(deltas: usize) -> Self {
-        let words: Vec<_> = (0..deltas).map(|n| format!("word{n:05} ")).collect();
-        Self::always(vec![Step::text(words.concat(), deltas)])
-    }
-
     /// An answer of a few sentences, word by word over about three seconds, whose server dies once, in
     /// the middle: what a person is shown first.
     #[must_use]
