@@ -16,6 +16,9 @@ const VARIABLE: &str = "RECOUNT_TEST";
 /// How long a process that was told to end may take.
 const END_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a process that becomes another program may have no environment: long enough on a busy machine.
+const EXEC_GRACE: Duration = Duration::from_millis(200);
+
 /// A mark of its own for one test; processes that still carry it are killed when it is dropped.
 #[derive(Debug)]
 pub struct Marker {
@@ -123,11 +126,43 @@ fn marked(wanted: impl Fn(&str) -> bool) -> BTreeMap<u32, String> {
 
 /// The mark of a process, where it has one. A zombie has no environment any more.
 fn mark_of(pid: u32) -> Option<String> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environment = environment(pid)?;
     environment
         .split(|&byte| byte == 0)
         .filter_map(|variable| std::str::from_utf8(variable).ok()?.split_once('='))
         .find_map(|(name, value)| (name == VARIABLE).then(|| value.to_owned()))
+}
+
+/// The environment of a process.
+///
+/// While a process becomes another program, its old environment is cut off and the new one reads as empty
+/// for a moment. So what was read counts once it was read twice the same, and an empty one only of a
+/// process that has ended.
+fn environment(pid: u32) -> Option<Vec<u8>> {
+    let read = || fs::read(format!("/proc/{pid}/environ")).ok();
+    let deadline = Instant::now() + EXEC_GRACE;
+    let mut before = read()?;
+    loop {
+        let environment = read()?;
+        let settled = before == environment && (!environment.is_empty() || !is_program(pid));
+        if settled || Instant::now() > deadline {
+            return Some(environment);
+        }
+        before = environment;
+        std::thread::yield_now();
+    }
+}
+
+/// Whether a process runs a program: a zombie does not any more, and a thread of the kernel never did.
+fn is_program(pid: u32) -> bool {
+    const KERNEL_THREAD: u32 = 0x0020_0000;
+    let Some(fields) = stat(pid) else {
+        return false;
+    };
+    let mut fields = fields.split_whitespace();
+    let running = fields.next().is_some_and(|state| !matches!(state, "Z" | "X"));
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u32>().ok());
+    running && flags.is_some_and(|flags| flags & KERNEL_THREAD == 0)
 }
 
 fn command_line(pid: u32) -> String {
@@ -137,10 +172,15 @@ fn command_line(pid: u32) -> String {
 
 /// When a process was started, in ticks since the machine was.
 fn start_time(pid: u32) -> Option<u64> {
+    stat(pid)?.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// What the system says about a process, from its state on.
+fn stat(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold spaces and brackets; the 20th field after it counts.
+    // The name, in brackets, may hold spaces and brackets.
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    Some(fields.to_owned())
 }
 
 #[cfg(test)]
@@ -159,11 +199,6 @@ mod tests {
             .env(VARIABLE, &mark)
             .spawn()
             .unwrap();
-        // A new process has no environment to be found by until the kernel has laid it out.
-        let deadline = Instant::now() + END_GRACE;
-        while mark_of(left.id()).as_ref() != Some(&mark) && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
         sweep_orphans();
         // Its environment goes before it does.
         let deadline = Instant::now() + END_GRACE;
@@ -175,6 +210,23 @@ mod tests {
         };
         let _ = left.kill();
         assert!(ended.is_some_and(|status| !status.success()), "{ended:?}");
+    }
+
+    #[test]
+    fn a_process_that_becomes_another_program_is_found_all_along() {
+        let marker = Marker::new();
+        // A shell that replaces itself again and again.
+        let script = r#"test "$1" -gt 0 && exec sh -c "$0" "$0" $(($1 - 1)); sleep 300"#;
+        let mut shell = Command::new("sh")
+            .args(["-c", script, script, "300"])
+            .envs([marker.env()])
+            .spawn()
+            .unwrap();
+        for _ in 0..20_000 {
+            assert!(mark_of(shell.id()).is_some());
+        }
+        shell.kill().unwrap();
+        shell.wait().unwrap();
     }
 
     #[test]
