@@ -38,7 +38,9 @@ pub use event::{
     Cause, Class, ConnectionState, Event, Json, NewEvent, OutputKind, PermissionAnswer, Placement,
     Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome,
 };
-pub use id::{ConnectionId, MessageId, Position, Seq, SessionId, StreamId, Timestamp};
+pub use id::{
+    ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, SessionId, StreamId, Timestamp,
+};
 pub use log::{
     Expected, Hash, Head, Log, LogReader, Select, Snapshot, StreamHead, Tail, Verified, verify,
 };

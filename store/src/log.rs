@@ -71,6 +71,13 @@ impl fmt::Display for Hash {
     }
 }
 
+impl serde::Serialize for Hash {
+    /// As [`Hash`] shows itself.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Hash({self})")
@@ -367,6 +374,8 @@ impl Log {
                 },
                 class: new.event.class(),
                 provenance: new.provenance,
+                id: new.id,
+                frame: new.frame,
                 event: new.event,
             })
             .collect())
