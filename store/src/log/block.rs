@@ -206,6 +206,23 @@ impl Builder {
         self.tip
     }
 
+    /// The records that were added, from a position on.
+    pub(crate) fn records_from(
+        &self,
+        from: Position,
+    ) -> impl Iterator<Item = Record<'_>> {
+        let whole = self.done.iter().map(|(_, bytes)| bytes.as_slice());
+        let records = whole.chain([self.open.as_slice()]).flat_map(|block| {
+            let mut rest = block.get(RECORDS..).unwrap_or_default();
+            std::iter::from_fn(move || {
+                let (record, after) = Record::split(rest)?;
+                rest = after;
+                Some(record)
+            })
+        });
+        records.filter(move |record| record.position() >= from)
+    }
+
     /// Adds the record of the next position.
     pub(crate) fn push(&mut self, record: Record<'_>) {
         let bytes = record.bytes();

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable as _};
 
-use crate::error::Error;
 use crate::id::FrameNumber;
 use crate::log::files;
 use crate::log::journal::{self, Entry, File, Key, Mark, Place};
@@ -170,11 +169,11 @@ impl Follower {
                     self.unsure = Some(place);
                     break;
                 }
-                files[place.file].sync_data().map_err(Error::from_sync)?;
+                files[place.file].sync_data()?;
             }
             if self.memory.last().is_none_or(|(file, _)| *file != place.file) {
                 self.memory
-                    .push((place.file, Generation::after(entry.before())));
+                    .push((place.file, Generation::after(entry.before)));
             }
             self.mark = Some(entry.after);
             self.place = Place {

@@ -75,7 +75,8 @@ impl Mark {
         next_frame: FrameNumber::FIRST,
     };
 
-    fn place(&self) -> (Position, FrameNumber) {
+    /// What comes next: later states of a log have greater ones.
+    pub(crate) fn place(&self) -> (Position, FrameNumber) {
         (self.tip.position.next(), self.next_frame)
     }
 }
@@ -87,7 +88,7 @@ pub(crate) type Kept = (Position, Arc<[u8]>);
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     /// Where the log stood before it.
-    before: Mark,
+    pub(crate) before: Mark,
     /// Where the log stands after it.
     pub(crate) after: Mark,
     pub(crate) blocks: Vec<Kept>,
@@ -243,8 +244,8 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
 }
 
-/// The entries that follow what is settled, in order, each with the file that it is in; and where the
-/// next one goes.
+/// The entries that follow what is settled, in order, each with its place and where it ends; and where
+/// the next one goes.
 ///
 /// # Errors
 ///
@@ -253,7 +254,7 @@ pub(crate) fn walk(
     files: &[File; 2],
     key: &Key,
     settled: Mark,
-    mut each: impl FnMut(usize, Entry) -> Result<(), Fault>,
+    mut each: impl FnMut(Place, Entry, u64) -> Result<(), Fault>,
 ) -> Result<Place, Fault> {
     let mut ends = [0; 2];
     let mut mark = settled;
@@ -263,11 +264,12 @@ pub(crate) fn walk(
         while let Some((entry, next)) = read(&*files[file], *offset, key)? {
             if entry.before == mark {
                 mark = entry.after;
-                each(file, entry)?;
-                end = Place {
+                let place = Place {
                     file,
-                    offset: next,
+                    offset: *offset,
                 };
+                each(place, entry, next)?;
+                end = Place { file, offset: next };
             } else if entry.after.place() > settled.place() {
                 break;
             }
@@ -308,7 +310,9 @@ pub(crate) fn read(
         return Ok(None);
     };
     let mut bytes = vec![0; in_memory];
-    file.read(offset, &mut bytes)?;
+    if !read_exact(file, offset, &mut bytes)? {
+        return Ok(None);
+    }
     let (body, checksum) = bytes.split_at(in_memory - CHECKSUM_LEN);
     if blake3::keyed_hash(key, body).as_bytes() != checksum {
         return Ok(None);
@@ -324,12 +328,23 @@ fn header(file: &dyn StorageBackend, offset: u64) -> Result<Option<[u8; BODY]>, 
         return Ok(None);
     }
     let mut header = [0; BODY];
-    file.read(offset, &mut header)?;
+    if !read_exact(file, offset, &mut header)? {
+        return Ok(None);
+    }
     let length = u64_at(&header, LENGTH);
     let possible = header.starts_with(MAGIC)
         && length >= (BODY + CHECKSUM_LEN) as u64
         && length <= left;
     Ok(possible.then_some(header))
+}
+
+/// Reads bytes; false where they are not there any more, because a writer made the file shorter meanwhile.
+fn read_exact(file: &dyn StorageBackend, offset: u64, out: &mut [u8]) -> Result<bool, Fault> {
+    match file.read(offset, out) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a writer wrote and a checksum confirmed.
