@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::id::{Position, Seq, StreamId};
+use crate::id::{FrameNumber, Position, Seq, StreamId};
 
 /// Why a log could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,6 +81,14 @@ pub enum Error {
     Corrupt {
         /// The first bad place.
         position: Position,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The frames as received hold something that cannot be. Events do not depend on them.
+    #[error("the frames as received are damaged at number {number}: {what}")]
+    CorruptFrame {
+        /// The first bad frame.
+        number: FrameNumber,
         /// What is wrong there.
         what: String,
     },

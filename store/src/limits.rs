@@ -42,6 +42,20 @@ pub(crate) const SNAPSHOT_LAG_BYTES_MAX: usize = 4 << 20;
 /// The bytes of snapshots that may wait at all; beyond it new ones are dropped until the writer comes by.
 pub(crate) const SNAPSHOT_WAITING_BYTES_MAX: usize = 64 << 20;
 
+/// The bytes of frames that wait to be written: beyond it they are counted and not kept, since a disk that is
+/// slower than the agents must not take all memory. A longer frame is never kept.
+pub const FRAMES_WAITING_BYTES_MAX: usize = 16 << 20;
+
+/// The bytes of waiting frames that are worth a commit of their own: fewer wait for the next event.
+pub(crate) const FRAMES_COMMIT_BYTES: usize = 256 << 10;
+
+/// The bytes of a chunk with more than one frame, before compression: larger ones hardly compress better, and
+/// a chunk is read whole.
+pub(crate) const FRAMES_CHUNK_BYTES_MAX: usize = 256 << 10;
+
+/// The frames of a chunk: what is read for one of them.
+pub(crate) const FRAMES_CHUNK_COUNT_MAX: u32 = 1024;
+
 /// The memory that the storage may use for its pages: hot ends of tables, not the log.
 pub(crate) const CACHE_BYTES: usize = 16 << 20;
 

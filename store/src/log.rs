@@ -13,6 +13,12 @@
 
 mod block;
 mod files;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the writer and the readers take it up next"
+)]
+mod frames;
 mod index;
 mod plan;
 mod reader;
