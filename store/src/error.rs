@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::id::{EventId, Position, Seq, StreamId};
+use crate::id::{EventId, FrameNumber, Position, Seq, StreamId};
 
 /// Why a log could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -69,7 +69,9 @@ pub enum Error {
         actual: Seq,
     },
     /// An event with the same id is in the log already, and is another one. Nothing was appended.
-    #[error("the event with id {id} is in the log already, at position {position}, and is not the same: choose another id for another event")]
+    #[error(
+        "the event with id {id} is in the log already, at position {position}, and is not the same: choose another id for another event"
+    )]
     IdTaken {
         /// The id.
         id: EventId,
@@ -89,6 +91,14 @@ pub enum Error {
     Corrupt {
         /// The first bad place.
         position: Position,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The frames as received hold something that cannot be. Events do not depend on them.
+    #[error("the frames as received are damaged at number {number}: {what}")]
+    CorruptFrame {
+        /// The first bad frame.
+        number: FrameNumber,
         /// What is wrong there.
         what: String,
     },

@@ -47,6 +47,9 @@ impl Tip {
     }
 }
 
+/// A block that is whole: the position of its first record, and its bytes.
+pub(crate) type Sealed = (Position, Arc<[u8]>);
+
 const FORMAT: u8 = 1;
 const COUNT: usize = 1;
 const HEAD: usize = 5;
@@ -158,7 +161,7 @@ impl<'a> Block<'a> {
 /// # Errors
 ///
 /// [`Error::Corrupt`] where one of them cannot be read.
-pub(crate) fn join(blocks: &[(Position, Arc<[u8]>)]) -> Result<Vec<(Position, Cow<'_, [u8]>)>> {
+pub(crate) fn join(blocks: &[Sealed]) -> Result<Vec<(Position, Cow<'_, [u8]>)>> {
     let mut joined: Vec<(Position, Cow<'_, [u8]>)> = Vec::with_capacity(blocks.len());
     for (first, bytes) in blocks {
         let block = Block::parse(first.0, bytes)?;
@@ -207,10 +210,7 @@ impl Builder {
     }
 
     /// The records that were added, from a position on.
-    pub(crate) fn records_from(
-        &self,
-        from: Position,
-    ) -> impl Iterator<Item = Record<'_>> {
+    pub(crate) fn records_from(&self, from: Position) -> impl Iterator<Item = Record<'_>> {
         let whole = self.done.iter().map(|(_, bytes)| bytes.as_slice());
         let records = whole.chain([self.open.as_slice()]).flat_map(|block| {
             let mut rest = block.get(RECORDS..).unwrap_or_default();

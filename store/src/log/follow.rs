@@ -11,14 +11,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableTable as _};
+use redb::ReadTransaction;
 
-use crate::id::FrameNumber;
-use crate::log::files;
 use crate::log::journal::{self, Entry, File, Key, Mark, Place};
 use crate::log::recent::{self, Generation, View};
 use crate::log::storage::{Fault, Storage};
-use crate::log::table;
+use crate::log::{files, frames};
 
 /// How far a reader has come, and what of it the tables do not hold.
 #[derive(Debug)]
@@ -171,7 +169,11 @@ impl Follower {
                 }
                 files[place.file].sync_data()?;
             }
-            if self.memory.last().is_none_or(|(file, _)| *file != place.file) {
+            if self
+                .memory
+                .last()
+                .is_none_or(|(file, _)| *file != place.file)
+            {
                 self.memory
                     .push((place.file, Generation::after(entry.before)));
             }
@@ -189,13 +191,8 @@ impl Follower {
 
 /// How far the tables have come.
 pub(crate) fn settled(transaction: &ReadTransaction) -> Result<Mark, Fault> {
-    let meta = transaction.open_table(table::META)?;
-    let next_frame = match meta.get(table::NEXT_FRAME)? {
-        Some(row) => FrameNumber(table::number_of(row.value())?),
-        None => FrameNumber::FIRST,
-    };
     Ok(Mark {
         tip: recent::tip(transaction)?,
-        next_frame,
+        next_frame: frames::ends(transaction)?.next,
     })
 }

@@ -146,7 +146,7 @@ impl Index {
         }
         let mut ids = transaction.open_table(table::EVENT_IDS)?;
         for (id, position) in &self.ids {
-            ids.insert(&id.0, position.0)?;
+            ids.insert(&id.to_bytes(), position.0)?;
         }
         transaction
             .open_table(table::DERIVED)?
@@ -291,7 +291,7 @@ pub(crate) mod tables {
         id: EventId,
     ) -> Result<Option<Position>, Fault> {
         match optional(transaction.open_table(table::EVENT_IDS))? {
-            Some(ids) => Ok(ids.get(&id.0)?.map(|row| Position(row.value()))),
+            Some(ids) => Ok(ids.get(&id.to_bytes())?.map(|row| Position(row.value()))),
             None => Ok(None),
         }
     }

@@ -18,7 +18,7 @@
 //! | 64 | 4 | number of blocks | |
 //! | 68 | 4 | length of the frames | |
 //! | 72 | n | blocks, each after its length (4) | as they will stand in the tables, or in pieces of that |
-//! | | n | [frames](super::frames) as received, not compressed | |
+//! | | n | frames as received, a [run](super::frames) of them | |
 //! | | 32 | checksum: BLAKE3 of all before it, keyed with the log's own key | an entry is there whole or not at all |
 //!
 //! **What is in the journal** is found by walking: a file is walked from its beginning, over entries that
@@ -39,7 +39,8 @@ use redb::StorageBackend;
 use crate::id::{FrameNumber, Position};
 use crate::limits;
 use crate::log::Hash;
-use crate::log::block::{Block, Tip};
+use crate::log::block::{Block, Sealed, Tip};
+use crate::log::frames::Run;
 use crate::log::storage::Fault;
 
 /// Where entries begin and end.
@@ -81,9 +82,6 @@ impl Mark {
     }
 }
 
-/// A block as it is kept in memory: the position of its first record, and its bytes.
-pub(crate) type Kept = (Position, Arc<[u8]>);
-
 /// What one commit brought.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
@@ -91,9 +89,8 @@ pub(crate) struct Entry {
     pub(crate) before: Mark,
     /// Where the log stands after it.
     pub(crate) after: Mark,
-    pub(crate) blocks: Vec<Kept>,
-    /// The frames, encoded.
-    pub(crate) frames: Vec<u8>,
+    pub(crate) blocks: Vec<Sealed>,
+    pub(crate) frames: Option<Run>,
 }
 
 /// The writing side.
@@ -134,8 +131,8 @@ impl Journal {
     pub(crate) fn append(
         &mut self,
         before: Mark,
-        blocks: &[Kept],
-        frames: &[u8],
+        blocks: &[Sealed],
+        frames: Option<&Run>,
     ) -> io::Result<()> {
         self.put_together(before, blocks, frames);
         let length = self.buffer.len() as u64;
@@ -150,7 +147,7 @@ impl Journal {
         Ok(())
     }
 
-    fn put_together(&mut self, before: Mark, blocks: &[Kept], frames: &[u8]) {
+    fn put_together(&mut self, before: Mark, blocks: &[Sealed], frames: Option<&Run>) {
         let out = &mut self.buffer;
         out.clear();
         let (first, first_frame) = before.place();
@@ -160,12 +157,15 @@ impl Journal {
         out.extend_from_slice(&first_frame.0.to_le_bytes());
         out.extend_from_slice(&before.tip.hash.0);
         out.extend_from_slice(&length_u32(blocks.len()));
-        out.extend_from_slice(&length_u32(frames.len()));
+        let frames_len = frames.map_or(0, Run::encoded_len);
+        out.extend_from_slice(&length_u32(frames_len));
         for (_, block) in blocks {
             out.extend_from_slice(&length_u32(block.len()));
             out.extend_from_slice(block);
         }
-        out.extend_from_slice(frames);
+        if let Some(frames) = frames {
+            frames.encode(out);
+        }
         let length = (out.len() + CHECKSUM_LEN) as u64;
         out[LENGTH..][..8].copy_from_slice(&length.to_le_bytes());
         let checksum = blake3::keyed_hash(&self.key, out);
@@ -332,9 +332,8 @@ fn header(file: &dyn StorageBackend, offset: u64) -> Result<Option<[u8; BODY]>, 
         return Ok(None);
     }
     let length = u64_at(&header, LENGTH);
-    let possible = header.starts_with(MAGIC)
-        && length >= (BODY + CHECKSUM_LEN) as u64
-        && length <= left;
+    let possible =
+        header.starts_with(MAGIC) && length >= (BODY + CHECKSUM_LEN) as u64 && length <= left;
     Ok(possible.then_some(header))
 }
 
@@ -377,13 +376,20 @@ fn parse(bytes: &[u8]) -> Result<Entry, String> {
     if rest.len() != u32_at(bytes, FRAMES) as usize {
         return Err("its frames are not as long as it says".to_owned());
     }
-    let count = super::frames::count(rest)?;
-    after.next_frame = FrameNumber(before.next_frame.0 + count);
+    let mut frames = None;
+    if !rest.is_empty() {
+        let (run, rest) = Run::split(rest).map_err(|error| error.to_string())?;
+        if !rest.is_empty() || run.first() != before.next_frame {
+            return Err("its frames are not the ones that follow".to_owned());
+        }
+        after.next_frame = run.next();
+        frames = Some(run);
+    }
     Ok(Entry {
         before,
         after,
         blocks,
-        frames: rest.to_vec(),
+        frames,
     })
 }
 
@@ -398,8 +404,10 @@ fn refuse_damaged(
     let mut offset = from;
     while offset < length {
         if let Some(header) = header(file, offset)?
-            && (Position(u64_at(&header, FIRST)), FrameNumber(u64_at(&header, FIRST_FRAME)))
-                >= mark.place()
+            && (
+                Position(u64_at(&header, FIRST)),
+                FrameNumber(u64_at(&header, FIRST_FRAME)),
+            ) >= mark.place()
             && let Some((entry, _)) = read(file, offset, key)?
             && entry.before.place() > mark.place()
         {

@@ -7,8 +7,7 @@ use crate::codec::{Draft, Record, StreamKey};
 use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::{EventId, Position, Seq, StreamId};
-use crate::log::block::{Builder, Tip};
-use crate::log::journal::Kept;
+use crate::log::block::{Builder, Sealed, Tip};
 use crate::log::{Expected, Hash};
 
 /// Events for one stream.
@@ -66,10 +65,15 @@ impl Plan {
     }
 
     /// Where the log will stand, and the blocks.
-    pub(crate) fn finish(self) -> (Tip, Vec<Kept>) {
+    pub(crate) fn finish(self) -> (Tip, Vec<Sealed>) {
         let tip = self.builder.tip();
         let blocks = self.builder.finish().into_iter();
-        (tip, blocks.map(|(first, bytes)| (first, Arc::from(bytes))).collect())
+        (
+            tip,
+            blocks
+                .map(|(first, bytes)| (first, Arc::from(bytes)))
+                .collect(),
+        )
     }
 
     /// Adds an append, all of it or nothing.
@@ -85,7 +89,9 @@ impl Plan {
         for (index, part) in parts.iter().enumerate() {
             let (end, hash) = self.end(part.stream, before)?;
             // With what earlier parts will add.
-            let earlier = parts[..index].iter().filter(|other| other.stream == part.stream);
+            let earlier = parts[..index]
+                .iter()
+                .filter(|other| other.stream == part.stream);
             let added: usize = earlier.map(|other| other.draft.records().count()).sum();
             let actual = Seq(end.0 + added as u64);
             let expected = match part.expected {
@@ -171,7 +177,9 @@ impl Plan {
             }
         }
         let same = recorded.len() == count
-            && records().zip(&recorded).all(|(record, recorded)| same(record, recorded));
+            && records()
+                .zip(&recorded)
+                .all(|(record, recorded)| same(record, recorded));
         if same { Ok(Some(recorded)) } else { Err(taken) }
     }
 }
@@ -230,7 +238,9 @@ mod tests {
     fn places(outcome: Result<Outcome>) -> Result<Vec<(u64, u64)>, String> {
         match outcome {
             Ok(Outcome::New(placed)) => {
-                let places = placed.iter().map(|placed| (placed.first.0, placed.first_seq.0));
+                let places = placed
+                    .iter()
+                    .map(|placed| (placed.first.0, placed.first_seq.0));
                 Ok(places.collect())
             }
             Ok(Outcome::Repeated(recorded)) => {
@@ -266,7 +276,10 @@ mod tests {
             part(session(2), Expected::NoStream, &two[..1]),
             part(session(1), Expected::Exact(Seq(2)), &two[..1]),
         ];
-        assert_eq!(places(plan.add(parts, &Empty)), Ok(vec![(1, 1), (3, 1), (4, 3)]));
+        assert_eq!(
+            places(plan.add(parts, &Empty)),
+            Ok(vec![(1, 1), (3, 1), (4, 3)])
+        );
         let parts = vec![
             part(session(2), Expected::Exact(Seq(1)), &two),
             part(session(1), Expected::Exact(Seq(2)), &two),
@@ -293,10 +306,19 @@ mod tests {
             position: Position(2),
         }
         .to_string());
-        assert_eq!(add(Expected::Any, &append[1..2]), Err("again [(2, 2)]".to_owned()));
+        assert_eq!(
+            add(Expected::Any, &append[1..2]),
+            Err("again [(2, 2)]".to_owned())
+        );
         assert_eq!(add(Expected::Any, &[said("B", Some(7))]), taken);
-        assert_eq!(add(Expected::Any, &[said("x", Some(8)), said("b", Some(7))]), taken);
-        assert_eq!(add(Expected::Any, &[said("b", Some(7)), said("d", Some(9))]), taken);
+        assert_eq!(
+            add(Expected::Any, &[said("x", Some(8)), said("b", Some(7))]),
+            taken
+        );
+        assert_eq!(
+            add(Expected::Any, &[said("b", Some(7)), said("d", Some(9))]),
+            taken
+        );
         assert_eq!(add(Expected::Any, &[said("d", Some(9))]), Ok(vec![(4, 4)]));
     }
 }

@@ -11,11 +11,12 @@ use redb::{ReadTransaction, ReadableTable as _};
 
 use crate::codec::StreamKey;
 use crate::error::{Error, Result};
-use crate::id::{EventId, Position, Seq};
+use crate::id::{EventId, FrameNumber, Position, Seq};
 use crate::log::Hash;
-use crate::log::block::{Block, Tip};
+use crate::log::block::{Block, Sealed, Tip};
+use crate::log::frames::{self, Run};
 use crate::log::index::{Index, Picked, Stand, tables};
-use crate::log::journal::{Entry, Kept, Mark};
+use crate::log::journal::{Entry, Mark};
 use crate::log::storage::Fault;
 use crate::log::table::{self, Pair, StreamEnd};
 
@@ -32,10 +33,9 @@ pub(crate) struct Generation {
 pub(crate) struct Inner {
     /// Where the log stands after it.
     pub(crate) after: Mark,
-    pub(crate) blocks: Vec<Kept>,
+    pub(crate) blocks: Vec<Sealed>,
     pub(crate) index: Index,
-    /// The frames of each commit that brought any: the number of the first, and their encoding.
-    pub(crate) frames: Vec<(crate::id::FrameNumber, Arc<[u8]>)>,
+    pub(crate) frames: Vec<Arc<Run>>,
 }
 
 impl Generation {
@@ -67,10 +67,7 @@ impl Generation {
         for (first, bytes) in &entry.blocks {
             inner.index.note(Block::parse(first.0, bytes)?)?;
         }
-        if !entry.frames.is_empty() {
-            let first = inner.after.next_frame;
-            inner.frames.push((first, Arc::from(entry.frames)));
-        }
+        inner.frames.extend(entry.frames.map(Arc::new));
         inner.blocks.extend(entry.blocks);
         inner.after = entry.after;
         Ok(())
@@ -127,6 +124,16 @@ impl Recent {
             .collect()
     }
 
+    /// What the tables hold at least.
+    pub(crate) fn settled_through(&self) -> Position {
+        self.settling
+            .as_ref()
+            .unwrap_or(&self.growing)
+            .before
+            .tip
+            .position
+    }
+
     /// The growing one is to settle, and a new one grows.
     pub(crate) fn rotate(&mut self) -> Arc<Generation> {
         assert!(self.settling.is_none(), "one generation settles at a time");
@@ -165,6 +172,8 @@ impl Recent {
 /// It keeps pages of the storage from being used again, so it is short-lived.
 pub(crate) struct View {
     pub(crate) transaction: ReadTransaction,
+    /// Whether the tables have an index.
+    is_indexed: bool,
     /// What the tables do not hold, in order.
     memory: Vec<Arc<Generation>>,
 }
@@ -175,22 +184,21 @@ impl View {
         transaction: ReadTransaction,
         memory: Vec<Arc<Generation>>,
     ) -> Result<Self, Fault> {
+        let indexed = tables::through(&transaction)?;
         let mut view = Self {
+            is_indexed: indexed > Position(0),
             transaction,
             memory,
         };
-        view.complete_index()?;
+        if indexed < tip(&view.transaction)?.position {
+            view.complete_index(indexed)?;
+        }
         Ok(view)
     }
 
     /// Notes in memory what the index in the tables lacks: somebody deleted it, as they may, and nobody
     /// wrote the log since.
-    fn complete_index(&mut self) -> Result<(), Fault> {
-        let indexed = tables::through(&self.transaction)?;
-        let settled = tip(&self.transaction)?;
-        if indexed == settled.position {
-            return Ok(());
-        }
+    fn complete_index(&mut self, indexed: Position) -> Result<(), Fault> {
         let missing = Generation::after(Mark::START);
         let blocks = self.transaction.open_table(table::BLOCKS)?;
         for entry in blocks.range(indexed.next().0..)? {
@@ -221,7 +229,11 @@ impl View {
                 return Ok(Some(newest.end(born)));
             }
         }
-        let old = tables::end(&self.transaction, stream)?;
+        let old = if self.is_indexed {
+            tables::end(&self.transaction, stream)?
+        } else {
+            None
+        };
         match (newest, old) {
             (None, old) => Ok(old),
             (Some(newest), Some(old)) => Ok(Some(newest.end(old.head.first))),
@@ -231,7 +243,11 @@ impl View {
 
     /// All streams and where they stand, in the order of their names.
     pub(crate) fn ends(&self) -> Result<BTreeMap<StreamKey, StreamEnd>, Fault> {
-        let mut ends = tables::ends(&self.transaction)?;
+        let mut ends = if self.is_indexed {
+            tables::ends(&self.transaction)?
+        } else {
+            BTreeMap::new()
+        };
         for generation in &self.memory {
             for (stream, stand) in generation.get().index.stands() {
                 let first = stand
@@ -249,6 +265,7 @@ impl View {
         let in_memory = |generation: &Arc<Generation>| generation.get().index.position_of(id);
         match self.memory.iter().find_map(in_memory) {
             Some(position) => Ok(Some(position)),
+            None if !self.is_indexed => Ok(None),
             None => tables::position_of(&self.transaction, id),
         }
     }
@@ -261,7 +278,7 @@ impl View {
         limit: usize,
     ) -> Result<Vec<Position>, Fault> {
         let mut picked = Picked::new(from, limit);
-        if tables::pick(&self.transaction, stream, &mut picked)? {
+        if !self.is_indexed || tables::pick(&self.transaction, stream, &mut picked)? {
             for generation in &self.memory {
                 if !generation.get().index.pick(stream, &mut picked) {
                     break;
@@ -273,7 +290,9 @@ impl View {
 
     /// Hands on every pair of the index, those of one stream in their order.
     pub(crate) fn pairs(&self, mut each: impl FnMut(&StreamKey, Pair)) -> Result<(), Fault> {
-        tables::pairs(&self.transaction, &mut each)?;
+        if self.is_indexed {
+            tables::pairs(&self.transaction, &mut each)?;
+        }
         for generation in &self.memory {
             generation.get().index.pairs(&mut each);
         }
@@ -330,26 +349,20 @@ impl View {
                 }
             }
         }
-        for generation in &self.memory {
-            // Blocks are shared, so the writer does not wait for whoever looks at them.
-            let mut next = generation.get().at(from);
-            loop {
-                let some: Vec<Kept> = {
-                    let inner = generation.get();
-                    inner.blocks.iter().skip(next).take(64).cloned().collect()
-                };
-                if some.is_empty() {
-                    break;
-                }
-                next += some.len();
-                for (first, bytes) in &some {
-                    if each(Block::parse(first.0, bytes)?)? == Go::Stop {
-                        return Ok(());
-                    }
-                }
-            }
+        walk_memory(&self.memory, from, each)
+    }
+
+    /// The frames of the chunk or the commit that holds this number, or of the first after it.
+    pub(crate) fn frames_at(&self, number: FrameNumber) -> Result<Option<Arc<Run>>, Fault> {
+        if let Some(run) = frames::at(&self.transaction, number)? {
+            return Ok(Some(Arc::new(run)));
         }
-        Ok(())
+        let in_memory = |generation: &Arc<Generation>| {
+            let inner = generation.get();
+            let at = inner.frames.partition_point(|run| run.next() <= number);
+            inner.frames.get(at).cloned()
+        };
+        Ok(self.memory.iter().find_map(in_memory))
     }
 
     fn in_memory(&self, first: Position) -> Option<Arc<[u8]>> {
@@ -362,6 +375,35 @@ impl View {
             Some(Arc::clone(&inner.blocks[at].1))
         })
     }
+}
+
+/// Looks at blocks in memory in order, from the one that holds a position, or the first after it.
+///
+/// Blocks are shared, so the writer does not wait for whoever looks at them.
+pub(crate) fn walk_memory(
+    memory: &[Arc<Generation>],
+    from: Position,
+    mut each: impl FnMut(Block<'_>) -> Result<Go, Fault>,
+) -> Result<(), Fault> {
+    for generation in memory {
+        let mut next = generation.get().at(from);
+        loop {
+            let some: Vec<Sealed> = {
+                let inner = generation.get();
+                inner.blocks.iter().skip(next).take(64).cloned().collect()
+            };
+            if some.is_empty() {
+                break;
+            }
+            next += some.len();
+            for (first, bytes) in &some {
+                if each(Block::parse(first.0, bytes)?)? == Go::Stop {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether a walk goes on.

@@ -11,6 +11,7 @@ use redb::WriteTransaction;
 use crate::error::{Error, Result};
 use crate::id::Position;
 use crate::log::block;
+use crate::log::frames;
 use crate::log::reader::Shared;
 use crate::log::recent::Generation;
 use crate::log::storage::Fault;
@@ -136,8 +137,8 @@ fn write(transaction: &WriteTransaction, generation: &Generation) -> Result<(), 
     inner
         .index
         .write(transaction, inner.after.tip.position, holder)?;
-    transaction
-        .open_table(table::META)?
-        .insert(table::NEXT_FRAME, inner.after.next_frame.0.to_le_bytes().as_slice())?;
+    if !inner.frames.is_empty() {
+        frames::settle(transaction, inner.frames.iter().map(|run| &**run))?;
+    }
     Ok(())
 }

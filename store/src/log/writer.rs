@@ -10,11 +10,12 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use crate::codec::Draft;
 use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::{EventId, Position, Seq, StreamId};
 use crate::limits;
+use crate::log::follow::Last;
+use crate::log::frames::Run;
 use crate::log::journal::{Entry, Journal, Mark};
 use crate::log::plan::{Before, Outcome, Part, Plan};
 use crate::log::reader::Shared;
@@ -35,6 +36,8 @@ enum Message {
     Append(Append),
     /// Settle what has gathered; nobody waits for it.
     Settle,
+    /// Write the frames that wait, if nobody appends; nobody waits for it.
+    Frames,
     Close(oneshot::Sender<Result<()>>),
 }
 
@@ -64,8 +67,13 @@ impl Handle {
             source: Arc::new(source),
         };
         let (queue, incoming) = mpsc::channel(limits::QUEUE_APPENDS_MAX);
+        let mut settler = Settler::start(Arc::clone(&shared)).map_err(start)?;
+        let waiting = shared.recent().settling.clone();
+        if let Some(waiting) = waiting {
+            settler.begin(waiting)?;
+        }
         let writer = Writer {
-            settler: Settler::start(Arc::clone(&shared)).map_err(start)?,
+            settler,
             shared,
             mark,
             journal,
@@ -114,9 +122,18 @@ impl Handle {
     }
 
     /// Asks for settling soon, unless the queue is full: then it comes by anyway.
-    pub(crate) fn nudge(&self) {
+    pub(crate) fn settle_soon(&self) {
+        self.nudge(Message::Settle);
+    }
+
+    /// Asks for the frames that wait to be written soon, unless the queue is full: then it comes by anyway.
+    pub(crate) fn write_frames_soon(&self) {
+        self.nudge(Message::Frames);
+    }
+
+    fn nudge(&self, message: Message) {
         if let Some(queue) = &self.queue {
-            let _ = queue.try_send(Message::Settle);
+            let _ = queue.try_send(message);
         }
     }
 
@@ -217,14 +234,16 @@ impl Writer {
 
     fn commit(&mut self, plan: Plan) -> Result<()> {
         let (tip, blocks) = plan.finish();
-        if blocks.is_empty() {
+        // After the appends: what they tell of is in it, or was in an earlier one.
+        let frames = self.shared.gathering.take();
+        if blocks.is_empty() && frames.is_none() {
             return Ok(());
         }
         let before = self.mark;
-        let after = Mark { tip, ..before };
-        let frames = Vec::new();
+        let next_frame = frames.as_ref().map_or(before.next_frame, Run::next);
+        let after = Mark { tip, next_frame };
         self.journal
-            .append(before, &blocks, &frames)
+            .append(before, &blocks, frames.as_ref())
             .map_err(|error| failed(&error))?;
         let growing = Arc::clone(&self.shared.recent().growing);
         growing.add(Entry {
@@ -270,6 +289,7 @@ impl Writer {
     }
 
     fn settle_all(&mut self) -> Result<()> {
+        self.commit(Plan::after(self.mark.tip))?;
         self.settler.wait()?;
         let nothing = self.shared.recent().growing.get().is_empty();
         if !nothing || !self.shared.snapshots.is_empty() {
@@ -307,7 +327,9 @@ impl Before for Shared {
 
     fn events(&self, from: Position, count: usize) -> Result<Vec<Recorded>> {
         let mut scan = Scan::new(Select::All, from);
-        std::iter::from_fn(|| scan.next(self)).take(count).collect()
+        std::iter::from_fn(|| scan.next(self, Last::Sync))
+            .take(count)
+            .collect()
     }
 }
 
@@ -324,10 +346,15 @@ impl Batch {
     fn take(&mut self, message: Message) {
         match message {
             Message::Append(append) => {
-                self.bytes += append.parts.iter().map(|part| part.draft.len()).sum::<usize>();
+                self.bytes += append
+                    .parts
+                    .iter()
+                    .map(|part| part.draft.len())
+                    .sum::<usize>();
                 self.appends.push(append);
             }
             Message::Settle => self.settle = true,
+            Message::Frames => {}
             Message::Close(answer) => self.closing = Some(answer),
         }
     }
