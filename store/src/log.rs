@@ -60,7 +60,7 @@ pub use tail::Tail;
 pub use verify::{Verified, verify};
 
 /// How a log is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Whether [frames](crate::frame) are kept. They are, by default.
     pub keep_frames: bool,
@@ -518,6 +518,7 @@ impl Log {
     /// It never waits: the frame is written with what is appended next, or by itself when much has gathered.
     /// So an event that names it is never durable without it. `None` where frames are not kept by this log's
     /// [`Options`], or where too many wait to be written; then it is counted as skipped.
+    #[must_use = "an event that comes from it should name it"]
     pub fn keep_frame(
         &self,
         connection: ConnectionId,
@@ -525,6 +526,7 @@ impl Log {
         bytes: &[u8],
     ) -> Option<FrameNumber> {
         if !self.keep_frames {
+            self.shared.gathering.skip(connection, at);
             return None;
         }
         let kept = self.shared.gathering.keep(connection, at, bytes);

@@ -73,10 +73,10 @@ impl Handle {
             settler.begin(waiting)?;
         }
         let writer = Writer {
-            settler,
             shared,
             mark,
             journal,
+            settler,
             durable,
             incoming,
         };
