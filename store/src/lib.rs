@@ -1,7 +1,7 @@
 //! What happened, and keeping it: the event vocabulary, its bytes, and the log.
 //!
 //! - [`event`]: everything that can be recorded, and [`id`]: the names and numbers in it.
-//! - `codec`: the bytes of events. Old bytes keep their meaning for ever.
+//! - `codec`: the bytes of events. Old bytes keep their meaning for ever. All bytes are described in [`mod@format`].
 //! - [`log`]: one file that events are appended to, read from, and followed in.
 //! - [`derived`]: bytes for what can be folded again, such as snapshots.
 //! - [`limits`] and [`error`]: how much, and what can go wrong.
@@ -29,6 +29,8 @@ mod codec;
 pub mod derived;
 pub mod error;
 pub mod event;
+#[doc = include_str!("../FORMAT.md")]
+pub mod format {}
 pub mod id;
 pub mod limits;
 pub mod log;
