@@ -149,7 +149,7 @@ impl fmt::Display for Hash {
 }
 
 impl serde::Serialize for Hash {
-    /// As [`Hash`] shows itself.
+    /// As text.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
