@@ -168,11 +168,7 @@ impl Writer {
             None => self.write_derived(),
             Some(error) => Err(error),
         };
-        let closed = self
-            .shared
-            .storage
-            .close()
-            .map_err(|fault| fault.near(self.tip.position));
+        let closed = self.shared.storage.close().map_err(|fault| final_error(&fault));
         if let Some(answer) = closing {
             let _ = answer.send(derived.and(closed));
         }
@@ -297,18 +293,20 @@ impl Writer {
                 rows.write(transaction)?;
                 shared.snapshots.write(transaction)
             })
-            .map_err(|fault| {
-                let cause = fault.to_string();
-                tracing::error!(%cause, "a commit failed; the log takes no more writes");
-                Error::Failed {
-                    cause: cause.into(),
-                }
-            })?;
+            .map_err(|fault| final_error(&fault))?;
         if let Some(rows) = &rows {
             shared.index().flushed(rows);
             shared.snapshots.written(&snapshots);
         }
         Ok(())
+    }
+}
+
+fn final_error(fault: &Fault) -> Error {
+    let cause = fault.to_string();
+    tracing::error!(%cause, "a write failed; the log takes no more writes");
+    Error::Failed {
+        cause: cause.into(),
     }
 }
 
