@@ -168,7 +168,11 @@ impl Writer {
             None => self.write_derived(),
             Some(error) => Err(error),
         };
-        let closed = self.shared.storage.close().map_err(|fault| final_error(&fault));
+        let closed = self
+            .shared
+            .storage
+            .close()
+            .map_err(|fault| final_error(&fault));
         if let Some(answer) = closing {
             let _ = answer.send(derived.and(closed));
         }

@@ -75,6 +75,8 @@ struct State {
     files: [Image; File::COUNT],
     trace: Trace,
     faults: Vec<Fault>,
+    /// How many operations failed.
+    failures: u64,
     crashed: bool,
 }
 
@@ -93,6 +95,7 @@ impl Disk {
                 },
                 files,
                 faults: Vec::new(),
+                failures: 0,
                 crashed: false,
             })),
             pace: None,
@@ -120,6 +123,27 @@ impl Disk {
     /// How many operations there were.
     pub(crate) fn operations(&self) -> u64 {
         self.lock().trace.len()
+    }
+
+    /// How many operations failed.
+    pub(crate) fn failures(&self) -> u64 {
+        self.lock().failures
+    }
+
+    /// Ends all faults. What they did stays done.
+    pub(crate) fn mend(&self) {
+        self.lock().faults.clear();
+    }
+
+    /// Whether reads may fail too.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        let state = self.lock();
+        state.crashed
+            || state
+                .trace
+                .operations
+                .iter()
+                .any(|o| matches!(o.change, Change::Shrunk(_)))
     }
 
     /// Opens the log that it holds, or makes one.
@@ -159,7 +183,10 @@ impl Disk {
 
     fn operate(&self, file: File, change: Change) -> io::Result<()> {
         self.keep_pace();
-        self.lock().operate(file, change)
+        let mut state = self.lock();
+        let done = state.operate(file, change);
+        state.failures += u64::from(done.is_err());
+        done
     }
 }
 

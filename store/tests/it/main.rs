@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod disk;
 mod failure;
+mod life;
 mod power;
 
 use recount_store::{Event, NewEvent, Recorded, SessionId, StreamId, Timestamp};
