@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod disk;
 mod failure;
+mod history;
 mod life;
 mod power;
 
