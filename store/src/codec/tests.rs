@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::arbitrary::{Arbitrary as _, Source};
+use super::arbitrary::{Arbitrary, Source};
 use super::*;
 
 /// Payloads of released versions: `number version payload event`, the payload in hexadecimal, the event as JSON.
@@ -144,7 +144,7 @@ fn the_envelope_is_what_the_table_says() {
         .known(Provenance::Inferred);
     let bytes = record(StreamId::Session(session), new);
     let envelope = concat!(
-        "55000000",               // length: 85
+        "56000000",               // length: 86
         "01",                     // record format
         "0600",                   // SessionClosed
         "01",                     // type version
@@ -155,11 +155,86 @@ fn the_envelope_is_what_the_table_says() {
         "0500000000000000",       // cause
         "00",                     // asked
         "02",                     // inferred
+        "00",                     // neither an id nor a frame
     );
-    assert_eq!(hex(&bytes[..PAYLOAD]), envelope);
+    let (before, hash) = bytes.split_at(bytes.len() - HASH_LEN);
+    assert_eq!(hex(before), envelope);
     let mut chained = vec![3; 32];
-    chained.extend_from_slice(&bytes[..PAYLOAD]);
-    assert_eq!(bytes[PAYLOAD..], *blake3::hash(&chained).as_bytes());
+    chained.extend_from_slice(before);
+    assert_eq!(*hash, *blake3::hash(&chained).as_bytes());
+}
+
+/// What stands in a record of `new` between its fixed fields and its hash, flags first.
+fn after_the_fixed_fields(new: NewEvent) -> String {
+    let bytes = record(StreamId::Engine, new);
+    hex(&bytes[FLAGS..bytes.len() - HASH_LEN])
+}
+
+#[test]
+fn an_id_and_a_frame_stand_before_the_payload() {
+    let new = || {
+        let event = Event::RecoveryStarted { sessions: 0x77 };
+        NewEvent::live(event, Timestamp(7))
+    };
+    let id = EventId::from_bytes(*b"0123456789abcdef");
+    let frame = FrameNumber(0x0102);
+    let (id_bytes, frame_bytes) = ("30313233343536373839616263646566", "0201000000000000");
+    let payload = "7700000000000000";
+    for (new, expected) in [
+        (new(), format!("00{payload}")),
+        (new().with_id(id), format!("01{id_bytes}{payload}")),
+        (new().from_frame(frame), format!("02{frame_bytes}{payload}")),
+        (
+            new().with_id(id).from_frame(frame),
+            format!("03{id_bytes}{frame_bytes}{payload}"),
+        ),
+    ] {
+        let known = (new.id, new.frame, new.event.clone());
+        let bytes = record(StreamId::Engine, new.clone());
+        assert_eq!(after_the_fixed_fields(new), expected);
+        let (record, _) = Record::split(&bytes).expect("a whole record");
+        assert_eq!((record.id(), record.frame()), (known.0, known.1));
+        assert_eq!(hex(record.payload()), payload);
+        assert_eq!(record.type_number(), 601);
+        let recorded = record.decode().expect("it is whole");
+        assert_eq!((recorded.id, recorded.frame, recorded.event), known);
+    }
+}
+
+#[test]
+fn flags_of_later_are_refused() {
+    for flags in 0..=u8::MAX {
+        let id = EventId::from_bytes([9; 16]);
+        let new = NewEvent::live(Event::SessionClosed, Timestamp(7)).with_id(id);
+        let mut bytes = record(StreamId::Engine, new.from_frame(FrameNumber(1)));
+        bytes[FLAGS] = flags;
+        let refused = Error::Corrupt {
+            position: Position(9),
+            what: format!("its flags cannot be {flags:#010b}"),
+        };
+        match decode(&bytes) {
+            Ok(recorded) => assert_eq!((flags, recorded.event), (3, Event::SessionClosed)),
+            // The fields that are not announced are taken for a payload, and a closed session has none.
+            Err(error) if flags < 4 => assert!(error.to_string().contains("too many"), "{error}"),
+            Err(error) => assert_eq!(error.to_string(), refused.to_string()),
+        }
+    }
+}
+
+#[test]
+fn a_record_holds_all_that_its_flags_announce() {
+    let mut bytes = engine_record(Event::SessionClosed);
+    assert!(Record::split(&bytes).is_some());
+    for flags in 1..4 {
+        bytes[FLAGS] = flags;
+        assert!(Record::split(&bytes).is_none(), "{flags}");
+    }
+    for length in 0..bytes.len() {
+        bytes[FLAGS] = 0;
+        let short = u32::try_from(length).expect("it is short");
+        bytes[..4].copy_from_slice(&short.to_le_bytes());
+        assert!(Record::split(&bytes).is_none(), "{length}");
+    }
 }
 
 #[test]
@@ -210,11 +285,25 @@ fn a_type_or_a_version_of_later_stays_what_it_is() {
             type_version,
             payload: vec![1, 2, 3],
         };
-        let bytes = engine_record(event.clone());
-        let recorded = decode(&bytes).expect("it is whole");
+        let id = EventId::from_bytes([5; 16]);
+        let new = NewEvent::live(event.clone(), Timestamp(7))
+            .with_id(id)
+            .from_frame(FrameNumber(6));
+        let bytes = record(StreamId::Engine, new);
         assert_eq!(
-            (recorded.event, recorded.class),
-            (event.clone(), event.class())
+            decode(&bytes).expect("it is whole"),
+            Recorded {
+                position: Position(9),
+                stream: StreamId::Engine,
+                seq: Seq(4),
+                at: Timestamp(7),
+                cause: None,
+                class: event.class(),
+                provenance: Provenance::Live,
+                id: Some(id),
+                frame: Some(FrameNumber(6)),
+                event,
+            }
         );
     }
 }
@@ -240,8 +329,13 @@ fn an_append_has_a_limit() {
 proptest! {
     #[test]
     fn every_event_reads_back(entropy in prop::collection::vec(any::<u8>(), 0..300)) {
-        let event = Event::arbitrary(&mut Source::new(entropy));
-        let bytes = engine_record(event.clone());
+        let source = &mut Source::new(entropy);
+        let (id, frame) = (Option::arbitrary(source), Option::arbitrary(source));
+        let event = Event::arbitrary(source);
+        let bytes = record(
+            StreamId::Engine,
+            NewEvent { id, frame, ..NewEvent::live(event.clone(), Timestamp(7)) },
+        );
         let recorded = decode(&bytes).expect("it is whole");
         prop_assert_eq!(recorded.class, event.class());
         prop_assert_eq!(&recorded.event, &event);
@@ -253,6 +347,8 @@ proptest! {
             cause: None,
             class: event.class(),
             provenance: Provenance::Live,
+            id,
+            frame,
             event,
         });
         prop_assert!(Record::split(&bytes).expect("a whole record").0.follows(Hash([3; 32])));
@@ -261,6 +357,7 @@ proptest! {
     #[test]
     fn any_bytes_are_no_danger(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         if let Some((record, _)) = Record::split(&bytes) {
+            let _ = (record.id(), record.frame(), record.payload());
             let _ = record.decode();
         }
         for (number, ..) in v1::TYPES {

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::payload;
 use crate::event::{self, Class, Event, Json};
-use crate::id::{ConnectionId, MessageId, Timestamp};
+use crate::id::{ConnectionId, MessageId, Seq, Timestamp};
+use crate::log::Hash;
 
 /// The version that all types of this file carry in their envelope.
 pub(super) const VERSION: u8 = 1;
@@ -128,7 +129,7 @@ macro_rules! events {
 /// Who an event comes from by its number alone: each hundred of the table below has one class.
 const fn class_of_number(number: u16) -> Class {
     match number {
-        0..100 | 300..400 => Class::Asked,
+        0..100 | 300..400 | 700..800 => Class::Asked,
         200..300 | 500..600 => Class::Decided,
         _ => Class::Observed,
     }
@@ -196,10 +197,16 @@ events! {
     601 Observed RecoveryStarted { sessions: u64 }
     602 Observed RecoveryFinished { sessions: u64, resolved: u64, completed: u64, dead_lettered: u64, waiting: u64 }
     603 Observed EngineStopped {}
+
+    // Any stream.
+    700 Asked StreamCut { before: u64, hash: Digest }
 }
 
 /// The bytes of a session's, a connection's or a message's id.
 type Id = [u8; 10];
+
+/// The bytes of a hash.
+type Digest = [u8; 32];
 
 macro_rules! same {
     ($($number:ty),*) => {
@@ -267,6 +274,25 @@ impl Frozen<'_, Timestamp> for u64 {
     }
     fn thaw(self) -> Timestamp {
         Timestamp(self)
+    }
+}
+
+/// A number in a stream.
+impl Frozen<'_, Seq> for u64 {
+    fn freeze(domain: &Seq) -> Self {
+        domain.0
+    }
+    fn thaw(self) -> Seq {
+        Seq(self)
+    }
+}
+
+impl Frozen<'_, Hash> for Digest {
+    fn freeze(domain: &Hash) -> Self {
+        domain.0
+    }
+    fn thaw(self) -> Hash {
+        Hash(self)
     }
 }
 

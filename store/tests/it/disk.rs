@@ -16,7 +16,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use recount_store::{Log, Result};
+use recount_store::{Log, Options, Result};
 use redb::StorageBackend;
 
 use crate::chance::Chance;
@@ -24,14 +24,19 @@ use crate::chance::Chance;
 /// What a power failure leaves whole.
 const SECTOR: u64 = 512;
 
+/// When a log settles: soon, so that a short life sees it settle several times.
+const SETTLE_BYTES: u64 = 48 << 10;
+
 /// A file of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum File {
     Database,
+    JournalA,
+    JournalB,
 }
 
 impl File {
-    const COUNT: usize = 1;
+    const COUNT: usize = 3;
 }
 
 /// What is to go wrong. Operations count from 1 over the life of a disk.
@@ -148,7 +153,13 @@ impl Disk {
 
     /// Opens the log that it holds, or makes one.
     pub(crate) fn open(&self) -> Result<Log> {
-        Log::with_backend(self.file(File::Database))
+        let journal = [File::JournalA, File::JournalB]
+            .map(|file| Arc::new(self.file(file)) as Arc<dyn StorageBackend>);
+        let options = Options {
+            settle_bytes: SETTLE_BYTES,
+            ..Options::default()
+        };
+        Log::with_backends(self.file(File::Database), journal, options)
     }
 
     /// A file, to be used as storage.
@@ -540,6 +551,9 @@ impl Image {
             self.set_len(end);
         }
         for (page, within, piece) in pieces(offset, data.len()) {
+            if self.pages[page].is_none() && data[piece.clone()].iter().all(|byte| *byte == 0) {
+                continue;
+            }
             let bytes = self.pages[page].get_or_insert_with(|| Arc::new([0; PAGE]));
             Arc::make_mut(bytes)[within].copy_from_slice(&data[piece]);
         }

@@ -39,8 +39,11 @@ fn failed_well(disk: &Disk, life: &Life, cause: &str) {
     if !disk.is_unreadable() {
         disk.mend();
         let next = revive(disk, life.allowed(u64::MAX));
-        for fate in [Fate::Lost, chance] {
-            revive(&disk.survivors(fate), next.allowed(u64::MAX));
+        let mut replay = next.trace.replay();
+        while replay.step() {
+            if replay.done >= next.opened {
+                revive(&replay.survivors(Fate::Lost), next.allowed(replay.done));
+            }
         }
     }
 }

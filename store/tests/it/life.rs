@@ -32,7 +32,7 @@ pub(crate) struct Life {
     /// What it may have held before it was opened and read.
     before: Allowed,
     /// Operations until it was opened and read.
-    opened: u64,
+    pub(crate) opened: u64,
     /// How many events it held then.
     kept: usize,
     /// What it held in the end, and then what it refused first, which may be there too.
@@ -340,6 +340,8 @@ fn place(batch: &[NewEvent], stream: StreamId, position: u64, seq: u64) -> Vec<R
                 cause: None,
                 class: new.event.class(),
                 provenance: new.provenance,
+                id: new.id,
+                frame: new.frame,
                 event: new.event.clone(),
             }
         })
