@@ -30,12 +30,9 @@ mod codec;
 pub mod derived;
 pub mod error;
 pub mod event;
-<<<<<<< HEAD
 pub mod frame;
-=======
 #[doc = include_str!("../FORMAT.md")]
 pub mod format {}
->>>>>>> codec
 pub mod id;
 pub mod limits;
 pub mod log;

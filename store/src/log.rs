@@ -618,7 +618,9 @@ fn recover(
     };
     let mut mark = settled;
     let mut found: Vec<(usize, Arc<Generation>)> = Vec::new();
+    let mut last = None;
     let end = journal::walk(&files, &key, settled, |place, entry, _| {
+        last = Some(place);
         if found.last().is_none_or(|(file, _)| *file != place.file) {
             found.push((place.file, Generation::after(mark)));
         }
@@ -630,7 +632,7 @@ fn recover(
     let settling = found.pop().map(|(_, generation)| generation);
     assert!(found.is_empty(), "a journal has two files");
     let growing = growing.unwrap_or_else(|| Generation::after(mark));
-    let journal = Journal::resume(files, key, end, settle_bytes)?;
+    let journal = Journal::resume(files, key, last, end, settle_bytes)?;
     Ok((Recent::new(settling, growing), mark, journal))
 }
 

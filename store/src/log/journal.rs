@@ -110,11 +110,25 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Goes on after what was found at `end`. Makes durable what was found: whoever wrote it last may
-    /// have been killed before that.
-    pub(crate) fn resume(files: [File; 2], key: Key, end: Place, full_at: u64) -> io::Result<Self> {
-        if end.offset > 0 {
-            files[end.file].sync_data()?;
+    /// Goes on at `end`, after what was found; `last` is where its last entry stands.
+    ///
+    /// That entry is written again and made durable, all others are: its writer may have been killed before
+    /// it was, or told that it could not be. After a sync that failed, the system takes for written what it
+    /// shows, so another sync alone would do nothing.
+    pub(crate) fn resume(
+        files: [File; 2],
+        key: Key,
+        last: Option<Place>,
+        end: Place,
+        full_at: u64,
+    ) -> io::Result<Self> {
+        if let Some(last) = last {
+            let file = &files[last.file];
+            let length = end.offset.min(file.len()?) - last.offset;
+            let mut entry = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+            file.read(last.offset, &mut entry)?;
+            file.write(last.offset, &entry)?;
+            file.sync_data()?;
         }
         Ok(Self {
             reserved: [files[0].len()?, files[1].len()?],
