@@ -31,6 +31,8 @@ pub mod error;
 pub mod event;
 #[doc = include_str!("../FORMAT.md")]
 pub mod format {}
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod id;
 pub mod limits;
 pub mod log;

@@ -11,7 +11,9 @@
 //!
 //! Start reading with `table.rs` and `block.rs`, which say what is in the file, then `writer.rs`.
 
-mod block;
+pub(crate) mod block;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod damaged;
 mod files;
 mod index;
 mod plan;
