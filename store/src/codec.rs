@@ -43,6 +43,9 @@ const FRAME_LEN: usize = 8;
 /// The format of records that this build writes.
 const RECORD_FORMAT: u8 = 1;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use v1::{decode as decode_payload, encode as encode_payload};
+
 /// The name of a stream as records carry it.
 pub(crate) type StreamKey = [u8; StreamId::LEN];
 

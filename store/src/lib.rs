@@ -33,6 +33,8 @@ pub mod event;
 pub mod frame;
 #[doc = include_str!("../FORMAT.md")]
 pub mod format {}
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod id;
 pub mod limits;
 pub mod log;

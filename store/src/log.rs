@@ -13,8 +13,10 @@
 //! Start reading with `journal.rs`, `block.rs` and `table.rs`, which say what is in the files, then
 //! `writer.rs`, and `recent.rs` for the reading side.
 
-mod block;
+pub(crate) mod block;
 mod compact;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod damaged;
 mod files;
 mod follow;
 mod frames;

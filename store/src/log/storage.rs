@@ -176,6 +176,13 @@ impl Storage {
     }
 }
 
+impl Drop for Storage {
+    /// As closing does: after a panic in redb that was caught, dropping its database may panic once more.
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
+
 fn builder(mode: ConcurrencyMode) -> Builder {
     let mut builder = Builder::new();
     builder
