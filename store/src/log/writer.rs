@@ -38,6 +38,8 @@ enum Message {
     Settle,
     /// Write the frames that wait, if nobody appends; nobody waits for it.
     Frames,
+    /// Let go of this when nothing is under way.
+    Quiet(oneshot::Sender<()>),
     Close(oneshot::Sender<Result<()>>),
 }
 
@@ -121,6 +123,14 @@ impl Handle {
         }
     }
 
+    /// Resolves when what was queued before is done, and nothing settles.
+    pub(crate) async fn quiet(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.send(Message::Quiet(answer)).await.is_ok() {
+            let _ = answered.await;
+        }
+    }
+
     /// Asks for settling soon, unless the queue is full: then it comes by anyway.
     pub(crate) fn settle_soon(&self) {
         self.nudge(Message::Settle);
@@ -176,10 +186,14 @@ impl Writer {
             let mut batch = Batch::default();
             self.gather(first, &mut batch);
             closing = batch.closing.take();
+            let quiet = std::mem::take(&mut batch.quiet);
             if failed.is_none() {
                 failed = self.write(batch).err();
             } else {
                 batch.refuse(failed.as_ref());
+            }
+            if failed.is_none() && !quiet.is_empty() {
+                failed = self.settler.wait().err();
             }
         }
         let closed = self.close(failed);
@@ -339,6 +353,7 @@ struct Batch {
     appends: Vec<Append>,
     bytes: usize,
     settle: bool,
+    quiet: Vec<oneshot::Sender<()>>,
     closing: Option<oneshot::Sender<Result<()>>>,
 }
 
@@ -355,6 +370,7 @@ impl Batch {
             }
             Message::Settle => self.settle = true,
             Message::Frames => {}
+            Message::Quiet(answer) => self.quiet.push(answer),
             Message::Close(answer) => self.closing = Some(answer),
         }
     }
