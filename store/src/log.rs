@@ -248,7 +248,8 @@ impl LogReader {
     /// [`Error::Read`] and [`Error::Corrupt`], where another process writes the log.
     pub fn head(&self) -> Result<Head> {
         let position = match &self.shared.durable {
-            Some(durable) => *durable.borrow(),
+            // What is announced comes a moment after what readers are shown.
+            Some(_) => self.shared.recent().growing.get().after.tip.position,
             None => self.shared.look(View::tip)?.position,
         };
         Ok(Head { position })
@@ -717,6 +718,12 @@ impl Log {
     /// [`Error::Failed`] where a write failed; what had been acknowledged is safe.
     pub async fn close(&self) -> Result<()> {
         self.writer.close().await
+    }
+
+    /// Resolves when no thread of the log does anything but wait, for tests that need each step in turn.
+    #[doc(hidden)]
+    pub async fn quiet(&self) {
+        self.writer.quiet().await;
     }
 }
 

@@ -188,6 +188,7 @@ pub(crate) fn alone(disk: &Disk, seed: u64, steps: u64) -> Life {
             return life;
         }
     };
+    wait(open.quiet());
     life.opened = disk.operations();
     let mut tail = open.tail(Select::All, Position::FIRST);
     for n in 0..steps {
@@ -245,6 +246,8 @@ pub(crate) fn alone(disk: &Disk, seed: u64, steps: u64) -> Life {
                 append(disk, log, &mut life, &mut events, stream, exact, batch);
             }
         }
+        // Or the threads of the log would take turns as they like.
+        wait(open.quiet());
         if chance.percent(30) && life.failed.is_none() {
             let read = drain(&mut tail);
             assert_eq!(read, events[events.len() - read.len()..]);
@@ -510,7 +513,7 @@ fn batch(size: usize, n: u64, chance: &mut Chance) -> Vec<NewEvent> {
         .collect()
 }
 
-/// Waits on this thread: a test of one operation after the other needs no other.
+/// Waits on this thread: a test of one step after the other needs no other.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .build()
