@@ -48,8 +48,8 @@ impl Bench {
     #[must_use]
     pub fn new(scale: Scale, folder: &Path) -> Self {
         let (warm_up, measurement) = match scale {
-            Scale::Quick => (100, 500),
-            Scale::Full => (1000, 5000),
+            Scale::Quick => (300, 2000),
+            Scale::Full => (2000, 15_000),
         };
         Self {
             scale,

@@ -19,8 +19,6 @@ use crate::peers::{Fjall, Sqlite};
 
 /// The payload of each event.
 const PAYLOAD: usize = 256;
-/// The sessions that are in the files from the start; the process that is killed goes on with some of them.
-const SESSIONS_ALL: u32 = 256;
 
 /// Measures logs of so many megabytes.
 ///
@@ -40,8 +38,8 @@ fn workload(bench: &mut Bench, megabytes: u32) {
     let path = |name: &str| folder.path().join(name);
     let (log, sqlite, fjall) = (path("log"), path("sqlite"), path("fjall"));
     let shape = Shape {
-        sessions: SESSIONS_ALL,
-        each: megabytes * 1_000_000 / RECORD / SESSIONS_ALL,
+        sessions: SESSIONS,
+        each: megabytes * 1_000_000 / RECORD / SESSIONS,
         run: 16,
         text_bytes: PAYLOAD - AROUND..=PAYLOAD - AROUND,
     };
@@ -137,7 +135,7 @@ fn killed<'a>(
 fn kill_a_writer(who: Who, path: &Path, round: u64) {
     let part = Part::Append {
         who,
-        events: 2000 + round * 23_456 % 60_000,
+        events: 1000 + round * 23_456 % 50_000,
         // Above all that is there; the clock tells rounds and questions apart.
         first: 1 + Timestamp::from_system(std::time::SystemTime::now()).0,
     };

@@ -24,8 +24,8 @@ use crate::peers::{Fjall, Sqlite};
 /// How often another process's database is asked whether it moved; the log asks as often.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The sessions that are appended to until the process is killed.
-pub(crate) const SESSIONS: u32 = 16;
+/// The sessions that are appended to, at once, until the process is killed.
+pub(crate) const SESSIONS: u32 = 256;
 
 /// Who is written to, or read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
