@@ -62,10 +62,8 @@ pub static HELP: LazyLock<String> = LazyLock::new(|| {
 });
 
 fn known() -> String {
-    WORKLOADS
-        .iter()
-        .map(|workload| format!("  {:<10}  {}\n", workload.name, workload.about))
-        .collect()
+    let lines = WORKLOADS.map(|Workload { name, about, .. }| format!("  {name:<10}  {about}\n"));
+    lines.concat()
 }
 
 /// What the command line asks for.

@@ -305,7 +305,8 @@ impl Shape {
 
 #[cfg(test)]
 mod tests {
-    use recount_projections::{MessageState, Projection as _, Session};
+    use recount_projections::MessageState::{Completed, Running};
+    use recount_projections::{Projection as _, Session};
     use recount_store::{LogReader, Seq};
 
     use super::*;
@@ -344,7 +345,6 @@ mod tests {
             .iter()
             .map(|message| message.state)
             .collect();
-        use MessageState::{Completed, Running};
         assert_eq!(states, [Completed, Completed, Running]);
     }
 }

@@ -32,14 +32,14 @@ pub fn run(bench: &mut Bench) {
 }
 
 fn workload(bench: &mut Bench, megabytes: u32) {
-    const RECORD: u32 = (PAYLOAD + ENVELOPE) as u32;
     bench.say(&format!("open: making files of {megabytes} MB"));
     let folder = bench.folder();
     let path = |name: &str| folder.path().join(name);
     let (log, sqlite, fjall) = (path("log"), path("sqlite"), path("fjall"));
+    let events = megabytes as usize * 1_000_000 / (PAYLOAD + ENVELOPE);
     let shape = Shape {
         sessions: SESSIONS,
-        each: megabytes * 1_000_000 / RECORD / SESSIONS,
+        each: u32::try_from(events).expect("some ten thousand") / SESSIONS,
         run: 16,
         text_bytes: PAYLOAD - AROUND..=PAYLOAD - AROUND,
     };

@@ -47,7 +47,7 @@ pub fn run(bench: &mut Bench) {
         },
     );
     files.memory(bench, &long);
-    files.from_snapshot(bench, &long);
+    files.snapshot(bench, &long);
     drop(files);
 
     let files = Files::fill(bench, "rebuild, one of many", &many);
@@ -166,7 +166,7 @@ impl Files {
     }
 
     /// Loads the same session from a snapshot and what comes after it.
-    fn from_snapshot(&self, bench: &mut Bench, shape: &Shape) {
+    fn snapshot(&self, bench: &mut Bench, shape: &Shape) {
         let name = "rebuild, from snapshot";
         bench.say(name);
         let before = u64::from(shape.each - TAIL);

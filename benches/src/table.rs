@@ -133,7 +133,7 @@ pub fn markdown(figures: &Path, machine: &Path) -> io::Result<String> {
     let mut out = format!("{}.\n", Machine::load(machine)?);
     for workload in in_order(rows.iter().map(|row| row.workload.as_str())) {
         let rows: Vec<_> = rows.iter().filter(|row| row.workload == workload).collect();
-        tabulate(&mut out, workload, &rows).expect("a text takes all");
+        tabulate(&mut out, workload, &rows).map_err(io::Error::other)?;
     }
     Ok(out)
 }
