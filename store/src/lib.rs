@@ -1,7 +1,8 @@
 //! What happened, and keeping it: the event vocabulary, its bytes, and the log.
 //!
 //! - [`event`]: everything that can be recorded, and [`id`]: the names and numbers in it.
-//! - `codec`: the bytes of events. Old bytes keep their meaning for ever.
+//! - [`frame`]: what agents said as it was received, kept beside the events.
+//! - `codec`: the bytes of events. Old bytes keep their meaning for ever. All bytes are described in [`mod@format`].
 //! - [`log`]: one file that events are appended to, read from, and followed in.
 //! - [`derived`]: bytes for what can be folded again, such as snapshots.
 //! - [`limits`] and [`error`]: how much, and what can go wrong.
@@ -29,6 +30,9 @@ mod codec;
 pub mod derived;
 pub mod error;
 pub mod event;
+pub mod frame;
+#[doc = include_str!("../FORMAT.md")]
+pub mod format {}
 pub mod id;
 pub mod limits;
 pub mod log;
@@ -38,7 +42,11 @@ pub use event::{
     Cause, Class, ConnectionState, Event, Json, NewEvent, OutputKind, PermissionAnswer, Placement,
     Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome,
 };
-pub use id::{ConnectionId, MessageId, Position, Seq, SessionId, StreamId, Timestamp};
+pub use frame::{Frame, FrameContent, FramesBefore};
+pub use id::{
+    ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, SessionId, StreamId, Timestamp,
+};
 pub use log::{
-    Expected, Hash, Head, Log, LogReader, Select, Snapshot, StreamHead, Tail, Verified, verify,
+    Append, Expected, Hash, Head, Log, LogReader, Options, Select, Snapshot, StreamHead, Tail,
+    Verified, verify,
 };
