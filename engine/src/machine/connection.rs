@@ -208,7 +208,11 @@ impl Machine {
             Input::Counted {
                 agent_session,
                 number,
-            } => self.counted(&mut step, agent_session, number, now),
+                frame,
+            } => {
+                self.counted(&mut step, agent_session, number, now);
+                step.told_by(frame);
+            }
             Input::GapFilled { agent_session } => {
                 if let Some(found) = self.connection.gaps.get(&agent_session) {
                     let cause = Cause::At(*found);

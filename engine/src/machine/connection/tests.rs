@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use recount_projections::connection::{Process, Server};
-use recount_store::{Class, Position, Provenance, Seq, StreamId};
+use recount_store::{Class, FrameNumber, Position, Provenance, Seq, StreamId};
 
 use super::*;
 use crate::machine::backoff;
@@ -838,6 +838,7 @@ fn a_number_that_is_too_high_is_a_gap_until_it_was_filled() {
     let counted = |number| Input::Counted {
         agent_session: "a".to_owned(),
         number,
+        frame: Some(FrameNumber(number)),
     };
     let filled = || Input::GapFilled {
         agent_session: "a".to_owned(),
@@ -919,6 +920,7 @@ impl Chance {
             20 => Input::Counted {
                 agent_session: session,
                 number: self.below(9),
+                frame: None,
             },
             _ => Input::GapFilled {
                 agent_session: session,

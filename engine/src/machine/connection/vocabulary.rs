@@ -1,6 +1,7 @@
 //! What a connection's machine is told, and what it wants done.
 
 use recount_projections::connection::{Process, Server};
+use recount_store::FrameNumber;
 
 /// What can happen to a connection.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +81,8 @@ pub enum Input {
         agent_session: String,
         /// Its number.
         number: u64,
+        /// The frame that it did so in, where that was kept.
+        frame: Option<FrameNumber>,
     },
     /// What was missing of a session was read from the agent's history.
     GapFilled {

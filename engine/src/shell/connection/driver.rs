@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use recount_projections::breaker::State as Circuit;
 use recount_projections::connection::Process;
-use recount_store::{ConnectionId, Event, Expected, Log, StreamId, Timestamp};
+use recount_store::{ConnectionId, Event, Expected, FrameNumber, Log, StreamId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
@@ -344,23 +344,38 @@ impl Driver {
     }
 
     /// Passes a frame on to whom it concerns, and gives what the machine has to know of it.
+    ///
+    /// It is kept before it is translated: what it leads to is never durable without it.
     fn take_frame(&mut self, frame: &Frame) -> Option<Input> {
+        let number = self.keep(frame);
         let translated = self.adapter.translate(frame);
         let counted = match (&translated.session, &translated.observation) {
-            (Some(session), Observation::Counted { number })
+            (Some(session), Observation::Counted { number: count })
                 if self.routes.is_attached(session) =>
             {
                 Some(Input::Counted {
                     agent_session: session.clone(),
-                    number: *number,
+                    number: *count,
+                    frame: number,
                 })
             }
             _ => None,
         };
-        if let Some(parcel) = self.routes.route(translated, self.epoch) {
+        if let Some(parcel) = self.routes.route(translated, number, self.epoch) {
             self.blocked = pass_on(parcel);
         }
         counted
+    }
+
+    fn keep(&self, frame: &Frame) -> Option<FrameNumber> {
+        let Setting {
+            log, policy, clock, ..
+        } = &self.setting;
+        if policy.keep_frames {
+            return log.keep_frame(self.id, clock.now(), frame.data.as_bytes());
+        }
+        log.skip_frame(self.id, clock.now());
+        None
     }
 }
 

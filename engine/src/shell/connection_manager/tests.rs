@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use recount_projections::connection::Process;
-use recount_store::{ConnectionState, MessageId, PermissionAnswer, Provenance, Timestamp};
+use recount_store::{
+    ConnectionState, FrameNumber, MessageId, PermissionAnswer, Provenance, Timestamp,
+};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -421,6 +423,8 @@ async fn a_slow_session_makes_the_reader_wait_and_loses_nothing() {
     for n in 0..20 {
         let expected = FromAgent {
             epoch: 1,
+            // The first frame said whose child it is.
+            frame: Some(FrameNumber(n + 2)),
             observation: Observation::Busy,
             from_child: n % 2 == 1,
         };
