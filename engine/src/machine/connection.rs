@@ -187,11 +187,7 @@ impl Machine {
                     self.lose(&mut step, reason, now);
                 }
             }
-            Input::Heard => {
-                if let Phase::Streaming { heard, .. } = &mut self.phase {
-                    *heard = now;
-                }
-            }
+            Input::Heard => self.heard(now),
             Input::Suspected => {
                 if let Phase::Streaming {
                     url,
@@ -210,6 +206,7 @@ impl Machine {
                 number,
                 frame,
             } => {
+                self.heard(now);
                 self.counted(&mut step, agent_session, number, now);
                 step.told_by(frame);
             }

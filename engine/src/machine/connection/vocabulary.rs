@@ -71,11 +71,11 @@ pub enum Input {
         /// Why, for a person.
         reason: String,
     },
-    /// Bytes came over the stream.
+    /// Bytes came over the stream, a frame among them or not.
     Heard,
     /// A call to the server failed.
     Suspected,
-    /// The agent counted something of one of its sessions.
+    /// The agent counted something of one of its sessions, which was heard over the stream.
     Counted {
         /// The agent's name of the session.
         agent_session: String,
