@@ -45,5 +45,6 @@ pub use id::{
     ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, SessionId, StreamId, Timestamp,
 };
 pub use log::{
-    Expected, Hash, Head, Log, LogReader, Select, Snapshot, StreamHead, Tail, Verified, verify,
+    Append, Expected, Hash, Head, Log, LogReader, Options, Select, Snapshot, StreamHead, Tail,
+    Verified, verify,
 };

@@ -27,7 +27,7 @@ use crate::log::table;
 
 use chunk::Chunk;
 
-pub(crate) use gathering::{Gathering, Kept};
+pub(crate) use gathering::Gathering;
 pub(crate) use run::Run;
 
 /// Where the frames in the table begin, and the number after the last of them.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use recount_store::{Error, Expected, Log, Position};
+use recount_store::{Error, Expected, Log, Options, Position};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
@@ -42,11 +42,12 @@ impl StorageBackend for Failing {
 fn a_failed_commit_is_final() {
     runtime().block_on(async {
         let fails = Arc::new(AtomicBool::new(false));
-        let log = Log::with_backend(Failing {
+        let file = || Failing {
             memory: InMemoryBackend::new(),
             fails: Arc::clone(&fails),
-        })
-        .expect("a log");
+        };
+        let journal: [Arc<dyn StorageBackend>; 2] = [Arc::new(file()), Arc::new(file())];
+        let log = Log::with_backends(file(), journal, Options::default()).expect("a log");
         log.append(session(1), Expected::Any, vec![said("good")])
             .await
             .expect("appended");

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use redb::{Database, ReadableDatabase as _, backends::InMemoryBackend};
 
 use super::chunk::{Chunk, cut};
+use super::gathering::Kept;
 use super::run::{Content, Item};
 use super::*;
 use crate::frame::{Frame, FrameContent};
