@@ -43,7 +43,7 @@ use tokio::sync::watch;
 use crate::codec::Draft;
 use crate::error::{Error, Result};
 use crate::event::{Cause, NewEvent, Recorded};
-use crate::frame::Frame;
+use crate::frame::{Frame, FramesBefore};
 use crate::id::{ConnectionId, FrameNumber, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 
@@ -517,7 +517,9 @@ impl Log {
     ///
     /// It never waits: the frame is written with what is appended next, or by itself when much has gathered.
     /// So an event that names it is never durable without it. `None` where frames are not kept by this log's
-    /// [`Options`], or where too many wait to be written; then it is counted as skipped.
+    /// [`Options`], or where too much waits to be written: then it is counted, and the count is kept
+    /// ([`FrameContent::Skipped`](crate::FrameContent::Skipped)).
+    #[must_use]
     pub fn keep_frame(
         &self,
         connection: ConnectionId,
@@ -525,6 +527,7 @@ impl Log {
         bytes: &[u8],
     ) -> Option<FrameNumber> {
         if !self.keep_frames {
+            self.shared.gathering.skip(connection, at);
             return None;
         }
         let kept = self.shared.gathering.keep(connection, at, bytes);
@@ -532,6 +535,28 @@ impl Log {
             self.writer.write_frames_soon();
         }
         kept.number
+    }
+
+    /// Deletes frames that are old, in whole [chunks](crate::frame): a few that are old may stay until their
+    /// neighbours are too, and those that have not settled yet do. Gives the number of the first that remains.
+    ///
+    /// Events stay as they are: they name frames that are gone. Blocks while what is settling is written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CorruptFrame`] where a chunk that may be old cannot be read; [`Error::Failed`] where the change
+    /// could not be written; [`Error::Closed`] after the log was closed.
+    pub fn drop_frames(&self, old: FramesBefore) -> Result<FrameNumber> {
+        let change = self
+            .shared
+            .storage
+            .change(|transaction| frames::drop_old(transaction, old));
+        change.map_err(|fault| match fault {
+            Fault::Ours(error) => error,
+            fault => Error::Failed {
+                cause: fault.to_string().into(),
+            },
+        })
     }
 
     /// Keeps a snapshot: derived data, written with some later commit, and lost without harm.

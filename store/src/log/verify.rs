@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::codec::{Record, StreamKey};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::id::{Position, Seq, StreamId};
+use crate::id::{FrameNumber, Position, Seq, StreamId};
 use crate::limits;
 use crate::log::block::{Block, Tip};
 use crate::log::follow::Last;
@@ -70,7 +70,7 @@ fn all(shared: &Shared) -> Result<Verified> {
 }
 
 fn verify_frames(shared: &Shared) -> Result<()> {
-    let mut next = shared.look(|view| Ok(frames::ends(&view.transaction)?.from))?;
+    let mut next = FrameNumber::FIRST;
     while let Some(after) = shared.look(|view| frames::verify(&view.transaction, next))? {
         next = after;
     }

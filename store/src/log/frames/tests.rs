@@ -383,6 +383,8 @@ fn old_frames_go_in_whole_chunks_and_numbers_go_on() {
     assert_eq!(ends_of(&database), (16, 16));
     change(&database, |t| settle(t, [&many(16, 1, 5)]));
     assert_eq!(ends_of(&database), (16, 17));
+    let first = look(&database, |t| verify(t, FrameNumber::FIRST));
+    assert_eq!(first, Some(FrameNumber(17)));
 }
 
 #[test]
