@@ -36,8 +36,6 @@ pub struct ConnectionPolicy {
     pub answer_timeout: Duration,
     /// How long a server is given to end by itself before it is killed.
     pub stop_timeout: Duration,
-    /// Whether frames are kept as they are received. Where they are not, it is kept how many came.
-    pub keep_frames: bool,
 }
 
 impl Default for ConnectionPolicy {
@@ -63,7 +61,6 @@ impl Default for ConnectionPolicy {
             start_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(3),
-            keep_frames: true,
         }
     }
 }

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use recount_projections::breaker::State as Circuit;
 use recount_projections::connection::Process;
-use recount_store::{ConnectionId, Event, Expected, FrameNumber, Log, StreamId, Timestamp};
+use recount_store::{ConnectionId, Event, Expected, Log, StreamId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
@@ -347,7 +347,8 @@ impl Driver {
     ///
     /// It is kept before it is translated: what it leads to is never durable without it.
     fn take_frame(&mut self, frame: &Frame) -> Input {
-        let number = self.keep(frame);
+        let Setting { log, clock, .. } = &self.setting;
+        let number = log.keep_frame(self.id, clock.now(), frame.data.as_bytes());
         let translated = self.adapter.translate(frame);
         let input = match (&translated.session, &translated.observation) {
             (Some(session), Observation::Counted { number: count })
@@ -365,17 +366,6 @@ impl Driver {
             self.blocked = pass_on(parcel);
         }
         input
-    }
-
-    fn keep(&self, frame: &Frame) -> Option<FrameNumber> {
-        let Setting {
-            log, policy, clock, ..
-        } = &self.setting;
-        if policy.keep_frames {
-            return log.keep_frame(self.id, clock.now(), frame.data.as_bytes());
-        }
-        log.skip_frame(self.id, clock.now());
-        None
     }
 }
 
