@@ -1,29 +1,8 @@
 //! Events and their bytes.
 //!
-//! A record is an event with its envelope. All numbers are little-endian and of fixed width, so that a
-//! reader can look at any field, or step over the record, without decoding anything.
-//!
-//! | offset | bytes | field | why |
-//! | --- | --- | --- | --- |
-//! | 0 | 4 | length of the record, this field and the hash included | to step over it; the payload's length follows from it |
-//! | 4 | 1 | format of the record: 1 | to change this table |
-//! | 5 | 2 | type number of the event | apart from the payload, so that an unknown type is still a whole record |
-//! | 7 | 1 | type version | to change one payload |
-//! | 8 | 8 | position | proves that a block is where it belongs |
-//! | 16 | 11 | stream: kind, then id or zeros | to pick out a stream without decoding |
-//! | 27 | 8 | number in the stream | |
-//! | 35 | 8 | time: microseconds since 1970 | |
-//! | 43 | 8 | position of the cause; 0 for none | |
-//! | 51 | 1 | class: 0 asked, 1 observed, 2 decided | here, so that it is known of an unknown type too |
-//! | 52 | 1 | provenance: 0 live, 1 backfilled, 2 inferred | |
-//! | 53 | 1 | flags: 1 an id follows, 2 a frame number follows | most events have neither, and pay a byte |
-//! | 54 | 16 | id, if flagged | to know an append that is repeated |
-//! | | 8 | frame number, if flagged | |
-//! | | n | payload, see [`v1`] | |
-//! | | 32 | hash | proves that nothing before it in the stream was changed or taken out |
-//!
-//! The hash is BLAKE3 over the hash of the stream's record before (32 zeros at the start of a stream)
-//! and the bytes of this record before the hash.
+//! A record is an event with its envelope. What stands where, and why, is in [`crate::format`]; the constants
+//! below are its table of a record. All numbers are little-endian and of fixed width, so that a reader can look at
+//! any field, or step over the record, without decoding anything.
 
 #[cfg(test)]
 mod arbitrary;

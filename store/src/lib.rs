@@ -2,7 +2,7 @@
 //!
 //! - [`event`]: everything that can be recorded, and [`id`]: the names and numbers in it.
 //! - [`frame`]: what agents said as it was received, kept beside the events.
-//! - `codec`: the bytes of events. Old bytes keep their meaning for ever.
+//! - `codec`: the bytes of events. Old bytes keep their meaning for ever. All bytes are described in [`mod@format`].
 //! - [`log`]: one file that events are appended to, read from, and followed in.
 //! - [`derived`]: bytes for what can be folded again, such as snapshots.
 //! - [`limits`] and [`error`]: how much, and what can go wrong.
@@ -31,6 +31,8 @@ pub mod derived;
 pub mod error;
 pub mod event;
 pub mod frame;
+#[doc = include_str!("../FORMAT.md")]
+pub mod format {}
 pub mod id;
 pub mod limits;
 pub mod log;

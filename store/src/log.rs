@@ -60,7 +60,7 @@ pub use tail::Tail;
 pub use verify::{Verified, verify};
 
 /// How a log is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Whether [frames](crate::frame) are kept. They are, by default.
     pub keep_frames: bool,
@@ -149,7 +149,7 @@ impl fmt::Display for Hash {
 }
 
 impl serde::Serialize for Hash {
-    /// As [`Hash`] shows itself.
+    /// As text.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -519,7 +519,7 @@ impl Log {
     /// So an event that names it is never durable without it. `None` where frames are not kept by this log's
     /// [`Options`], or where too much waits to be written: then it is counted, and the count is kept
     /// ([`FrameContent::Skipped`](crate::FrameContent::Skipped)).
-    #[must_use]
+    #[must_use = "an event that comes from it should name it"]
     pub fn keep_frame(
         &self,
         connection: ConnectionId,
@@ -641,7 +641,9 @@ fn recover(
     };
     let mut mark = settled;
     let mut found: Vec<(usize, Arc<Generation>)> = Vec::new();
+    let mut last = None;
     let end = journal::walk(&files, &key, settled, |place, entry, _| {
+        last = Some(place);
         if found.last().is_none_or(|(file, _)| *file != place.file) {
             found.push((place.file, Generation::after(mark)));
         }
@@ -653,7 +655,7 @@ fn recover(
     let settling = found.pop().map(|(_, generation)| generation);
     assert!(found.is_empty(), "a journal has two files");
     let growing = growing.unwrap_or_else(|| Generation::after(mark));
-    let journal = Journal::resume(files, key, end, settle_bytes)?;
+    let journal = Journal::resume(files, key, last, end, settle_bytes)?;
     Ok((Recent::new(settling, growing), mark, journal))
 }
 

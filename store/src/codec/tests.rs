@@ -86,7 +86,7 @@ fn golden_payloads_keep_their_meaning() {
 #[test]
 fn every_type_has_golden_bytes_and_a_class_that_its_number_tells() {
     let golden: BTreeSet<u16> = golden().map(|(number, ..)| number).collect();
-    let table: BTreeSet<u16> = v1::TYPES.iter().map(|(number, ..)| *number).collect();
+    let table: BTreeSet<u16> = v1::TYPES.iter().map(|known| known.number).collect();
     let missing: String = table
         .difference(&golden)
         .copied()
@@ -95,14 +95,94 @@ fn every_type_has_golden_bytes_and_a_class_that_its_number_tells() {
     assert!(missing.is_empty(), "to be added to golden.txt:\n{missing}");
     assert_eq!(golden, table);
     assert_eq!(table.len(), v1::TYPES.len(), "a number was given twice");
-    for (number, class, name) in v1::TYPES {
+    for known in v1::TYPES {
         let unknown = Event::Unknown {
-            type_number: *number,
+            type_number: known.number,
             type_version: 0,
             payload: Vec::new(),
         };
-        assert_eq!(unknown.class(), *class, "{name}");
+        assert_eq!(unknown.class(), known.class, "{}", known.name);
     }
+}
+
+/// What the format's page calls a type of a field.
+fn word_for(wire: &str) -> String {
+    let wire = wire.replace(' ', "").replace("<'a>", "");
+    let inner = |of: &str| {
+        let rest = wire
+            .strip_prefix(of)?
+            .strip_prefix('<')?
+            .strip_suffix('>')?;
+        Some(word_for(rest))
+    };
+    if let Some(inner) = inner("Option") {
+        return format!("option of {inner}");
+    }
+    if let Some(inner) = inner("Vec") {
+        return format!("list of {inner}");
+    }
+    match wire.as_str() {
+        "&'astr" => "text".to_owned(),
+        "Bytes" => "json".to_owned(),
+        "Digest" => "hash".to_owned(),
+        "Id" => "id".to_owned(),
+        "Number" => "number".to_owned(),
+        "Time" => "time".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// `GiveUp` as JSON has it: `give_up`.
+fn snake(name: &str) -> String {
+    let mut out = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
+}
+
+/// The rows of the table of the format's page that has this head.
+fn rows_of_the_page(head: &str) -> Vec<&'static str> {
+    let page = include_str!("../../FORMAT.md");
+    let table = page.lines().skip_while(|line| *line != head).skip(2);
+    table.take_while(|line| line.starts_with('|')).collect()
+}
+
+#[test]
+fn the_page_of_the_format_lists_the_types_that_there_are() {
+    let row = |known: &v1::Type| {
+        let fields: Vec<_> = known
+            .fields
+            .iter()
+            .map(|(name, wire)| format!("{name}: {}", word_for(wire)))
+            .collect();
+        let (number, class, name) = (known.number, known.class.name(), known.name);
+        let fields = match fields.join(", ") {
+            none if none.is_empty() => none,
+            some => format!("`{some}` "),
+        };
+        format!(
+            "| {number} | {} | {class} | `{name}` | {fields}|",
+            v1::VERSION
+        )
+    };
+    let rows: Vec<String> = v1::TYPES.iter().map(row).collect();
+    let page = rows_of_the_page("| number | version | class | name | fields |");
+    assert_eq!(page, rows, "it should be:\n{}", rows.join("\n"));
+
+    // The two choices with fields are held to the page by the parser that reads by it.
+    let with_fields = ["| `Refusal`", "| `Target`"];
+    let rows: Vec<String> = v1::CHOICES
+        .iter()
+        .flat_map(|(choice, names)| (0..).zip(*names).map(move |name| (choice, name)))
+        .map(|(choice, (number, name))| format!("| `{choice}` | {number} | `{}` | |", snake(name)))
+        .collect();
+    let mut page = rows_of_the_page("| choice | number | name | fields |");
+    page.retain(|row| !with_fields.iter().any(|choice| row.starts_with(choice)));
+    assert_eq!(page, rows, "it should be:\n{}", rows.join("\n"));
 }
 
 #[test]
@@ -360,8 +440,8 @@ proptest! {
             let _ = (record.id(), record.frame(), record.payload());
             let _ = record.decode();
         }
-        for (number, ..) in v1::TYPES {
-            if let Some(Ok(event)) = v1::decode(*number, &bytes) {
+        for known in v1::TYPES {
+            if let Some(Ok(event)) = v1::decode(known.number, &bytes) {
                 // What is read is not larger than what it was read from.
                 let mut again = Vec::new();
                 v1::encode(&event, &mut again);

@@ -44,7 +44,7 @@ use crate::log::frames::Run;
 use crate::log::storage::Fault;
 
 /// Where entries begin and end.
-const PAGE: u64 = 4096;
+const PAGE: usize = 4096;
 const MAGIC: &[u8; 8] = b"recount\x01";
 const LENGTH: usize = 8;
 const FIRST: usize = 16;
@@ -110,11 +110,25 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Goes on after what was found at `end`. Makes durable what was found: whoever wrote it last may
-    /// have been killed before that.
-    pub(crate) fn resume(files: [File; 2], key: Key, end: Place, full_at: u64) -> io::Result<Self> {
-        if end.offset > 0 {
-            files[end.file].sync_data()?;
+    /// Goes on at `end`, after what was found; `last` is where its last entry stands.
+    ///
+    /// That entry is written again and made durable, all others are: its writer may have been killed before
+    /// it was, or told that it could not be. After a sync that failed, the system takes for written what it
+    /// shows, so another sync alone would do nothing.
+    pub(crate) fn resume(
+        files: [File; 2],
+        key: Key,
+        last: Option<Place>,
+        end: Place,
+        full_at: u64,
+    ) -> io::Result<Self> {
+        if let Some(last) = last {
+            let file = &files[last.file];
+            let length = end.offset.min(file.len()?) - last.offset;
+            let mut entry = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+            file.read(last.offset, &mut entry)?;
+            file.write(last.offset, &entry)?;
+            file.sync_data()?;
         }
         Ok(Self {
             reserved: [files[0].len()?, files[1].len()?],
@@ -170,13 +184,13 @@ impl Journal {
         out[LENGTH..][..8].copy_from_slice(&length.to_le_bytes());
         let checksum = blake3::keyed_hash(&self.key, out);
         out.extend_from_slice(checksum.as_bytes());
-        out.resize(out.len().next_multiple_of(PAGE as usize), 0);
+        out.resize(out.len().next_multiple_of(PAGE), 0);
     }
 
     /// Makes room for an entry, and for some after it: a file that grows with each entry would have its
     /// length and its place on the disk written with each.
     fn reserve(&mut self, length: u64) -> io::Result<()> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let reserved = &mut self.reserved[self.active];
         let entry_end = self.end + length;
         if entry_end <= *reserved {
@@ -187,10 +201,10 @@ impl Journal {
         file.set_len(wanted)?;
         let mut at = entry_end.max(*reserved);
         while at < wanted {
-            // Less than a piece, so it fits.
-            let piece = (wanted - at).min(ZEROS.len() as u64) as usize;
-            file.write(at, &ZEROS[..piece])?;
-            at += piece as u64;
+            let left = usize::try_from(wanted - at).unwrap_or(usize::MAX);
+            let piece = &ZEROS[..left.min(ZEROS.len())];
+            file.write(at, piece)?;
+            at += piece.len() as u64;
         }
         *reserved = wanted;
         Ok(())
@@ -318,7 +332,10 @@ pub(crate) fn read(
         return Ok(None);
     }
     let entry = parse(body).map_err(|what| Fault::Damaged(format!("a journal's entry: {what}")))?;
-    Ok(Some((entry, (offset + length).next_multiple_of(PAGE))))
+    Ok(Some((
+        entry,
+        (offset + length).next_multiple_of(PAGE as u64),
+    )))
 }
 
 /// The header of what may be an entry.
@@ -417,7 +434,7 @@ fn refuse_damaged(
                 mark.tip.position.next(),
             )));
         }
-        offset += PAGE;
+        offset += PAGE as u64;
     }
     Ok(())
 }

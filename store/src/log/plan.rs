@@ -237,16 +237,17 @@ mod tests {
 
     fn places(outcome: Result<Outcome>) -> Result<Vec<(u64, u64)>, String> {
         match outcome {
-            Ok(Outcome::New(placed)) => {
-                let places = placed
+            Ok(Outcome::New(parts)) => Ok(parts
+                .iter()
+                .map(|part| (part.first.0, part.first_seq.0))
+                .collect()),
+            Ok(Outcome::Repeated(events)) => Err(format!(
+                "again {:?}",
+                events
                     .iter()
-                    .map(|placed| (placed.first.0, placed.first_seq.0));
-                Ok(places.collect())
-            }
-            Ok(Outcome::Repeated(recorded)) => {
-                let places = recorded.iter().map(|event| (event.position.0, event.seq.0));
-                Err(format!("again {:?}", places.collect::<Vec<_>>()))
-            }
+                    .map(|event| (event.position.0, event.seq.0))
+                    .collect::<Vec<_>>()
+            )),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -179,18 +179,22 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// `memory` must follow on the tables as `transaction` sees them.
+    /// `memory` must hold all that the tables, as `transaction` sees them, do not.
     pub(crate) fn new(
         transaction: ReadTransaction,
-        memory: Vec<Arc<Generation>>,
+        mut memory: Vec<Arc<Generation>>,
     ) -> Result<Self, Fault> {
         let indexed = tables::through(&transaction)?;
+        let settled = tip(&transaction)?;
+        // One that settles is in the tables a moment before it is given up here. Its blocks are joined
+        // there, so it must not be seen twice.
+        memory.retain(|generation| generation.before.tip.position >= settled.position);
         let mut view = Self {
             is_indexed: indexed > Position(0),
             transaction,
             memory,
         };
-        if indexed < tip(&view.transaction)?.position {
+        if indexed < settled.position {
             view.complete_index(indexed)?;
         }
         Ok(view)

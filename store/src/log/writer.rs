@@ -73,10 +73,10 @@ impl Handle {
             settler.begin(waiting)?;
         }
         let writer = Writer {
-            settler,
             shared,
             mark,
             journal,
+            settler,
             durable,
             incoming,
         };
@@ -284,7 +284,7 @@ impl Writer {
         // Nothing of ours reads or writes after this.
         let journal = self.journal.close().map_err(|error| failed(&error));
         let storage = self.shared.storage.close();
-        let storage = storage.map_err(|fault| fault.near(self.mark.tip.position));
+        let storage = storage.map_err(|fault| failed(&fault));
         settled.and(journal).and(storage)
     }
 
@@ -301,7 +301,7 @@ impl Writer {
     }
 }
 
-fn failed(error: &io::Error) -> Error {
+fn failed(error: &impl ToString) -> Error {
     let cause = error.to_string();
     tracing::error!(%cause, "a write failed; the log takes no more");
     Error::Failed {
