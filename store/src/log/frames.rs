@@ -60,12 +60,12 @@ pub(crate) fn at(transaction: &ReadTransaction, number: FrameNumber) -> Result<O
     Ok(Some(Chunk::parse(first, bytes.value())?.frames()?))
 }
 
-/// Proves that the chunk at `expected` is whole, or the first of all where that was dropped meanwhile, and
-/// gives the number after its last frame; `None` where `expected` is the number after the last of all.
+/// The chunk at `expected`, or the first of all where that was dropped meanwhile, proven to be whole; `None`
+/// where `expected` is the number after the last of all.
 pub(crate) fn verify(
     transaction: &ReadTransaction,
     expected: FrameNumber,
-) -> Result<Option<FrameNumber>, Fault> {
+) -> Result<Option<Run>, Fault> {
     let expected = expected.max(ends(transaction)?.from);
     let Some((first, bytes)) = row(transaction, expected)? else {
         return Ok(None);
@@ -73,7 +73,7 @@ pub(crate) fn verify(
     if first != expected {
         return Err(corrupt(expected, "it is missing").into());
     }
-    Ok(Some(Chunk::parse(first, bytes.value())?.frames()?.next()))
+    Ok(Some(Chunk::parse(first, bytes.value())?.frames()?))
 }
 
 /// The bytes of a chunk in the table.

@@ -24,6 +24,8 @@ pub struct Verified {
     pub streams: u64,
     /// Those of a type or version that this build does not know: they are whole, and that is all it can say.
     pub unknown: u64,
+    /// The [frames](crate::frame) that have settled and were looked at: of everything alone.
+    pub frames: u64,
     /// The position of the log's last event.
     pub head_position: Position,
     /// The hash over the whole log up to it: who notes it elsewhere can prove later that nothing was changed.
@@ -33,14 +35,16 @@ pub struct Verified {
 /// Proves that a log is whole: everything, or one stream.
 ///
 /// Of everything: positions and numbers have no gaps, each envelope and payload can be read, each stream's
-/// chain of hashes and the head over all hold, and the index agrees with the blocks. Of one stream: the
-/// same for its events; of the head it says where the log stands, and has not proven it.
+/// chain of hashes and the head over all hold, the index agrees with the blocks, and no frame that was kept is
+/// missing or changed. Of one stream: the same for its events; of the head it says where the log stands, and
+/// has not proven it.
 ///
 /// It reads the log once, in short looks, while others may write. It holds about 200 bytes for each stream.
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] with the first bad place; [`Error::Read`]; [`Error::Closed`] after the log was closed.
+/// [`Error::Corrupt`] with the first bad place, or [`Error::CorruptFrame`] where it is a frame; [`Error::Read`];
+/// [`Error::Closed`] after the log was closed.
 pub fn verify(reader: &LogReader, only: Option<StreamId>) -> Result<Verified> {
     match only {
         None => all(&reader.shared),
@@ -65,16 +69,20 @@ fn all(shared: &Shared) -> Result<Verified> {
         walk.blocks(view, usize::MAX)?;
         walk.compare(view)
     })?;
-    verify_frames(shared)?;
-    Ok(walk.verified(walk.tip))
+    Ok(Verified {
+        frames: verify_frames(shared)?,
+        ..walk.verified(walk.tip)
+    })
 }
 
-fn verify_frames(shared: &Shared) -> Result<()> {
+fn verify_frames(shared: &Shared) -> Result<u64> {
     let mut next = FrameNumber::FIRST;
-    while let Some(after) = shared.look(|view| frames::verify(&view.transaction, next))? {
-        next = after;
+    let mut count = 0;
+    while let Some(run) = shared.look(|view| frames::verify(&view.transaction, next))? {
+        count += u64::from(run.count());
+        next = run.next();
     }
-    Ok(())
+    Ok(count)
 }
 
 fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
@@ -269,6 +277,7 @@ impl Walk {
             events: self.events,
             streams: self.streams.len() as u64,
             unknown: self.unknown,
+            frames: 0,
             head_position: tip.position,
             head_hash: tip.hash,
         }
