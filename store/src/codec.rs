@@ -142,6 +142,16 @@ impl Draft {
         self.bytes.len()
     }
 
+    /// The records as they are now, without a place.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (record, after) = Record::split(rest)?;
+            rest = after;
+            Some(record)
+        })
+    }
+
     /// Gives each record its place, one position and one number after the other, and hands it on.
     ///
     /// Returns the hash of the last.

@@ -1,6 +1,7 @@
 //! What happened, and keeping it: the event vocabulary, its bytes, and the log.
 //!
 //! - [`event`]: everything that can be recorded, and [`id`]: the names and numbers in it.
+//! - [`frame`]: what agents said as it was received, kept beside the events.
 //! - `codec`: the bytes of events. Old bytes keep their meaning for ever. All bytes are described in [`mod@format`].
 //! - [`log`]: one file that events are appended to, read from, and followed in.
 //! - [`derived`]: bytes for what can be folded again, such as snapshots.
@@ -29,6 +30,7 @@ mod codec;
 pub mod derived;
 pub mod error;
 pub mod event;
+pub mod frame;
 #[doc = include_str!("../FORMAT.md")]
 pub mod format {}
 #[cfg(any(test, fuzzing))]
@@ -42,9 +44,11 @@ pub use event::{
     Cause, Class, ConnectionState, Event, Json, NewEvent, OutputKind, PermissionAnswer, Placement,
     Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome,
 };
+pub use frame::{Frame, FrameContent, FramesBefore};
 pub use id::{
     ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, SessionId, StreamId, Timestamp,
 };
 pub use log::{
-    Expected, Hash, Head, Log, LogReader, Select, Snapshot, StreamHead, Tail, Verified, verify,
+    Append, Expected, Hash, Head, Log, LogReader, Options, Select, Snapshot, StreamHead, Tail,
+    Verified, verify,
 };

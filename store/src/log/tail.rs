@@ -13,6 +13,7 @@ use crate::event::Recorded;
 use crate::id::Position;
 use crate::limits;
 use crate::log::Select;
+use crate::log::follow::Last;
 use crate::log::reader::Shared;
 use crate::log::scan::Scan;
 
@@ -83,7 +84,7 @@ impl Tail {
         if self.over {
             return None;
         }
-        match self.scan.next(&self.shared) {
+        match self.scan.next(&self.shared, Last::Leave) {
             // The log was closed: this is the end, not an error.
             Some(Err(Error::Closed)) => {
                 self.over = true;

@@ -374,7 +374,7 @@ async fn the_index_moves_from_memory_to_tables_and_all_stays_readable() {
     let log = Log::open(folder.path()).expect("a log");
     let reader = LogReader::open(folder.path()).expect("a reader");
     // More than memory is to hold, several times, of sessions in turn.
-    let rounds = limits::INDEX_LAG_EVENTS_MAX * 2 / 3000;
+    let rounds = limits::INDEX_STEP_EVENTS * 2 / 3000;
     let mut expected = 0;
     for round in 0..rounds {
         for stream in 0..3_u8 {

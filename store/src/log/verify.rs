@@ -2,19 +2,18 @@
 
 use std::collections::HashMap;
 
-use redb::ReadTransaction;
-
 use crate::codec::{Record, StreamKey};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{Position, Seq, StreamId};
 use crate::limits;
 use crate::log::block::{Block, Tip};
-use crate::log::index::Index;
-use crate::log::reader::{self, Shared};
+use crate::log::follow::Last;
+use crate::log::reader::Shared;
+use crate::log::recent::{self, Go, View};
 use crate::log::storage::Fault;
-use crate::log::table::{self, Pair, StreamEnd};
-use crate::log::{Hash, LogReader, StreamHead};
+use crate::log::table::{Pair, StreamEnd};
+use crate::log::{Hash, LogReader, StreamHead, frames};
 
 /// What a log was proven to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,19 +52,29 @@ fn all(shared: &Shared) -> Result<Verified> {
     let mut walk = Walk::default();
     loop {
         let from = walk.tip.position.next();
-        shared.storage.view(from, |transaction| {
-            walk.blocks(transaction, limits::CHUNK_BLOCKS_MAX, Position(u64::MAX))
+        shared.look_for(from, Last::Sync, |view| {
+            walk.blocks(view, limits::CHUNK_BLOCKS_MAX)
         })?;
         if walk.tip.position.next() == from {
             break;
         }
     }
     // What came meanwhile, and the index as it is now, in one look.
-    shared.look_up(|index, transaction| {
-        walk.blocks(transaction, usize::MAX, index.through())?;
-        walk.compare(index, transaction)
+    let near = walk.tip.position.next();
+    shared.look_for(near, Last::Sync, |view| {
+        walk.blocks(view, usize::MAX)?;
+        walk.compare(view)
     })?;
+    verify_frames(shared)?;
     Ok(walk.verified(walk.tip))
+}
+
+fn verify_frames(shared: &Shared) -> Result<()> {
+    let mut next = shared.look(|view| Ok(frames::ends(&view.transaction)?.from))?;
+    while let Some(after) = shared.look(|view| frames::verify(&view.transaction, next))? {
+        next = after;
+    }
+    Ok(())
 }
 
 fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
@@ -75,33 +84,28 @@ fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
         let next = walk
             .streams
             .get(&key)
-            .map_or(Seq::FIRST, |seen| seen.end.head.seq.next());
-        let tip = shared.look_up(|index, transaction| {
-            let wanted = index.blocks(transaction, &key, next, limits::CHUNK_BLOCKS_MAX)?;
-            let blocks = transaction.open_table(table::BLOCKS)?;
-            for position in wanted {
-                let Some(bytes) = blocks.get(position.0)? else {
-                    return Err(
-                        corrupt(position, "the index names a block that is not there").into(),
-                    );
-                };
-                for record in Block::parse(position.0, bytes.value())?.records() {
+            .map_or(Seq::FIRST, |end| end.head.seq.next());
+        let tip = shared.look(|view| {
+            let wanted = view.blocks_of(&key, next, limits::CHUNK_BLOCKS_MAX)?;
+            view.visit(&wanted, |block| {
+                for record in block.records() {
                     let record = record?;
                     if *record.stream_key() == key && record.seq() >= next {
-                        walk.record(record, position)?;
+                        walk.record(record)?;
                     }
                 }
-            }
-            let seen = walk.streams.get(&key).map(|seen| seen.end);
+                Ok(Go::On)
+            })?;
+            let seen = walk.streams.get(&key).copied();
             if seen.map_or(Seq::FIRST, |end| end.head.seq.next()) > next {
                 return Ok(None);
             }
-            let end = index.end(transaction, &key)?;
+            let end = view.end(&key)?;
             if end != seen {
                 let last = end.or(seen).map_or(Position(0), |end| end.head.last);
                 return Err(corrupt(last, "the index does not agree with the blocks").into());
             }
-            Ok(Some(reader::tip(transaction)?))
+            Ok(Some(view.tip()?))
         })?;
         if let Some(tip) = tip {
             return Ok(walk.verified(tip));
@@ -113,46 +117,64 @@ fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
 #[derive(Default)]
 struct Walk {
     tip: Tip,
-    streams: HashMap<StreamKey, Seen>,
+    streams: HashMap<StreamKey, StreamEnd>,
+    /// What the index should say of each stream: the block that held it last, and all of them mixed to a number.
+    pairs: HashMap<StreamKey, (Position, Mix)>,
+    /// Up to where the pairs go. What has not settled will be cut anew, and has none yet.
+    paired: Position,
     events: u64,
     unknown: u64,
 }
 
-/// What was seen of one stream.
-struct Seen {
-    end: StreamEnd,
-    last_block: Position,
-    /// What the index should say, mixed to a number.
-    pairs: Mix,
-}
-
 impl Walk {
-    /// Walks over some of the blocks that come next, up to the one that ends at `through`.
-    fn blocks(
-        &mut self,
-        transaction: &ReadTransaction,
-        limit: usize,
-        through: Position,
-    ) -> Result<(), Fault> {
-        let blocks = transaction.open_table(table::BLOCKS)?;
-        for entry in blocks.range(self.tip.position.next().0..)?.take(limit) {
-            let (first, bytes) = entry?;
-            if first.value() > through.0 {
-                break;
+    /// Walks over some of the blocks that come next.
+    fn blocks(&mut self, view: &View, limit: usize) -> Result<(), Fault> {
+        let from = self.tip.position.next();
+        let settled = recent::tip(&view.transaction)?.position;
+        let mut walked = 0;
+        view.walk(from, |block| {
+            // The first one of a walk may be the last one that was there.
+            if block.last() < from {
+                return Ok(Go::On);
             }
-            self.block(&Block::parse(first.value(), bytes.value())?)?;
+            self.block(block)?;
+            if block.last() <= settled && block.first() == self.paired.next() {
+                self.pair(block)?;
+            }
+            walked += 1;
+            Ok(if walked == limit { Go::Stop } else { Go::On })
+        })
+    }
+
+    /// Notes what the index should say of a block that has settled.
+    fn pair(&mut self, block: Block<'_>) -> Result<()> {
+        for record in block.records() {
+            let record = record?;
+            let (last, mix) = self.pairs.entry(*record.stream_key()).or_default();
+            if *last != block.first() {
+                *last = block.first();
+                mix.add(Pair {
+                    seq: record.seq(),
+                    block: block.first(),
+                });
+            }
         }
+        self.paired = block.last();
         Ok(())
     }
 
-    fn block(&mut self, block: &Block<'_>) -> Result<()> {
+    fn block(&mut self, block: Block<'_>) -> Result<()> {
         let expected = self.tip.position.next();
-        if block.first() != expected {
+        if block.first() > expected {
             return Err(corrupt(expected, "it is missing"));
         }
         for record in block.records() {
             let record = record?;
-            self.record(record, block.first())?;
+            // What settles between two looks is cut anew, so the end of one may be in the middle of a block.
+            if record.position() < expected {
+                continue;
+            }
+            self.record(record)?;
             self.tip = self.tip.after(record);
         }
         if self.tip != block.tip() {
@@ -164,12 +186,10 @@ impl Walk {
         Ok(())
     }
 
-    fn record(&mut self, record: Record<'_>, block: Position) -> Result<()> {
+    fn record(&mut self, record: Record<'_>) -> Result<()> {
         let bad = |what: &str| corrupt(record.position(), what);
         let before = self.streams.get(record.stream_key());
-        let (seq, hash) = before.map_or((Seq(0), Hash::ZERO), |seen| {
-            (seen.end.head.seq, seen.end.hash)
-        });
+        let (seq, hash) = before.map_or((Seq(0), Hash::ZERO), |end| (end.head.seq, end.hash));
         if !record.follows(hash) {
             return Err(bad(
                 "its hash does not follow from it and the event before it in its stream",
@@ -188,45 +208,47 @@ impl Walk {
         }
         self.events += 1;
 
-        let mut pairs = before.map_or(Mix::default(), |seen| seen.pairs);
-        if before.is_none_or(|seen| seen.last_block != block) {
-            pairs.add(Pair {
-                seq: record.seq(),
-                block,
-            });
-        }
         let end = StreamEnd {
             head: StreamHead {
                 seq: record.seq(),
-                first: before.map_or(record.position(), |seen| seen.end.head.first),
+                first: before.map_or(record.position(), |end| end.head.first),
                 last: record.position(),
                 at: record.at(),
             },
             hash: record.hash(),
         };
-        let seen = Seen {
-            end,
-            last_block: block,
-            pairs,
-        };
-        self.streams.insert(*record.stream_key(), seen);
+        self.streams.insert(*record.stream_key(), end);
         Ok(())
     }
 
     /// Compares the index with what was seen.
-    fn compare(&self, index: &Index, transaction: &ReadTransaction) -> Result<(), Fault> {
-        let ends = index.ends(transaction)?;
-        let mut mixes: HashMap<StreamKey, Mix> = HashMap::new();
-        index.pairs(transaction, |stream, pair| {
-            mixes.entry(*stream).or_default().add(pair);
+    fn compare(&mut self, view: &View) -> Result<(), Fault> {
+        // What settled while we walked.
+        let settled = recent::tip(&view.transaction)?.position;
+        view.walk(self.paired.next(), |block| {
+            if block.last() > settled {
+                return Ok(Go::Stop);
+            }
+            if block.first() > self.paired {
+                self.pair(block)?;
+            }
+            Ok(Go::On)
         })?;
+        let mut mixes: HashMap<StreamKey, Mix> = HashMap::new();
+        view.pairs(|stream, pair| {
+            if pair.block <= settled {
+                mixes.entry(*stream).or_default().add(pair);
+            }
+        })?;
+        let ends = view.ends()?;
         let disagreement = self
             .streams
             .iter()
-            .filter(|(key, seen)| {
-                ends.get(*key) != Some(&seen.end) || mixes.get(*key) != Some(&seen.pairs)
+            .filter(|(key, end)| {
+                let pairs = self.pairs.get(*key).map(|(_, mix)| mix);
+                ends.get(*key) != Some(*end) || mixes.get(*key) != pairs
             })
-            .map(|(_, seen)| seen.end.head.first)
+            .map(|(_, end)| end.head.first)
             .min();
         if let Some(first) = disagreement {
             return Err(corrupt(
@@ -235,7 +257,7 @@ impl Walk {
             )
             .into());
         }
-        if ends.len() != self.streams.len() || mixes.len() != self.streams.len() {
+        if ends.len() != self.streams.len() || mixes.len() != self.pairs.len() {
             let what = "the index names a stream that has no events";
             return Err(corrupt(self.tip.position, what).into());
         }
