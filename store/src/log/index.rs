@@ -120,16 +120,19 @@ impl Index {
         // In the order of keys, rows of one page are written together.
         streams.sort_unstable_by_key(|(stream, _)| *stream);
         let mut heads = transaction.open_table(table::STREAM_HEADS)?;
-        let mut runs = transaction.open_table(table::STREAM_BLOCKS)?;
-        for (stream, fresh) in streams {
+        for (stream, fresh) in &streams {
             let first = match fresh.stand.born {
                 Some(born) => born,
                 None => heads
-                    .get(stream)?
+                    .get(*stream)?
                     .map(|row| StreamEnd::decode(row.value()).head.first)
                     .ok_or_else(|| fresh.stand.orphan())?,
             };
-            heads.insert(stream, &fresh.stand.end(first).encode())?;
+            heads.insert(*stream, &fresh.stand.end(first).encode())?;
+        }
+        drop(heads);
+        let mut runs = transaction.open_table(table::STREAM_BLOCKS)?;
+        for (stream, fresh) in streams {
             let mut pairs: Vec<_> = fresh
                 .pairs
                 .iter()
@@ -144,10 +147,12 @@ impl Index {
                 runs.insert(&key, Pair::encode(run).as_slice())?;
             }
         }
+        drop(runs);
         let mut ids = transaction.open_table(table::EVENT_IDS)?;
         for (id, position) in &self.ids {
             ids.insert(&id.to_bytes(), position.0)?;
         }
+        drop(ids);
         transaction
             .open_table(table::DERIVED)?
             .insert(table::INDEXED_THROUGH, through.0)?;
