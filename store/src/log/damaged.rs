@@ -6,21 +6,22 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use redb::StorageBackend;
 
 use crate::event::{Event, NewEvent, Recorded};
+use crate::frame::Frame;
 use crate::id::{
     ConnectionId, EventId, FrameNumber, Position, Seq, SessionId, StreamId, Timestamp,
 };
-use crate::log::{Expected, Log, LogReader, Snapshot, verify};
+use crate::log::{Expected, Log, Options, Snapshot, verify};
 
 /// How large a file may become, so that a length that lies is refused as a full disk would refuse it.
 const FILE_BYTES_MAX: u64 = 32 << 20;
 
-/// What a page of the storage has.
+/// What a page of a file has.
 const PAGE: usize = 4096;
 
 /// A good log, damaged as `bytes` say.
 ///
 /// No panic leaves the log, nothing hangs, and what is proven to be whole is what was appended, up to some
-/// event.
+/// event and some frame.
 ///
 /// # Panics
 ///
@@ -28,14 +29,11 @@ const PAGE: usize = 4096;
 pub fn open(bytes: &[u8]) {
     let mut damage = Damage(bytes);
     let sample = &SAMPLES[damage.below(SAMPLES.len())];
-    let mut image = sample.image.clone();
+    let mut files = sample.files.clone();
     while !damage.0.is_empty() {
-        damage.once(&mut image, &sample.pages);
+        damage.once(&mut files, &sample.pages);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    let Ok(log) = Log::with_backend(Memory::holding(image)) else {
+    let Ok(log) = log_in(&files.map(Memory::holding)) else {
         return;
     };
     let _ = log.head();
@@ -47,43 +45,69 @@ pub fn open(bytes: &[u8]) {
         assert!(read.count() <= sample.events.len(), "{stream} has no end");
         let _ = verify(&log, Some(stream));
     }
-    let read: Vec<_> = read_all(&log).take(sample.events.len() + 2).collect();
+    let events: Vec<_> = log
+        .read_all(Position::FIRST)
+        .take(sample.events.len() + 1)
+        .collect();
+    let frames: Vec<_> = log
+        .frames(FrameNumber::FIRST)
+        .take(sample.frames.len() + 1)
+        .collect();
     if let Ok(verified) = verify(&log, None) {
-        let read: Result<Vec<Recorded>, _> = read.into_iter().collect();
-        let read = read.expect("what is whole can be read");
-        assert_eq!(read.len() as u64, verified.events);
-        assert_eq!(read, sample.events[..read.len()], "whole, but not the same");
+        let events: Result<Vec<Recorded>, _> = events.into_iter().collect();
+        let events = events.expect("what is whole can be read");
+        assert_eq!(events.len() as u64, verified.events);
+        assert_eq!(
+            events,
+            sample.events[..events.len()],
+            "not what was appended"
+        );
+        let frames: Result<Vec<Frame>, _> = frames.into_iter().collect();
+        let frames = frames.expect("what is whole can be read");
+        assert_eq!(frames, sample.frames[..frames.len()], "not what was kept");
     }
-    runtime.block_on(async {
+    runtime().block_on(async {
         let _ = log
-            .append(StreamId::Engine, Expected::Any, vec![said(1)])
+            .append(StreamId::Engine, Expected::Any, vec![said(100_000)])
             .await;
         let _ = log.close().await;
     });
 }
 
-fn read_all(log: &LogReader) -> impl Iterator<Item = crate::Result<Recorded>> + use<> {
-    log.read_all(Position::FIRST)
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+}
+
+/// The log that these files are: its storage, and its journal.
+fn log_in(files: &[Memory; 3]) -> crate::Result<Log> {
+    let [storage, a, b] = files.clone();
+    Log::with_backends(storage, [Arc::new(a), Arc::new(b)], Options::default())
 }
 
 // ---- what is damaged
 
-/// A log as its file is, with what it holds.
+/// A log as its files are, with what it holds.
 struct Sample {
-    image: Vec<u8>,
-    /// The pages that are not empty.
-    pages: Vec<usize>,
+    files: [Vec<u8>; 3],
+    /// The pages that are not empty: the file, and the offset in it.
+    pages: Vec<(usize, usize)>,
     events: Vec<Recorded>,
+    frames: Vec<Frame>,
 }
 
 /// One that was closed, and one whose writer was killed.
 static SAMPLES: LazyLock<[Sample; 2]> = LazyLock::new(|| [sample(true), sample(false)]);
 
+const SESSION: SessionId = SessionId::from_bytes([1; 10]);
+const CONNECTION: ConnectionId = ConnectionId::from_bytes([2; 10]);
+
 fn streams() -> [StreamId; 3] {
     [
         StreamId::Engine,
-        StreamId::Session(SessionId::from_bytes([1; 10])),
-        StreamId::Connection(ConnectionId::from_bytes([2; 10])),
+        StreamId::Session(SESSION),
+        StreamId::Connection(CONNECTION),
     ]
 }
 
@@ -91,49 +115,57 @@ fn said(n: u64) -> NewEvent {
     let reason = format!("{n} {}", "x".repeat(200));
     NewEvent::live(Event::StreamLost { reason }, Timestamp(n))
         .with_id(EventId::from_random(n.into()))
-        .from_frame(FrameNumber(n))
+}
+
+/// Some appends, with frames and snapshots.
+async fn append(log: &Log, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        let stream = streams()[usize::try_from(n % 3).expect("below three")];
+        let mut events: Vec<_> = (0..=n % 7).map(|i| said(10 * n + i)).collect();
+        let at = Timestamp(n);
+        events[0].frame = log.keep_frame(CONNECTION, at, format!("frame of {n}").as_bytes());
+        log.append(stream, Expected::Any, events)
+            .await
+            .expect("appended");
+        let snapshot = Snapshot {
+            fold_version: 1,
+            seq: Seq(1),
+            bytes: vec![7; 100],
+        };
+        log.put_snapshot(stream, "state", snapshot);
+    }
 }
 
 fn sample(closed: bool) -> Sample {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    let memory = Memory::holding(Vec::new());
-    let image = memory.clone();
-    let log = Log::with_backend(memory).expect("a log");
-    let (events, killed) = runtime.block_on(async {
-        for n in 0..40 {
-            let stream = streams()[usize::try_from(n % 3).expect("below three")];
-            let few = (0..=n % 7).map(|i| said(10 * n + i));
-            log.append(stream, Expected::Any, few.collect())
-                .await
-                .expect("appended");
-            log.put_snapshot(
-                stream,
-                "state",
-                Snapshot {
-                    fold_version: 1,
-                    seq: Seq(1),
-                    bytes: vec![7; 100],
-                },
-            );
-        }
-        let events: Result<Vec<_>, _> = read_all(&log).collect();
-        let killed = image.bytes().clone();
+    let memory = [(); 3].map(|()| Memory::holding(Vec::new()));
+    let images = || memory.each_ref().map(|file| file.bytes().clone());
+    let (events, frames, files) = runtime().block_on(async {
+        let log = log_in(&memory).expect("a log");
+        append(&log, 0..20).await;
         log.close().await.expect("closed");
-        (events.expect("read"), killed)
+        // What comes now is in the journal alone, until this is closed too.
+        let log = log_in(&memory).expect("a log");
+        append(&log, 20..40).await;
+        let events: Result<Vec<_>, _> = log.read_all(Position::FIRST).collect();
+        let frames: Result<Vec<_>, _> = log.frames(FrameNumber::FIRST).collect();
+        let killed = images();
+        log.close().await.expect("closed");
+        let files = if closed { images() } else { killed };
+        (events.expect("read"), frames.expect("read"), files)
     });
-    let image = if closed {
-        image.bytes().clone()
-    } else {
-        killed
-    };
-    let pages = image.chunks(PAGE).enumerate();
-    let pages = pages.filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+    let mut pages = Vec::new();
+    for (file, image) in files.iter().enumerate() {
+        for (number, page) in image.chunks(PAGE).enumerate() {
+            if page.iter().any(|byte| *byte != 0) {
+                pages.push((file, number * PAGE));
+            }
+        }
+    }
     Sample {
-        pages: pages.map(|(number, _)| number).collect(),
-        image,
+        files,
+        pages,
         events,
+        frames,
     }
 }
 
@@ -144,44 +176,48 @@ struct Damage<'a>(&'a [u8]);
 
 impl<'a> Damage<'a> {
     /// One change. Places are in pages that hold something, since most of a small file is empty.
-    fn once(&mut self, image: &mut Vec<u8>, pages: &[usize]) {
+    fn once(&mut self, files: &mut [Vec<u8>; 3], pages: &[(usize, usize)]) {
         match self.below(6) {
             0 => {
                 let (at, length) = (self.place(pages), self.below(32) + 1);
                 let bytes = self.take(length);
-                write(image, at, bytes);
+                at.write(files, bytes);
             }
             1 => {
                 let (at, bit) = (self.place(pages), self.below(8));
-                if let Some(byte) = image.get_mut(at) {
+                if let Some(byte) = files[at.file].get_mut(at.offset) {
                     *byte ^= 1 << bit;
                 }
             }
             2 => {
                 let at = self.place(pages);
-                image.truncate(at);
+                files[at.file].truncate(at.offset);
             }
             3 => {
                 let (at, length, byte) = (self.place(pages), self.length(), self.byte());
-                write(image, at, &vec![byte; length]);
+                at.write(files, &vec![byte; length]);
             }
             4 => {
                 let (from, to, length) = (self.place(pages), self.place(pages), self.length());
-                let bytes = read(image, from, length);
-                write(image, to, &bytes);
+                let bytes = from.read(files, length);
+                to.write(files, &bytes);
             }
             _ => {
                 let (a, b, length) = (self.place(pages), self.place(pages), self.length());
-                let (in_a, in_b) = (read(image, a, length), read(image, b, length));
-                write(image, a, &in_b);
-                write(image, b, &in_a);
+                let (in_a, in_b) = (a.read(files, length), b.read(files, length));
+                a.write(files, &in_b);
+                b.write(files, &in_a);
             }
         }
     }
 
-    fn place(&mut self, pages: &[usize]) -> usize {
-        let page = pages[self.below(pages.len())];
-        page * PAGE + usize::from(u16::from_le_bytes([self.byte(), self.byte()])) % PAGE
+    fn place(&mut self, pages: &[(usize, usize)]) -> Place {
+        let (file, page) = pages[self.below(pages.len())];
+        let within = usize::from(u16::from_le_bytes([self.byte(), self.byte()])) % PAGE;
+        Place {
+            file,
+            offset: page + within,
+        }
     }
 
     /// Some bytes, or some pages.
@@ -207,16 +243,26 @@ impl<'a> Damage<'a> {
     }
 }
 
-/// What is there of a range.
-fn read(image: &[u8], at: usize, length: usize) -> Vec<u8> {
-    let there = image.get(at..).unwrap_or_default();
-    there[..length.min(there.len())].to_vec()
+/// A place in the files of a log; they may have become shorter.
+#[derive(Clone, Copy)]
+struct Place {
+    file: usize,
+    offset: usize,
 }
 
-/// Writes what still lies in the image.
-fn write(image: &mut [u8], at: usize, bytes: &[u8]) {
-    for (place, byte) in image.iter_mut().skip(at).zip(bytes) {
-        *place = *byte;
+impl Place {
+    /// What is there of so many bytes.
+    fn read(self, files: &[Vec<u8>; 3], length: usize) -> Vec<u8> {
+        let there = files[self.file].get(self.offset..).unwrap_or_default();
+        there[..length.min(there.len())].to_vec()
+    }
+
+    /// Writes what fits.
+    fn write(self, files: &mut [Vec<u8>; 3], bytes: &[u8]) {
+        let there = files[self.file].iter_mut().skip(self.offset);
+        for (place, byte) in there.zip(bytes) {
+            *place = *byte;
+        }
     }
 }
 
@@ -290,16 +336,13 @@ mod tests {
     #[test]
     fn a_log_that_is_not_damaged_is_whole() {
         for sample in &*SAMPLES {
-            let log = Log::with_backend(Memory::holding(sample.image.clone())).expect("a log");
-            let events: Result<Vec<_>, _> = read_all(&log).collect();
+            let log = log_in(&sample.files.clone().map(Memory::holding)).expect("a log");
+            verify(&log, None).expect("whole");
+            let events: Result<Vec<_>, _> = log.read_all(Position::FIRST).collect();
             assert_eq!(events.expect("read"), sample.events);
-            println!(
-                "{} bytes, {} pages, {} events",
-                sample.image.len(),
-                sample.pages.len(),
-                sample.events.len()
-            );
+            let frames: Result<Vec<_>, _> = log.frames(FrameNumber::FIRST).collect();
+            assert_eq!(frames.expect("read"), sample.frames);
+            assert_eq!(sample.frames.len(), 40);
         }
-        open(&[]);
     }
 }

@@ -120,9 +120,8 @@ pub(crate) fn drop_old(
     transaction: &WriteTransaction,
     old: FramesBefore,
 ) -> Result<FrameNumber, Fault> {
-    let mut meta = transaction.open_table(table::META)?;
+    let mut remaining = from(&transaction.open_table(table::META)?)?;
     let mut frames = transaction.open_table(table::FRAMES)?;
-    let mut remaining = from(&meta)?;
     loop {
         {
             let Some((first, bytes)) = frames.first()? else {
@@ -136,7 +135,10 @@ pub(crate) fn drop_old(
         }
         frames.pop_first()?;
     }
-    meta.insert(table::FRAMES_FROM, remaining.0.to_le_bytes().as_slice())?;
+    drop(frames);
+    transaction
+        .open_table(table::META)?
+        .insert(table::FRAMES_FROM, remaining.0.to_le_bytes().as_slice())?;
     Ok(remaining)
 }
 

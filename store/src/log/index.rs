@@ -135,10 +135,15 @@ impl Index {
         // In the order of keys, rows of one page are written together.
         streams.sort_unstable_by_key(|(stream, _)| *stream);
         let mut heads = transaction.open_table(table::STREAM_HEADS)?;
+        for (stream, fresh) in &streams {
+            let old = heads
+                .get(*stream)?
+                .map(|row| StreamEnd::decode(row.value()));
+            heads.insert(*stream, &fresh.stand.after(old).encode())?;
+        }
+        drop(heads);
         let mut runs = transaction.open_table(table::STREAM_BLOCKS)?;
         for (stream, fresh) in streams {
-            let old = heads.get(stream)?.map(|row| StreamEnd::decode(row.value()));
-            heads.insert(stream, &fresh.stand.after(old).encode())?;
             let mut pairs: Vec<_> = fresh
                 .pairs
                 .iter()
@@ -153,10 +158,12 @@ impl Index {
                 runs.insert(&key, Pair::encode(run).as_slice())?;
             }
         }
+        drop(runs);
         let mut ids = transaction.open_table(table::EVENT_IDS)?;
         for (id, position) in &self.ids {
             ids.insert(&id.to_bytes(), position.0)?;
         }
+        drop(ids);
         transaction
             .open_table(table::DERIVED)?
             .insert(table::INDEXED_THROUGH, through.0)?;
@@ -325,28 +332,38 @@ pub(crate) mod tables {
             &table::run_key(stream, before),
             Pair::encode(&remaining).as_slice(),
         )?;
-        let blocks = transaction.open_table(table::BLOCKS)?;
+        drop(runs);
+        let first = position_in(transaction, block, stream, before)?;
         let mut heads = transaction.open_table(table::STREAM_HEADS)?;
         let end = heads.get(stream)?.map(|row| StreamEnd::decode(row.value()));
-        let (Some(mut end), Some(bytes)) = (end, blocks.get(block.0)?) else {
-            return Err(orphan(block));
-        };
-        for record in Block::parse(block.0, bytes.value())?.records() {
-            let record = record?;
-            if record.stream_key() == stream && record.seq() == before {
-                end.head.first = record.position();
-            }
+        if let Some(mut end) = end {
+            end.head.first = first;
+            heads.insert(stream, &end.encode())?;
         }
-        heads.insert(stream, &end.encode())?;
         Ok(())
     }
 
-    fn orphan(block: Position) -> Fault {
-        Error::Corrupt {
-            position: block,
-            what: "the index names a block that is not there".to_owned(),
+    /// The position of a stream's record that a block holds.
+    fn position_in(
+        transaction: &WriteTransaction,
+        block: Position,
+        stream: &StreamKey,
+        seq: Seq,
+    ) -> Result<Position, Fault> {
+        let blocks = transaction.open_table(table::BLOCKS)?;
+        if let Some(bytes) = blocks.get(block.0)? {
+            for record in Block::parse(block.0, bytes.value())?.records() {
+                let record = record?;
+                if record.stream_key() == stream && record.seq() == seq {
+                    return Ok(record.position());
+                }
+            }
         }
-        .into()
+        Err(Error::Corrupt {
+            position: block,
+            what: "the index names a block that does not hold what it should".to_owned(),
+        }
+        .into())
     }
 
     /// Where a stream stands; `None` where it has no records.

@@ -145,6 +145,7 @@ fn write(transaction: &WriteTransaction, generation: &Generation) -> Result<(), 
         let old = table.insert(first.0, bytes.as_ref())?;
         assert!(old.is_none(), "a block is written once");
     }
+    drop(table);
     let holder = |position: Position| {
         let after = joined.partition_point(|(first, _)| *first <= position);
         joined[after - 1].0

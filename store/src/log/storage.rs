@@ -105,6 +105,9 @@ impl Storage {
 
     /// Changes the storage, all or nothing, and returns when that is durable.
     ///
+    /// A change has one table open at a time: should redb panic on a damaged one while it opens it, it would panic
+    /// again on closing another, and two panics at once end the process.
+    ///
     /// Quick repair is on: it saves the walk over the whole file that opening after a crash would need.
     pub(crate) fn change<T>(
         &self,
