@@ -360,11 +360,7 @@ fn made(folder: &std::path::Path) -> (Vec<Told>, Verified) {
                 .expect("appended");
         }
         // And a block of many.
-        let many = events(2).into_iter().map(|(mut new, _)| {
-            // An id names one event alone.
-            new.id = None;
-            new
-        });
+        let many = events(2).into_iter().map(|(new, _)| new);
         log.append(StreamId::Engine, Expected::Any, many.collect())
             .await
             .expect("appended");
