@@ -300,8 +300,9 @@ impl Walk {
 
 // ---- the log
 
-/// An event of every line of the golden file, so of every type, and two that nobody knows.
-fn events() -> Vec<(NewEvent, Option<&'static str>)> {
+/// An event of every line of the golden file, so of every type, and two that nobody knows. No two batches
+/// have an id in common.
+fn events(batch: u128) -> Vec<(NewEvent, Option<&'static str>)> {
     let golden = GOLDEN.lines().map(|line| {
         let columns: Vec<&str> = line.splitn(4, ' ').collect();
         let [number, version, payload, shown] = columns[..] else {
@@ -325,7 +326,7 @@ fn events() -> Vec<(NewEvent, Option<&'static str>)> {
             payload,
         };
         let mut new = NewEvent::live(event, Timestamp(1_000 + n));
-        new.id = (n % 3 == 0).then(|| EventId::from_random(u128::from(n) << 64 | 5));
+        new.id = (n % 3 == 0).then(|| EventId::from_random(u128::from(n) << 64 | batch));
         new.frame = (n % 4 == 1).then_some(FrameNumber(n + 1));
         new.provenance = match n % 5 {
             3 => Provenance::Backfilled,
@@ -353,17 +354,13 @@ fn streams() -> [StreamId; 3] {
 fn made(folder: &std::path::Path) -> (Vec<Told>, Verified) {
     let log = Log::open(folder).expect("a log");
     runtime().block_on(async {
-        for (n, (new, _)) in events().into_iter().enumerate() {
+        for (n, (new, _)) in events(1).into_iter().enumerate() {
             log.append(streams()[n % 3], Expected::Any, vec![new])
                 .await
                 .expect("appended");
         }
         // And a block of many.
-        let many = events().into_iter().map(|(mut new, _)| {
-            // An id names one event alone.
-            new.id = None;
-            new
-        });
+        let many = events(2).into_iter().map(|(new, _)| new);
         log.append(StreamId::Engine, Expected::Any, many.collect())
             .await
             .expect("appended");
@@ -406,7 +403,7 @@ fn a_log_is_what_the_page_says() {
     }
     assert_eq!(Hash(walk.head), verified.head_hash);
     assert_eq!(walk.told.len() as u64, verified.events);
-    let shown = events().into_iter().map(|(_, shown)| shown);
+    let shown = events(1).into_iter().map(|(_, shown)| shown);
     for (told, shown) in walk.told.iter().zip(shown.clone().chain(shown)) {
         if let Some(shown) = shown {
             let shown: Value = serde_json::from_str(shown).expect("JSON");
