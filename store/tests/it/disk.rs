@@ -151,6 +151,13 @@ impl Disk {
                 .any(|o| matches!(o.change, Change::Shrunk(_)))
     }
 
+    /// A disk with nothing of this one but a file.
+    pub(crate) fn only(&self, file: File) -> Self {
+        let mut files: [Image; File::COUNT] = Default::default();
+        files[file as usize] = self.lock().files[file as usize].clone();
+        Self::holding(files)
+    }
+
     /// Opens the log that it holds, or makes one.
     pub(crate) fn open(&self) -> Result<Log> {
         let journal = [File::JournalA, File::JournalB]
