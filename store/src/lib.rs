@@ -3,6 +3,7 @@
 //! - [`event`]: everything that can be recorded, and [`id`]: the names and numbers in it.
 //! - `codec`: the bytes of events. Old bytes keep their meaning for ever.
 //! - [`log`]: one file that events are appended to, read from, and followed in.
+//! - [`key`]: who signs where the log stands, so that others can prove it later.
 //! - [`derived`]: bytes for what can be folded again, such as snapshots.
 //! - [`limits`] and [`error`]: how much, and what can go wrong.
 //!
@@ -29,7 +30,9 @@ mod codec;
 pub mod derived;
 pub mod error;
 pub mod event;
+mod hex;
 pub mod id;
+pub mod key;
 pub mod limits;
 pub mod log;
 
@@ -39,6 +42,8 @@ pub use event::{
     Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome,
 };
 pub use id::{ConnectionId, MessageId, Position, Seq, SessionId, StreamId, Timestamp};
+pub use key::{PublicKey, SigningKey};
 pub use log::{
-    Expected, Hash, Head, Log, LogReader, Select, Snapshot, StreamHead, Tail, Verified, verify,
+    CheckError, Expected, Hash, Head, Log, LogReader, Select, SignedHead, Snapshot, StreamHead,
+    Tail, Verified, check, verify, verify_all,
 };

@@ -13,6 +13,7 @@
 
 mod block;
 mod files;
+pub mod head;
 mod index;
 mod plan;
 mod reader;
@@ -41,8 +42,9 @@ use index::Index;
 use reader::{ReadAll, ReadStream, Shared};
 use storage::{Fault, Storage};
 
+pub use head::{CheckError, Head, SignedHead};
 pub use tail::Tail;
-pub use verify::{Verified, verify};
+pub use verify::{Verified, check, verify, verify_all};
 
 /// What the caller believes about a stream when it appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +77,6 @@ impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Hash({self})")
     }
-}
-
-/// Where the whole log stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// The position of the last durable event; 0 where there is none.
-    pub position: Position,
 }
 
 /// Where one stream stands.
@@ -151,19 +146,20 @@ impl LogReader {
         self.shared.storage.path()
     }
 
-    /// Where the whole log stands.
+    /// Where the whole log stands, by its last block's word: [`verify`] proves it.
     ///
     /// # Errors
     ///
     /// [`Error::Read`] and [`Error::Corrupt`], where another process writes the log.
     pub fn head(&self) -> Result<Head> {
-        let position = if let Some(durable) = &self.shared.durable {
-            *durable.borrow()
-        } else {
-            let tip = self.shared.storage.view(Position::FIRST, reader::tip)?;
-            tip.position
-        };
-        Ok(Head { position })
+        match &self.shared.durable {
+            Some(durable) => Ok(*durable.borrow()),
+            None => self
+                .shared
+                .storage
+                .view(Position::FIRST, reader::tip)
+                .map(Head::from),
+        }
     }
 
     /// Where one stream stands; `None` where it has no events.
@@ -318,7 +314,7 @@ impl Log {
                 what: format!("the index covers events up to {}", index.through()),
             });
         }
-        let (durable, watching) = watch::channel(tip.position);
+        let (durable, watching) = watch::channel(Head::from(tip));
         let shared = Shared::new(storage, index, Some(watching));
         Ok(Self {
             writer: Arc::new(writer::Handle::start(Arc::clone(&shared), tip, durable)?),

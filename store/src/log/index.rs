@@ -222,7 +222,7 @@ impl Index {
         Ok(found.blocks)
     }
 
-    /// Hands on every pair of the index, those of one stream in their order.
+    /// Hands on every pair of the index, those of one stream in their order; each row is checked to be one.
     pub(crate) fn pairs(
         &self,
         transaction: &ReadTransaction,
@@ -235,6 +235,16 @@ impl Index {
                 let (key, pairs) = row?;
                 // The type of the key has settled that it is longer than a stream's name.
                 let stream = key.value().first_chunk().expect("a stream");
+                let first = Pair::decode(pairs.value()).next();
+                if first.map(|pair| table::run_key(stream, pair.seq)) != Some(*key.value())
+                    || pairs.value().len() % 16 != 0
+                {
+                    return Err(Error::Corrupt {
+                        position: first.map_or(Position(0), |pair| pair.block),
+                        what: "a row of the index is not where it belongs".to_owned(),
+                    }
+                    .into());
+                }
                 Pair::decode(pairs.value()).for_each(|pair| each(stream, pair));
             }
         }

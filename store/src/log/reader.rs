@@ -15,14 +15,14 @@ use crate::log::index::Index;
 use crate::log::scan::{Chunk, Scan};
 use crate::log::snapshot;
 use crate::log::storage::{Fault, Storage};
-use crate::log::{Select, table};
+use crate::log::{Head, Select, table};
 
 /// What all handles of an open log share.
 pub(crate) struct Shared {
     pub(crate) storage: Storage,
     index: Mutex<Index>,
-    /// The last position that is durable, from the writer of this process; `None` where another process has it.
-    pub(crate) durable: Option<watch::Receiver<Position>>,
+    /// Where the log durably stands, from the writer of this process; `None` where another process has it.
+    pub(crate) durable: Option<watch::Receiver<Head>>,
     pub(crate) snapshots: snapshot::Waiting,
 }
 
@@ -30,7 +30,7 @@ impl Shared {
     pub(crate) fn new(
         storage: Storage,
         index: Index,
-        durable: Option<watch::Receiver<Position>>,
+        durable: Option<watch::Receiver<Head>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             storage,

@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::Position;
 use crate::limits;
-use crate::log::Select;
 use crate::log::reader::Shared;
 use crate::log::scan::Scan;
+use crate::log::{Head, Select};
 
 /// Events as they come.
 ///
@@ -23,7 +23,7 @@ pub struct Tail {
     shared: Arc<Shared>,
     scan: Scan,
     /// Moves with the log, where this process writes it.
-    durable: Option<watch::Receiver<Position>>,
+    durable: Option<watch::Receiver<Head>>,
     over: bool,
 }
 
@@ -64,7 +64,11 @@ impl Tail {
                 Some(durable) => {
                     let next = self.scan.next_position();
                     // The writer is gone when the other end is; what it made durable was seen above.
-                    if durable.wait_for(|durable| *durable >= next).await.is_err() {
+                    if durable
+                        .wait_for(|durable| durable.position >= next)
+                        .await
+                        .is_err()
+                    {
                         self.over = true;
                         return None;
                     }

@@ -1,6 +1,7 @@
 //! Proving that a log is whole.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 
 use redb::ReadTransaction;
 
@@ -8,13 +9,14 @@ use crate::codec::{Record, StreamKey};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{Position, Seq, StreamId};
+use crate::key::PublicKey;
 use crate::limits;
 use crate::log::block::{Block, Tip};
 use crate::log::index::Index;
 use crate::log::reader::{self, Shared};
 use crate::log::storage::Fault;
 use crate::log::table::{self, Pair, StreamEnd};
-use crate::log::{Hash, LogReader, StreamHead};
+use crate::log::{CheckError, Hash, Head, LogReader, SignedHead, StreamHead};
 
 /// What a log was proven to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +27,9 @@ pub struct Verified {
     pub streams: u64,
     /// Those of a type or version that this build does not know: they are whole, and that is all it can say.
     pub unknown: u64,
-    /// The position of the log's last event.
-    pub head_position: Position,
-    /// The hash over the whole log up to it: who notes it elsewhere can prove later that nothing was changed.
-    pub head_hash: Hash,
+    /// Where the log stands: who [signs](Head::sign) it and keeps that elsewhere can prove later that
+    /// nothing was changed.
+    pub head: Head,
 }
 
 /// Proves that a log is whole: everything, or one stream.
@@ -44,28 +45,63 @@ pub struct Verified {
 /// [`Error::Corrupt`] with the first bad place; [`Error::Read`]; [`Error::Closed`] after the log was closed.
 pub fn verify(reader: &LogReader, only: Option<StreamId>) -> Result<Verified> {
     match only {
-        None => all(&reader.shared),
+        None => verify_all(reader, |_| {}),
         Some(stream) => one(&reader.shared, stream),
     }
 }
 
-fn all(shared: &Shared) -> Result<Verified> {
+/// Proves that everything is whole, as [`verify`] does, and tells the position reached every few megabytes.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_all(reader: &LogReader, progress: impl FnMut(Position)) -> Result<Verified> {
     let mut walk = Walk::default();
-    loop {
-        let from = walk.tip.position.next();
-        shared.storage.view(from, |transaction| {
-            walk.blocks(transaction, limits::CHUNK_BLOCKS_MAX, Position(u64::MAX))
-        })?;
-        if walk.tip.position.next() == from {
-            break;
+    walk.all(&reader.shared, progress)?;
+    Ok(walk.verified(walk.tip))
+}
+
+/// Proves that a log is whole and is the one that was signed, or has grown out of it.
+///
+/// It does what [`verify_all`] does, and holds the chain of hashes as it follows from the events against the
+/// signed head. Where no `trusted` key is named, see [`SignedHead::verify_signature`] for what that is worth.
+///
+/// # Errors
+///
+/// A [`CheckError`]: of the signature before the log is looked at, then of the log, the first bad place first.
+pub fn check(
+    reader: &LogReader,
+    signed: &SignedHead,
+    trusted: Option<&PublicKey>,
+    progress: impl FnMut(Position),
+) -> Result<Verified, CheckError> {
+    signed.verify_signature(trusted)?;
+    let Head { position, hash } = signed.head;
+    let mut walk = Walk {
+        passing: position,
+        ..Walk::default()
+    };
+    let walked = walk.all(&reader.shared, progress);
+    let passed = match position {
+        Position(0) => Some(Hash::ZERO),
+        _ => walk.passed,
+    };
+    match passed {
+        Some(found) if found != hash => Err(CheckError::Differs {
+            position,
+            signed: hash,
+            found,
+        }),
+        // The blocks are well as far as they go; an index that knows of more bears witness of the same.
+        None if walk.at_the_end => Err(CheckError::Short {
+            signed: position,
+            found: walk.tip.position,
+        }),
+        _ => {
+            walked?;
+            Ok(walk.verified(walk.tip))
         }
     }
-    // What came meanwhile, and the index as it is now, in one look.
-    shared.look_up(|index, transaction| {
-        walk.blocks(transaction, usize::MAX, index.through())?;
-        walk.compare(index, transaction)
-    })?;
-    Ok(walk.verified(walk.tip))
 }
 
 fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
@@ -113,6 +149,13 @@ fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
 #[derive(Default)]
 struct Walk {
     tip: Tip,
+    /// The key of the last block.
+    last_block: u64,
+    /// Whether there was no block after it.
+    at_the_end: bool,
+    /// The position whose head is wanted, and the hash there once it was passed.
+    passing: Position,
+    passed: Option<Hash>,
     streams: HashMap<StreamKey, Seen>,
     events: u64,
     unknown: u64,
@@ -127,6 +170,28 @@ struct Seen {
 }
 
 impl Walk {
+    /// Walks over all blocks, and compares the index with them.
+    fn all(&mut self, shared: &Shared, mut progress: impl FnMut(Position)) -> Result<()> {
+        while !self.at_the_end {
+            // A block that was committed a moment ago may not be in the index yet.
+            let through = match &shared.durable {
+                Some(durable) => durable.borrow().position,
+                None => Position(u64::MAX),
+            };
+            shared
+                .storage
+                .view(self.tip.position.next(), |transaction| {
+                    self.blocks(transaction, limits::CHUNK_BLOCKS_MAX, through)
+                })?;
+            progress(self.tip.position);
+        }
+        // What came meanwhile, and the index as it is now, in one look.
+        shared.look_up(|index, transaction| {
+            self.blocks(transaction, usize::MAX, index.through())?;
+            self.compare(index, transaction)
+        })
+    }
+
     /// Walks over some of the blocks that come next, up to the one that ends at `through`.
     fn blocks(
         &mut self,
@@ -135,25 +200,37 @@ impl Walk {
         through: Position,
     ) -> Result<(), Fault> {
         let blocks = transaction.open_table(table::BLOCKS)?;
-        for entry in blocks.range(self.tip.position.next().0..)?.take(limit) {
+        // From the last block's own key: one that is hidden behind it is to be found, too.
+        let after = (Bound::Excluded(self.last_block), Bound::Unbounded);
+        let mut rest = blocks.range::<u64>(after)?;
+        for entry in rest.by_ref().take(limit) {
             let (first, bytes) = entry?;
             if first.value() > through.0 {
-                break;
+                self.at_the_end = true;
+                return Ok(());
             }
             self.block(&Block::parse(first.value(), bytes.value())?)?;
+            self.last_block = first.value();
         }
+        self.at_the_end = rest.next().is_none();
         Ok(())
     }
 
     fn block(&mut self, block: &Block<'_>) -> Result<()> {
         let expected = self.tip.position.next();
-        if block.first() != expected {
+        if block.first() < expected {
+            return Err(corrupt(block.first(), "it is there twice"));
+        }
+        if block.first() > expected {
             return Err(corrupt(expected, "it is missing"));
         }
         for record in block.records() {
             let record = record?;
             self.record(record, block.first())?;
             self.tip = self.tip.after(record);
+            if record.position() == self.passing {
+                self.passed = Some(self.tip.hash);
+            }
         }
         if self.tip != block.tip() {
             return Err(corrupt(
@@ -215,6 +292,13 @@ impl Walk {
 
     /// Compares the index with what was seen.
     fn compare(&self, index: &Index, transaction: &ReadTransaction) -> Result<(), Fault> {
+        if index.through() > self.tip.position {
+            let what = format!(
+                "it is missing: the index knows of events up to {}",
+                index.through()
+            );
+            return Err(corrupt(self.tip.position.next(), &what).into());
+        }
         let ends = index.ends(transaction)?;
         let mut mixes: HashMap<StreamKey, Mix> = HashMap::new();
         index.pairs(transaction, |stream, pair| {
@@ -247,8 +331,7 @@ impl Walk {
             events: self.events,
             streams: self.streams.len() as u64,
             unknown: self.unknown,
-            head_position: tip.position,
-            head_hash: tip.hash,
+            head: tip.into(),
         }
     }
 }

@@ -11,13 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::codec::Draft;
 use crate::error::{Error, Result};
-use crate::id::{Position, Seq, StreamId};
+use crate::id::{Seq, StreamId};
 use crate::limits;
 use crate::log::block::{Block, Tip};
 use crate::log::plan::{Placed, Plan};
 use crate::log::reader::Shared;
 use crate::log::storage::Fault;
-use crate::log::{Expected, Hash, table};
+use crate::log::{Expected, Hash, Head, table};
 
 /// The way to the writer. The writer ends when it is asked to, or when this is dropped.
 pub(crate) struct Handle {
@@ -53,7 +53,7 @@ impl Handle {
     pub(crate) fn start(
         shared: Arc<Shared>,
         tip: Tip,
-        durable: watch::Sender<Position>,
+        durable: watch::Sender<Head>,
     ) -> Result<Self> {
         let (queue, incoming) = mpsc::channel(limits::QUEUE_APPENDS_MAX);
         let path = shared.storage.path().to_owned();
@@ -143,7 +143,7 @@ impl Drop for Handle {
 struct Writer {
     shared: Arc<Shared>,
     tip: Tip,
-    durable: watch::Sender<Position>,
+    durable: watch::Sender<Head>,
     incoming: mpsc::Receiver<Message>,
 }
 
@@ -267,7 +267,7 @@ impl Writer {
             }
         }
         self.tip = tip;
-        self.durable.send_replace(tip.position);
+        self.durable.send_replace(tip.into());
         Ok(())
     }
 
