@@ -150,7 +150,7 @@ fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
 struct Walk {
     tip: Tip,
     /// The key of the last block.
-    last_block: u64,
+    last_block: Option<u64>,
     /// Whether there was no block after it.
     at_the_end: bool,
     /// The position whose head is wanted, and the hash there once it was passed.
@@ -201,8 +201,8 @@ impl Walk {
     ) -> Result<(), Fault> {
         let blocks = transaction.open_table(table::BLOCKS)?;
         // From the last block's own key: one that is hidden behind it is to be found, too.
-        let after = (Bound::Excluded(self.last_block), Bound::Unbounded);
-        let mut rest = blocks.range::<u64>(after)?;
+        let after = self.last_block.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = blocks.range::<u64>((after, Bound::Unbounded))?;
         for entry in rest.by_ref().take(limit) {
             let (first, bytes) = entry?;
             if first.value() > through.0 {
@@ -210,7 +210,7 @@ impl Walk {
                 return Ok(());
             }
             self.block(&Block::parse(first.value(), bytes.value())?)?;
-            self.last_block = first.value();
+            self.last_block = Some(first.value());
         }
         self.at_the_end = rest.next().is_none();
         Ok(())

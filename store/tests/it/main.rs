@@ -4,6 +4,7 @@ mod bad_input;
 mod crash;
 mod damage;
 mod failure;
+mod tamper;
 
 use recount_store::{Event, NewEvent, Recorded, SessionId, StreamId, Timestamp};
 
