@@ -392,6 +392,31 @@ fn a_block_that_hides_between_two_looks_is_named() {
 }
 
 #[test]
+fn a_row_of_the_index_in_the_wrong_place_is_named() {
+    // More blocks than one row of the index names: the second row begins with the 241st.
+    let story = (1..250).map(|n| (session(1), vec![said(format!("event {n}"))]));
+    let made = make(story.collect());
+    let mut rows = Vec::new();
+    made.change(|transaction| {
+        let runs = transaction.open_table(RUNS).expect("runs");
+        for row in runs.iter().expect("rows") {
+            let (key, value) = row.expect("a row");
+            rows.push((*key.value(), value.value().to_vec()));
+        }
+    });
+    let [_, (key, pairs)] = &rows[..] else {
+        panic!("two rows: {rows:?}");
+    };
+    assert_eq!(key[11..], 241_u64.to_be_bytes());
+    // Who looks for the 100th event would begin there, and miss the row that names it.
+    let mut earlier = *key;
+    earlier[11..].copy_from_slice(&2_u64.to_be_bytes());
+    made.change(|transaction| replace(transaction, "stream_blocks", key, &earlier, pairs));
+    let what = "a row of the index is not where it belongs";
+    assert_eq!(made.found(), Some((241, what.to_owned())));
+}
+
+#[test]
 fn a_hash_that_was_mended_gives_away_what_comes_after() {
     let made = make(appends());
     let good = made.records();
@@ -512,32 +537,38 @@ fn of_nothing_everything_is_proven() {
 }
 
 #[test]
-fn damage_before_and_after_a_signed_head_is_named() {
+fn the_first_bad_place_is_named_beside_a_signed_head() {
     let made = make(appends());
-    let mut middle = made.signed;
-    for head in [5, 6] {
-        let verified = make(appends()[..3].to_vec()).seen.head;
-        assert_eq!(verified.position, Position(6));
-        middle = verified.sign(Timestamp(7), &key());
-        let mut bad = made.blocks[&7].clone();
-        bad[HEAD + head] ^= 1;
-        made.put_block(7, bad);
-        let found = check(&made.reader(), &middle, None, |_| {});
-        assert!(
-            matches!(
-                found,
-                Err(CheckError::Log(Error::Corrupt {
-                    position: Position(9),
-                    ..
-                }))
-            ),
-            "{found:?}"
-        );
-    }
-    // The first bad place comes first, also where it is the head itself.
-    middle.head.hash.0[0] ^= 1;
-    let forged = middle.head.sign(Timestamp(7), &key());
-    let found = check(&made.reader(), &forged, None, |_| {});
+    let middle = make(appends()[..3].to_vec()).seen.head;
+    assert_eq!(middle.position, Position(6));
+    let mut bad = made.blocks[&7].clone();
+    bad[HEAD] ^= 1;
+    made.put_block(7, bad);
+    // As signed up to 6, and damaged at 9.
+    let found = check(
+        &made.reader(),
+        &middle.sign(Timestamp(7), &key()),
+        None,
+        |_| {},
+    );
+    assert!(
+        matches!(
+            found,
+            Err(CheckError::Log(Error::Corrupt {
+                position: Position(9),
+                ..
+            }))
+        ),
+        "{found:?}"
+    );
+    let mut other = middle;
+    other.hash.0[0] ^= 1;
+    let found = check(
+        &made.reader(),
+        &other.sign(Timestamp(7), &key()),
+        None,
+        |_| {},
+    );
     assert!(
         matches!(
             found,
