@@ -48,7 +48,7 @@ impl SigningKey {
             .map(Self)
             .map_err(|error| ParseKeyError {
                 wanted: "not a private ed25519 key in PEM (PKCS#8, not encrypted)",
-                reason: error.to_string(),
+                reason: no_pem(text, "PRIVATE KEY", &error),
             })
     }
 
@@ -117,7 +117,7 @@ impl PublicKey {
             .map(|key| Self(key.to_bytes()))
             .map_err(|error| ParseKeyError {
                 wanted: NO_PUBLIC_KEY,
-                reason: error.to_string(),
+                reason: no_pem(text, "PUBLIC KEY", &error),
             })
     }
 
@@ -149,6 +149,16 @@ impl PublicKey {
 
     fn parse(self) -> ed25519_dalek::VerifyingKey {
         ed25519_dalek::VerifyingKey::from_bytes(&self.0).expect("these bytes were a key before")
+    }
+}
+
+/// Why a text is not the PEM of a kind of key. Most often it is another file, which the parser does not say.
+fn no_pem(text: &str, kind: &str, error: &dyn fmt::Display) -> String {
+    let begins = format!("-----BEGIN {kind}-----");
+    match text.lines().next().unwrap_or_default().trim_end() {
+        line if line == begins => error.to_string(),
+        line if line.starts_with("-----BEGIN ") => format!("it begins with {line}"),
+        _ => format!("it does not begin with {begins}"),
     }
 }
 

@@ -129,7 +129,7 @@ pub enum CheckError {
         signer: PublicKey,
     },
     /// The signed head was changed after it was signed, or never was.
-    #[error("the signature is not one of the key {signer} over this head: it was changed")]
+    #[error("the signature is not one by the key {signer} over this: one of them was changed")]
     BadSignature {
         /// The key that it names.
         signer: PublicKey,

@@ -160,7 +160,9 @@ fn is_program(pid: u32) -> bool {
         return false;
     };
     let mut fields = fields.split_whitespace();
-    let running = fields.next().is_some_and(|state| !matches!(state, "Z" | "X"));
+    let running = fields
+        .next()
+        .is_some_and(|state| !matches!(state, "Z" | "X"));
     let flags = fields.nth(5).and_then(|flags| flags.parse::<u32>().ok());
     running && flags.is_some_and(|flags| flags & KERNEL_THREAD == 0)
 }
