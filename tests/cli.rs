@@ -718,7 +718,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
     place.check(&["verify", "--signed", "changed.json"], &expect![[r#"
         not proven
         --- stderr
-        recount: the signed head proves nothing: the signature is not one of the key fd4ba4b55b01cd0868364f59d3398efa0b2da02e581bd6a1dbcf0b543f3e3f46 over this head: it was changed
+        recount: the signed head proves nothing: the signature is not one by the key fd4ba4b55b01cd0868364f59d3398efa0b2da02e581bd6a1dbcf0b543f3e3f46 over this: one of them was changed
           get the file again from where it was kept; the log was not looked at
         --- exit 1
     "#]]);
@@ -845,12 +845,12 @@ fn files_that_cannot_be_used_to_sign_or_verify() {
         --- exit 1
         $ recount sign --key text
         --- stderr
-        recount: cannot use the key text: not a private ed25519 key in PEM (PKCS#8, not encrypted): PKCS#8 ASN.1 error: PEM error: PEM preamble contains invalid data (NUL byte)
+        recount: cannot use the key text: not a private ed25519 key in PEM (PKCS#8, not encrypted): it does not begin with -----BEGIN PRIVATE KEY-----
           recount key new FILE    makes one
         --- exit 1
         $ recount sign --key key.pub
         --- stderr
-        recount: cannot use the key key.pub: not a private ed25519 key in PEM (PKCS#8, not encrypted): PKCS#8 ASN.1 error: PEM error: unexpected PEM type label: expecting "BEGIN PRIVATE KEY"
+        recount: cannot use the key key.pub: not a private ed25519 key in PEM (PKCS#8, not encrypted): it begins with -----BEGIN PUBLIC KEY-----
           recount key new FILE    makes one
         --- exit 1
         $ recount verify --signed nosuch.json
@@ -875,7 +875,7 @@ fn files_that_cannot_be_used_to_sign_or_verify() {
         --- exit 1
         $ recount verify --signed head.json --public-key key.pem
         --- stderr
-        recount: cannot use the public key key.pem: not a public ed25519 key (PEM, or 64 hexadecimal digits): ASN.1 error: PEM error: unexpected PEM type label: expecting "BEGIN PUBLIC KEY"
+        recount: cannot use the public key key.pem: not a public ed25519 key (PEM, or 64 hexadecimal digits): it begins with -----BEGIN PRIVATE KEY-----
           --public-key takes 64 hexadecimal digits, or a file of them or of PEM
         --- exit 1
         $ recount verify --signed head.json latest
