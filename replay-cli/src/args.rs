@@ -312,7 +312,7 @@ pub(crate) enum KeyVerb {
 #[command(after_help = "\
 Examples:
   recount key new recount.pem > recount.pub
-  openssl genpkey -algorithm ed25519 -out recount.pem           makes one as good, but mind its mode
+  openssl genpkey -algorithm ed25519 -out recount.pem           makes one as good
   openssl pkey -in recount.pem -pubout                          shows the public key again")]
 pub(crate) struct NewKey {
     /// The file to make
