@@ -536,6 +536,21 @@ impl Place {
         self.write(name, &serde_json::to_string(&signed).unwrap());
     }
 
+    /// Appends an event, which settles by itself.
+    fn append_one(&self) {
+        let log = Log::open(self.data()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let closed = NewEvent::live(Event::SessionClosed, Timestamp(BEGIN));
+            log.append(StreamId::Session(OTHER), Expected::Any, vec![closed])
+                .await
+                .unwrap();
+            log.close().await.unwrap();
+        });
+    }
+
     /// Changes the rows of blocks in the log's file; what is derived from them goes.
     fn tamper(&self, change: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>)) {
         let database = redb::Builder::new()
@@ -629,7 +644,7 @@ fn what_was_signed_is_proven_and_so_is_what_grew_out_of_it() {
 
     let told = place.told(&["sign", "--key", "key.pem", "--out", "head.json"]);
     expect![[r#"
-        signed: position 24 with hash 7c7cb51c29c91f523225f2a9ca396714ed2c4e9255e440ef01852e3b23f71f7d
+        signed: position 24 with hash 5b6364fa81bc13f46f1f2326b10e1a5471e1aaa3e6e7a76ad24de6ede561742a
         --- exit 0
     "#]].assert_eq(&told);
     let proven = place.run(&["verify", "--signed", "head.json", "--public-key", "key.pub"]);
@@ -646,17 +661,7 @@ fn what_was_signed_is_proven_and_so_is_what_grew_out_of_it() {
 
     // With a time that never changes, and events that came later.
     place.sign("head.json", |_| {});
-    let log = Log::open(place.data()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let closed = NewEvent::live(Event::SessionClosed, Timestamp(BEGIN));
-        log.append(StreamId::Session(OTHER), Expected::Any, vec![closed])
-            .await
-            .unwrap();
-        log.close().await.unwrap();
-    });
+    place.append_one();
     place.check(
         &[
             "verify",
@@ -667,14 +672,14 @@ fn what_was_signed_is_proven_and_so_is_what_grew_out_of_it() {
         ],
         &expect![[r#"
             whole: 25 events in 3 streams
-            head 9d8cfd0b2cdf9e6bd3f3c8d56a09e826d2576c469779d550f65d2d157e852725 at position 25
+            head 8c47964f2a296c5f66888f72e99be85d4d1bfb66c198968ac8de05c89304673b at position 25
             as signed up to position 24 at 2026-11-22T09:14:03.000000Z by fd4ba4b55b01cd0868364f59d3398efa0b2da02e581bd6a1dbcf0b543f3e3f46
             --- exit 0
         "#]],
     );
     place.check(&["verify", "--signed", "head.json"], &expect![[r#"
         whole: 25 events in 3 streams
-        head 9d8cfd0b2cdf9e6bd3f3c8d56a09e826d2576c469779d550f65d2d157e852725 at position 25
+        head 8c47964f2a296c5f66888f72e99be85d4d1bfb66c198968ac8de05c89304673b at position 25
         as signed up to position 24 at 2026-11-22T09:14:03.000000Z by fd4ba4b55b01cd0868364f59d3398efa0b2da02e581bd6a1dbcf0b543f3e3f46
         --- stderr
         recount: whose key that is, the file alone says: name the one you trust
@@ -698,6 +703,8 @@ fn what_was_signed_is_proven_and_so_is_what_grew_out_of_it() {
 #[test]
 fn what_is_not_as_it_was_signed_is_told_apart() {
     let place = with_a_log().with_a_key();
+    place.append_one();
+    place.append_one();
     place.sign("head.json", |_| {});
     let verify = ["verify", "--signed", "head.json", "--public-key", "key.pub"];
 
@@ -714,7 +721,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
         "#]],
     );
     let signed = fs::read_to_string(place.0.path().join("head.json")).unwrap();
-    place.write("changed.json", &signed.replace(":24,", ":23,"));
+    place.write("changed.json", &signed.replace(":26,", ":25,"));
     place.check(&["verify", "--signed", "changed.json"], &expect![[r#"
         not proven
         --- stderr
@@ -737,18 +744,18 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
     place.check(&["verify", "--signed", "other.json"], &expect![[r#"
         not as signed
         --- stderr
-        recount: the log is not the one that was signed: an event at or before position 24 is not the one that was signed: the hash there is 7c7cb51c29c91f523225f2a9ca396714ed2c4e9255e440ef01852e3b23f71f7d, and was 0707070707070707070707070707070707070707070707070707070707070707
+        recount: the log is not the one that was signed: an event at or before position 26 is not the one that was signed: the hash there is 4f800c985a7d76d021747adc3ef5374d2b23316e8c4156240bef6a02492a2872, and was 0707070707070707070707070707070707070707070707070707070707070707
           it was written again, or is another log; older signed heads narrow down where it begins
         --- exit 1
     "#]]);
 
     // The last event is gone: the log alone cannot know.
-    place.tamper(|blocks| drop(blocks.remove(24).unwrap()));
+    place.tamper(|blocks| drop(blocks.remove(26).unwrap()));
     assert!(place.run(&["verify"]).status.success());
     place.check(&verify, &expect![[r#"
         not as signed
         --- stderr
-        recount: the log is not the one that was signed: events are missing at the end: the log ends at position 23, and was signed up to 24
+        recount: the log is not the one that was signed: events are missing at the end: the log ends at position 25, and was signed up to 26
           what is there is whole and can be read: recount sessions
         --- exit 1
     "#]]);
@@ -760,7 +767,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
     let short = json(&verify);
     assert_eq!(
         (&short["reason"], &short["position"]),
-        (&json!("short"), &json!(24))
+        (&json!("short"), &json!(26))
     );
     let changed = json(&["verify", "--signed", "changed.json"]);
     assert_eq!(
@@ -768,33 +775,34 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
         (&json!("bad_signature"), &Value::Null)
     );
 
-    // An event in the middle is gone.
-    place.tamper(|blocks| drop(blocks.remove(12).unwrap()));
+    // An event before others is gone.
+    place.append_one();
+    place.tamper(|blocks| drop(blocks.remove(25).unwrap()));
     place.check(
         &verify,
         &expect![[r#"
-        not whole
-        --- stderr
-        recount: the log is not whole: the log is damaged at position 12: it is missing
-          what comes before it can still be read: recount log ID
-        --- exit 1
-    "#]],
+            not whole
+            --- stderr
+            recount: the log is not whole: the log is damaged at position 25: no block begins there
+              what comes before it can still be read: recount log ID
+            --- exit 1
+        "#]],
     );
     place.check(
         &["verify"],
         &expect![[r#"
-        not whole
-        --- stderr
-        recount: the log is not whole: the log is damaged at position 12: it is missing
-          what comes before it can still be read: recount log ID
-        --- exit 1
-    "#]],
+            not whole
+            --- stderr
+            recount: the log is not whole: the log is damaged at position 25: no block begins there
+              what comes before it can still be read: recount log ID
+            --- exit 1
+        "#]],
     );
     place.check(
         &["sign", "--key", "key.pem", "--out", "worse.json"],
         &expect![[r#"
             --- stderr
-            recount: nothing was signed: the log is damaged at position 12: it is missing
+            recount: cannot go on: the log is damaged at position 25: no block begins there
               recount verify    names the first bad place
             --- exit 1
         "#]],
@@ -803,7 +811,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
     let damaged = json(&verify);
     assert_eq!(
         damaged,
-        json!({"ok": false, "reason": "corrupt", "position": 12, "what": "it is missing"})
+        json!({"ok": false, "reason": "corrupt", "position": 25, "what": "it is missing"})
     );
 }
 

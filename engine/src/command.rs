@@ -295,6 +295,8 @@ mod tests {
                 cause: None,
                 class: Class::Observed,
                 provenance: recount_store::Provenance::Live,
+                id: None,
+                frame: None,
                 event,
             })
             .collect();

@@ -103,6 +103,7 @@ impl Projection for Breaker {
             | Event::RecoveryStarted { .. }
             | Event::RecoveryFinished { .. }
             | Event::EngineStopped
+            | Event::StreamCut { .. }
             | Event::Unknown { .. } => {}
         }
     }
@@ -125,6 +126,8 @@ mod tests {
             cause: None,
             class: Class::Decided,
             provenance: Provenance::Live,
+            id: None,
+            frame: None,
             event,
         };
         numbered.map(record).collect()

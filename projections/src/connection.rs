@@ -212,6 +212,7 @@ impl Projection for Connection {
             | Event::RecoveryStarted { .. }
             | Event::RecoveryFinished { .. }
             | Event::EngineStopped
+            | Event::StreamCut { .. }
             | Event::Unknown { .. } => return,
         }
         self.moved = Some(position);
@@ -235,6 +236,8 @@ mod tests {
             cause: None,
             class: Class::Observed,
             provenance: Provenance::Live,
+            id: None,
+            frame: None,
             event,
         };
         numbered.map(record).collect()

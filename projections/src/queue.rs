@@ -352,6 +352,7 @@ impl Projection for Queue {
             | Event::RecoveryStarted { .. }
             | Event::RecoveryFinished { .. }
             | Event::EngineStopped
+            | Event::StreamCut { .. }
             | Event::Unknown { .. } => {}
         }
     }

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use recount_store::{
-    Class, ConnectionId, Event, Json, MessageId, OutputKind, PermissionAnswer, Placement, Position,
-    Provenance, Recorded, Refusal, Rerun, Resolution, Seq, SessionId, StreamId, Timestamp,
-    ToolOutcome, derived,
+    Class, ConnectionId, ConnectionState, Event, Hash, Json, MessageId, OutputKind,
+    PermissionAnswer, Placement, Position, Provenance, Recorded, Refusal, Rerun, Resolution, Seq,
+    SessionId, StreamId, Target, Timestamp, ToolOutcome, derived,
 };
 
 use crate::turn::{Answered, Call, CallOutcome, Item, Part, Question, Run};
@@ -26,6 +26,8 @@ fn recorded(stream: StreamId, number: u64, event: Event) -> Recorded {
         cause: None,
         class: Class::Observed,
         provenance: Provenance::Live,
+        id: None,
+        frame: None,
         event,
     }
 }
@@ -340,6 +342,157 @@ fn questions_of_a_turn_that_ended_are_remembered_as_stale() {
     assert_eq!(state.stale_questions, ["q"]);
 }
 
+// ---- a front that is cut
+
+/// A session from its opening to its closing.
+fn a_whole_session() -> Vec<Event> {
+    let mut events = vec![
+        Event::SessionOpened {
+            connection: ConnectionId::from_bytes([3; 10]),
+            agent: "opencode".to_owned(),
+            directory: "/srv/project".to_owned(),
+            model: None,
+            title: None,
+        },
+        Event::AgentSessionRequested {
+            marker: "m".to_owned(),
+        },
+        Event::AgentSessionBound {
+            agent_session: "s".to_owned(),
+        },
+    ];
+    events.extend(a_long_turn());
+    events.extend([
+        output(Placement::IntoHole, "two "),
+        Event::TurnCompleted {
+            message: M1,
+            run: 2,
+            finish: "stop".to_owned(),
+        },
+        queued(M2),
+        sending(M2),
+        Event::DeliveryUnknown {
+            message: M2,
+            attempt: 1,
+            reason: String::new(),
+        },
+        Event::DeliveryResolved {
+            message: M2,
+            attempt: 1,
+            resolution: Resolution::Absent,
+            evidence: String::new(),
+        },
+        Event::MessageDeadLettered {
+            message: M2,
+            reason: String::new(),
+        },
+        Event::SessionClosed,
+    ]);
+    events
+}
+
+/// A connection whose server dies once, until its breaker has opened and closed.
+fn a_whole_connection() -> Vec<Event> {
+    use ConnectionState as State;
+    let changed = |from, to| Event::ConnectionChanged { from, to };
+    let reason = String::new;
+    let failed = |attempt| Event::ConnectFailed {
+        attempt,
+        reason: reason(),
+    };
+    let agent_session = || "s".to_owned();
+    vec![
+        Event::ConnectionOpened {
+            agent: "opencode".to_owned(),
+            target: Target::Url("http://127.0.0.1:1".to_owned()),
+        },
+        changed(State::Disconnected, State::Connecting),
+        Event::ServerStartDecided {
+            mark: "m".to_owned(),
+            port: 1,
+        },
+        Event::ServerSpawned { pid: 1, started: 2 },
+        Event::ServerReady {
+            url: "http://127.0.0.1:1".to_owned(),
+            version: "1".to_owned(),
+        },
+        Event::StreamOpened,
+        changed(State::Connecting, State::Connected),
+        Event::ProbeFailed { reason: reason() },
+        Event::ProbeRecovered,
+        Event::StreamLost { reason: reason() },
+        Event::ServerExited { how: reason() },
+        failed(1),
+        Event::ReconnectScheduled {
+            attempt: 2,
+            at: Timestamp(9),
+        },
+        failed(2),
+        Event::CircuitOpened {
+            failures: 2,
+            until: Timestamp(10),
+        },
+        Event::CircuitHalfOpened,
+        Event::CircuitClosed,
+        Event::GapFound {
+            agent_session: agent_session(),
+            from: 1,
+            to: 2,
+        },
+        Event::GapFilled {
+            agent_session: agent_session(),
+        },
+        Event::ServerStopDecided { reason: reason() },
+        changed(State::Connected, State::Disconnected),
+    ]
+}
+
+/// What all projections make of some events, but for where the last of them stood.
+fn all_folds(events: &[Recorded]) -> impl PartialEq + std::fmt::Debug + use<> {
+    let session: Session = fold(events);
+    let pending: Pending = fold(events);
+    let answers = (
+        session.status(),
+        session.questions_open(),
+        session.head().is_some(),
+    );
+    let transcript: Transcript = fold(events);
+    let turns = derived::encode(&(transcript, &session.turn));
+    (
+        (answers, turns, session.queue),
+        (pending.sessions, pending.servers),
+        fold::<Connection>(events),
+        fold::<Breaker>(events),
+        fold::<Queue>(events),
+    )
+}
+
+/// Folds what is left after every cut; the cut itself moves nothing.
+fn every_front_can_be_cut(stream: StreamId, events: Vec<Event>) {
+    let numbered = (1..).zip(events);
+    let whole: Vec<_> = numbered
+        .map(|(number, event)| recorded(stream, number, event))
+        .collect();
+    for gone in 0..=whole.len() {
+        let mut left = whole[gone..].to_vec();
+        let before = all_folds(&left);
+        let number = whole.len() as u64 + 1;
+        let cut = Event::StreamCut {
+            before: Seq(gone as u64 + 1),
+            hash: Hash([7; 32]),
+        };
+        left.push(recorded(stream, number, cut));
+        assert_eq!(all_folds(&left), before, "{gone} are gone");
+    }
+}
+
+#[test]
+fn every_front_of_a_session_and_of_a_connection_can_be_cut() {
+    every_front_can_be_cut(session(7), a_whole_session());
+    let connection = StreamId::Connection(ConnectionId::from_bytes([3; 10]));
+    every_front_can_be_cut(connection, a_whole_connection());
+}
+
 // ---- whatever the events
 
 /// Any event about one of two messages, sensible or not.
@@ -494,6 +647,11 @@ proptest! {
         every_cut_gives_the_whole::<Session>(&events);
         every_cut_gives_the_whole::<Transcript>(&events);
         every_cut_gives_the_whole::<Pending>(&events);
+    }
+
+    #[test]
+    fn every_front_of_any_session_can_be_cut(events in any_events()) {
+        every_front_can_be_cut(session(7), events);
     }
 
     #[test]

@@ -12,24 +12,22 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// cleared away when this is dropped.
 pub(crate) struct Progress {
     what: &'static str,
-    end: Position,
     began: Instant,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// Begins to do something with all events up to `end`.
-    pub(crate) fn new(what: &'static str, end: Position) -> Self {
+    /// Begins to do something with all events.
+    pub(crate) fn new(what: &'static str) -> Self {
         Self {
             what,
-            end,
             began: Instant::now(),
             bar: None,
         }
     }
 
-    /// All events up to here are done.
-    pub(crate) fn reach(&mut self, position: Position) {
+    /// All events up to `position` are done, of those up to `last`.
+    pub(crate) fn reach(&mut self, position: Position, last: Position) {
         if self.bar.is_none() && self.began.elapsed() < PATIENCE {
             return;
         }
@@ -38,13 +36,13 @@ impl Progress {
                 "{msg} {wide_bar} {percent:>3} % of {human_len} events, {eta} left",
             )
             .expect("a template that never changes");
-            ProgressBar::with_draw_target(Some(self.end.0), ProgressDrawTarget::stderr())
+            ProgressBar::with_draw_target(Some(last.0), ProgressDrawTarget::stderr())
                 .with_style(style)
                 .with_elapsed(self.began.elapsed())
                 .with_message(self.what)
         });
         // The log may have grown meanwhile.
-        bar.set_length(self.end.0.max(position.0));
+        bar.set_length(last.0);
         bar.set_position(position.0);
     }
 }

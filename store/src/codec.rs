@@ -1,26 +1,8 @@
 //! Events and their bytes.
 //!
-//! A record is an event with its envelope. All numbers are little-endian and of fixed width, so that a
-//! reader can look at any field, or step over the record, without decoding anything.
-//!
-//! | offset | bytes | field | why |
-//! | --- | --- | --- | --- |
-//! | 0 | 4 | length of the record, this field and the hash included | to step over it; the payload's length follows from it |
-//! | 4 | 1 | format of the record: 1 | to change this table |
-//! | 5 | 2 | type number of the event | apart from the payload, so that an unknown type is still a whole record |
-//! | 7 | 1 | type version | to change one payload |
-//! | 8 | 8 | position | proves that a block is where it belongs |
-//! | 16 | 11 | stream: kind, then id or zeros | to pick out a stream without decoding |
-//! | 27 | 8 | number in the stream | |
-//! | 35 | 8 | time: microseconds since 1970 | |
-//! | 43 | 8 | position of the cause; 0 for none | |
-//! | 51 | 1 | class: 0 asked, 1 observed, 2 decided | here, so that it is known of an unknown type too |
-//! | 52 | 1 | provenance: 0 live, 1 backfilled, 2 inferred | |
-//! | 53 | n | payload, see [`v1`] | |
-//! | 53 + n | 32 | hash | proves that nothing before it in the stream was changed or taken out |
-//!
-//! The hash is BLAKE3 over the hash of the stream's record before (32 zeros at the start of a stream)
-//! and the bytes of this record before the hash.
+//! A record is an event with its envelope. What stands where, and why, is in [`crate::format`]; the constants
+//! below are its table of a record. All numbers are little-endian and of fixed width, so that a reader can look at
+//! any field, or step over the record, without decoding anything.
 
 #[cfg(test)]
 mod arbitrary;
@@ -29,7 +11,7 @@ mod v1;
 
 use crate::error::{Error, Result};
 use crate::event::{Cause, Class, Event, NewEvent, Provenance, Recorded};
-use crate::id::{Position, Seq, StreamId, Timestamp};
+use crate::id::{EventId, FrameNumber, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 use crate::log::Hash;
 
@@ -44,11 +26,19 @@ const TIME: usize = 35;
 const CAUSE: usize = 43;
 const CLASS: usize = 51;
 const PROVENANCE: usize = 52;
-const PAYLOAD: usize = 53;
+const FLAGS: usize = 53;
+/// Where the fields that not every record has begin: those flagged, in the order of their flags.
+const OPTIONAL: usize = 54;
 const HASH_LEN: usize = 32;
 
-/// The bytes of a record around its payload.
-const ENVELOPE: usize = PAYLOAD + HASH_LEN;
+/// In the flags: an id follows.
+const HAS_ID: u8 = 1;
+/// In the flags: a frame number follows.
+const HAS_FRAME: u8 = 2;
+const FLAGS_KNOWN: u8 = HAS_ID | HAS_FRAME;
+
+const ID_LEN: usize = 16;
+const FRAME_LEN: usize = 8;
 
 /// The format of records that this build writes.
 const RECORD_FORMAT: u8 = 1;
@@ -129,7 +119,14 @@ impl Draft {
         out.extend_from_slice(&cause.to_le_bytes());
         out.push(class_byte(new.event.class()));
         out.push(provenance_byte(new.provenance));
-        debug_assert_eq!(out.len() - start, PAYLOAD);
+        out.push(flags(new.id, new.frame));
+        debug_assert_eq!(out.len() - start, OPTIONAL);
+        if let Some(id) = new.id {
+            out.extend_from_slice(&id.to_bytes());
+        }
+        if let Some(frame) = new.frame {
+            out.extend_from_slice(&frame.0.to_le_bytes());
+        }
         v1::encode(&new.event, out);
         out.extend_from_slice(&[0; HASH_LEN]);
         // A record beyond four bytes of length is beyond the limit of an append, and refused as such.
@@ -140,6 +137,16 @@ impl Draft {
     /// The bytes of all records.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The records as they are now, without a place.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (record, after) = Record::split(rest)?;
+            rest = after;
+            Some(record)
+        })
     }
 
     /// Gives each record its place, one position and one number after the other, and hands it on.
@@ -177,7 +184,8 @@ impl Draft {
 
 /// One record in a block: its envelope can be looked at field by field.
 ///
-/// Invariant: `bytes` is as long as its length field says, and long enough for the envelope.
+/// Invariant: `bytes` is as long as its length field says, and long enough for the envelope with the
+/// fields that its flags announce.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
     bytes: &'a [u8],
@@ -187,11 +195,9 @@ impl<'a> Record<'a> {
     /// The first record of `bytes` and what follows it; `None` where they do not begin with a whole record.
     pub(crate) fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let length = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
-        if length < ENVELOPE {
-            return None;
-        }
         let (bytes, rest) = bytes.split_at_checked(length)?;
-        Some((Self { bytes }, rest))
+        let before_payload = OPTIONAL + optional_len(*bytes.get(FLAGS)?);
+        (length >= before_payload + HASH_LEN).then_some((Self { bytes }, rest))
     }
 
     /// All its bytes.
@@ -216,6 +222,30 @@ impl<'a> Record<'a> {
 
     pub(crate) fn at(self) -> Timestamp {
         Timestamp(u64_at(self.bytes, TIME))
+    }
+
+    pub(crate) fn type_number(self) -> u16 {
+        u16::from_le_bytes([self.bytes[TYPE_NUMBER], self.bytes[TYPE_NUMBER + 1]])
+    }
+
+    pub(crate) fn id(self) -> Option<EventId> {
+        let id = || *self.bytes[OPTIONAL..].first_chunk().expect("an id");
+        self.has(HAS_ID).then(|| EventId::from_bytes(id()))
+    }
+
+    pub(crate) fn frame(self) -> Option<FrameNumber> {
+        let at = OPTIONAL + optional_len(self.bytes[FLAGS] & HAS_ID);
+        self.has(HAS_FRAME)
+            .then(|| FrameNumber(u64_at(self.bytes, at)))
+    }
+
+    pub(crate) fn payload(self) -> &'a [u8] {
+        let start = OPTIONAL + optional_len(self.bytes[FLAGS]);
+        &self.bytes[start..self.bytes.len() - HASH_LEN]
+    }
+
+    fn has(self, flag: u8) -> bool {
+        self.bytes[FLAGS] & flag != 0
     }
 
     pub(crate) fn hash(self) -> Hash {
@@ -248,10 +278,13 @@ impl<'a> Record<'a> {
                 "the record has format {format}, not {RECORD_FORMAT}"
             ));
         }
-        let type_number =
-            u16::from_le_bytes([self.bytes[TYPE_NUMBER], self.bytes[TYPE_NUMBER + 1]]);
+        let flags = self.bytes[FLAGS];
+        if flags & !FLAGS_KNOWN != 0 {
+            return Err(format!("its flags cannot be {flags:#010b}"));
+        }
+        let type_number = self.type_number();
         let type_version = self.bytes[TYPE_VERSION];
-        let payload = &self.bytes[PAYLOAD..self.bytes.len() - HASH_LEN];
+        let payload = self.payload();
         let known = match type_version {
             v1::VERSION => v1::decode(type_number, payload),
             _ => None,
@@ -285,6 +318,8 @@ impl<'a> Record<'a> {
                 2 => Provenance::Inferred,
                 provenance => return Err(format!("there is no provenance {provenance}")),
             },
+            id: self.id(),
+            frame: self.frame(),
             event,
         })
     }
@@ -311,6 +346,16 @@ const fn provenance_byte(provenance: Provenance) -> u8 {
         Provenance::Backfilled => 1,
         Provenance::Inferred => 2,
     }
+}
+
+const fn flags(id: Option<EventId>, frame: Option<FrameNumber>) -> u8 {
+    (if id.is_some() { HAS_ID } else { 0 }) | (if frame.is_some() { HAS_FRAME } else { 0 })
+}
+
+/// The bytes of the fields that `flags` announce.
+const fn optional_len(flags: u8) -> usize {
+    (if flags & HAS_ID == 0 { 0 } else { ID_LEN })
+        + (if flags & HAS_FRAME == 0 { 0 } else { FRAME_LEN })
 }
 
 /// The number at `offset`, which the caller knows to be there.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::id::{Position, Seq, StreamId};
+use crate::id::{EventId, FrameNumber, Position, Seq, StreamId};
 
 /// Why a log could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -68,6 +68,16 @@ pub enum Error {
         /// The number of its last event; 0 where it has none.
         actual: Seq,
     },
+    /// An event with the same id is in the log already, and is another one. Nothing was appended.
+    #[error(
+        "the event with id {id} is in the log already, at position {position}, and is not the same: choose another id for another event"
+    )]
+    IdTaken {
+        /// The id.
+        id: EventId,
+        /// The event that has it.
+        position: Position,
+    },
     /// One call carried more than a log takes at once. Nothing was appended.
     #[error("{bytes} bytes in one append; the limit is {limit}")]
     TooLarge {
@@ -81,6 +91,14 @@ pub enum Error {
     Corrupt {
         /// The first bad place.
         position: Position,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The frames as received hold something that cannot be. Events do not depend on them.
+    #[error("the frames as received are damaged at number {number}: {what}")]
+    CorruptFrame {
+        /// The first bad frame.
+        number: FrameNumber,
         /// What is wrong there.
         what: String,
     },

@@ -9,7 +9,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ConnectionId, MessageId, Position, Seq, StreamId, Timestamp};
+use crate::id::{
+    ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, StreamId, Timestamp,
+};
+use crate::log::Hash;
 
 /// Who an event came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,6 +83,10 @@ pub struct NewEvent {
     pub cause: Cause,
     /// How it became known.
     pub provenance: Provenance,
+    /// By which it is known when it is appended again.
+    pub id: Option<EventId>,
+    /// The frame that told of it.
+    pub frame: Option<FrameNumber>,
 }
 
 impl NewEvent {
@@ -91,6 +98,8 @@ impl NewEvent {
             at,
             cause: Cause::None,
             provenance: Provenance::Live,
+            id: None,
+            frame: None,
         }
     }
 
@@ -105,6 +114,20 @@ impl NewEvent {
     #[must_use]
     pub const fn known(mut self, provenance: Provenance) -> Self {
         self.provenance = provenance;
+        self
+    }
+
+    /// The same event, known by `id` when it is appended again.
+    #[must_use]
+    pub const fn with_id(mut self, id: EventId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// The same event, told of by the frame of this number.
+    #[must_use]
+    pub const fn from_frame(mut self, frame: FrameNumber) -> Self {
+        self.frame = Some(frame);
         self
     }
 }
@@ -126,6 +149,10 @@ pub struct Recorded {
     pub class: Class,
     /// How it became known.
     pub provenance: Provenance,
+    /// By which it is known when it is appended again.
+    pub id: Option<EventId>,
+    /// The frame that told of it.
+    pub frame: Option<FrameNumber>,
     /// What happened.
     pub event: Event,
 }
@@ -702,6 +729,16 @@ pub enum Event {
     /// The engine ended by itself.
     EngineStopped,
 
+    // ---- any stream, asked
+    /// The front of this stream was cut off. Moves nothing in any fold: what the events before told is
+    /// in snapshots, or forgotten on purpose.
+    StreamCut {
+        /// The first number that remains. All before it are gone.
+        before: Seq,
+        /// The hash of the last record that is gone: the first that remains follows it.
+        hash: Hash,
+    },
+
     /// An event of a type or version that this build does not know: from a newer one. Moves nothing.
     Unknown {
         /// The number of its type.
@@ -773,6 +810,7 @@ impl Event {
             | Self::RecoveryStarted { .. }
             | Self::RecoveryFinished { .. }
             | Self::EngineStopped
+            | Self::StreamCut { .. }
             | Self::Unknown { .. } => None,
         }
     }

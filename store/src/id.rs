@@ -138,6 +138,100 @@ id! {
     MessageId
 }
 
+/// Names one event, so that its append can be repeated: given by the application, the same each time.
+///
+/// 128 bits, shown as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId([u8; 16]);
+
+impl EventId {
+    /// The id with these bytes: a UUID's, say.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The id that is this random number; chance is the caller's.
+    #[must_use]
+    pub const fn from_random(random: u128) -> Self {
+        Self(random.to_be_bytes())
+    }
+
+    /// The id that belongs to a text, such as an application's own key: the same text always gives the same id.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        let hash = blake3::derive_key("recount 1 EventId", text.as_bytes());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        Self(bytes)
+    }
+
+    /// The bytes of this id.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{:032x}", u128::from_be_bytes(self.0)))
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventId({self})")
+    }
+}
+
+/// Text that is not the id of an event: that is 32 hexadecimal digits in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not the id of an event: that is 32 of 0-9 and a-f")]
+pub struct ParseEventIdError {
+    /// What was given.
+    pub text: String,
+}
+
+impl FromStr for EventId {
+    type Err = ParseEventIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseEventIdError> {
+        // One text for one id, so that texts can be compared too: no signs, no upper case, nothing left out.
+        let digits =
+            text.len() == 32 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+        u128::from_str_radix(text, 16)
+            .ok()
+            .filter(|_| digits)
+            .map(Self::from_random)
+            .ok_or_else(|| ParseEventIdError {
+                text: text.to_owned(),
+            })
+    }
+}
+
+impl Serialize for EventId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for EventId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(serde::de::Error::custom)
+        } else {
+            <[u8; 16]>::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
 /// The stream that an event belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum StreamId {
@@ -237,6 +331,30 @@ impl fmt::Display for Seq {
     }
 }
 
+/// Which of the frames as received: 1 for the first, without gaps over the whole log.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct FrameNumber(pub u64);
+
+impl FrameNumber {
+    /// The number of the first frame.
+    pub const FIRST: Self = Self(1);
+
+    /// The one after.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for FrameNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A moment: microseconds since 1970-01-01T00:00:00Z, by the clock of the machine that recorded it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
@@ -309,6 +427,42 @@ mod tests {
             assert_eq!(
                 text.parse::<MessageId>(),
                 Err(ParseIdError {
+                    text: text.to_owned()
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn ids_of_events_read_back_what_they_show() {
+        for random in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef] {
+            let id = EventId::from_random(random);
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(EventId::from_bytes(id.to_bytes()), id);
+            let json = serde_json::to_string(&id).expect("it can be shown");
+            assert_eq!(json, format!("\"{id}\""));
+            assert_eq!(
+                serde_json::from_str::<EventId>(&json).expect("it reads back"),
+                id
+            );
+        }
+        assert_eq!(
+            EventId::from_bytes(*b"0123456789abcdef").to_string(),
+            "30313233343536373839616263646566"
+        );
+        assert_eq!(EventId::from_text("a"), EventId::from_text("a"));
+        assert_ne!(EventId::from_text("a"), EventId::from_text("b"));
+        for text in [
+            "",
+            "0",
+            "+0000000000000000000000000000001",
+            "0000000000000000000000000000000A",
+            "000000000000000000000000000000000",
+            "ÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄ",
+        ] {
+            assert_eq!(
+                text.parse::<EventId>(),
+                Err(ParseEventIdError {
                     text: text.to_owned()
                 })
             );

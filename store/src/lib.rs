@@ -1,7 +1,8 @@
 //! What happened, and keeping it: the event vocabulary, its bytes, and the log.
 //!
 //! - [`event`]: everything that can be recorded, and [`id`]: the names and numbers in it.
-//! - `codec`: the bytes of events. Old bytes keep their meaning for ever.
+//! - [`frame`]: what agents said as it was received, kept beside the events.
+//! - `codec`: the bytes of events. Old bytes keep their meaning for ever. All bytes are described in [`mod@format`].
 //! - [`log`]: one file that events are appended to, read from, and followed in.
 //! - [`key`]: who signs where the log stands, so that others can prove it later.
 //! - [`derived`]: bytes for what can be folded again, such as snapshots.
@@ -30,6 +31,9 @@ mod codec;
 pub mod derived;
 pub mod error;
 pub mod event;
+pub mod frame;
+#[doc = include_str!("../FORMAT.md")]
+pub mod format {}
 mod hex;
 pub mod id;
 pub mod key;
@@ -41,9 +45,12 @@ pub use event::{
     Cause, Class, ConnectionState, Event, Json, NewEvent, OutputKind, PermissionAnswer, Placement,
     Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome,
 };
-pub use id::{ConnectionId, MessageId, Position, Seq, SessionId, StreamId, Timestamp};
+pub use frame::{Frame, FrameContent, FramesBefore};
+pub use id::{
+    ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, SessionId, StreamId, Timestamp,
+};
 pub use key::{PublicKey, SigningKey};
 pub use log::{
-    CheckError, Expected, Hash, Head, Log, LogReader, Select, SignedHead, Snapshot, StreamHead,
-    Tail, Verified, check, verify, verify_all,
+    Append, CheckError, Expected, Hash, Head, Log, LogReader, Options, Select, SignedHead,
+    Snapshot, StreamHead, Tail, Verified, check, verify, verify_all,
 };

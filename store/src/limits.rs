@@ -18,11 +18,15 @@ pub(crate) const COMMIT_BYTES_MAX: usize = 8 << 20;
 /// larger blocks are quicker to read through, smaller ones when one stream of many is picked out.
 pub(crate) const BLOCK_BYTES_MAX: usize = 16_300;
 
-/// The events that the index may lag behind: what opening has to read again, and what memory holds of it.
-pub(crate) const INDEX_LAG_EVENTS_MAX: u64 = 65_536;
+/// The bytes of a file of the journal before it settles: what opening has to read again, and what memory
+/// holds, twice. Tens of milliseconds.
+pub(crate) const JOURNAL_BYTES: u64 = 8 << 20;
 
-/// The bytes of records that the index may lag behind: tens of milliseconds of reading at opening.
-pub(crate) const INDEX_LAG_BYTES_MAX: u64 = 16 << 20;
+/// By how much a file of the journal grows at once.
+pub(crate) const JOURNAL_STEP_BYTES: u64 = 512 << 10;
+
+/// The events of the index that one commit writes when all of it is made anew.
+pub(crate) const INDEX_STEP_EVENTS: u64 = 65_536;
 
 /// The entries of one index row: with its key it fills a page of the storage.
 pub(crate) const INDEX_ROW_ENTRIES_MAX: usize = 240;
@@ -42,11 +46,26 @@ pub(crate) const SNAPSHOT_LAG_BYTES_MAX: usize = 4 << 20;
 /// The bytes of snapshots that may wait at all; beyond it new ones are dropped until the writer comes by.
 pub(crate) const SNAPSHOT_WAITING_BYTES_MAX: usize = 64 << 20;
 
+/// The bytes of frames that wait to be written: beyond it they are counted and not kept, since a disk that is
+/// slower than the agents must not take all memory. A longer frame is never kept.
+pub const FRAMES_WAITING_BYTES_MAX: usize = 16 << 20;
+
+/// The bytes of waiting frames that are worth a commit of their own: fewer wait for the next event.
+pub(crate) const FRAMES_COMMIT_BYTES: usize = 256 << 10;
+
+/// The bytes of a chunk with more than one frame, before compression: larger ones hardly compress better, and
+/// a chunk is read whole.
+pub(crate) const FRAMES_CHUNK_BYTES_MAX: usize = 256 << 10;
+
+/// The frames of a chunk: what is read for one of them.
+pub(crate) const FRAMES_CHUNK_COUNT_MAX: u32 = 1024;
+
 /// The memory that the storage may use for its pages: hot ends of tables, not the log.
 pub(crate) const CACHE_BYTES: usize = 16 << 20;
 
-/// How often a log written by another process is asked whether it moved: below what a person notices.
-pub(crate) const FOLLOW_INTERVAL: Duration = Duration::from_millis(10);
+/// How often a log written by another process is asked whether it moved. What is there at one look and not
+/// known to be durable waits for the next, so twice this is what a reader is behind: below what a person notices.
+pub(crate) const FOLLOW_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The events of the engine's stream that are searched for who holds the log: one start writes a few.
 pub(crate) const HOLDER_LOOKBACK: u64 = 64;

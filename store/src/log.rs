@@ -1,23 +1,30 @@
 //! The log: append, read, tail.
 //!
-//! One redb file in a directory of its own. One process writes it, through a [`Log`]; any number of
+//! One redb file in a directory of its own, and a journal in front of it. One process writes it, through a [`Log`]; any number of
 //! processes may read it meanwhile, through a [`LogReader`].
 //!
 //! ```text
-//! append ─> queue ─> writer: one commit for all who wait ─> blocks, durable ─> answers
-//!                                                              │
-//!                                    readers and tails <───────┘   by position, or by stream through the index
+//! append ─> queue ─> writer: one entry for all who wait ─> journal, durable ─> answers
+//!                                                             │
+//!                     recent: the same in memory, indexed <───┤   readers and tails: by position, by stream
+//!                     settler: tables of the storage      <───┘   now and then, much at a time
 //! ```
 //!
-//! Start reading with `table.rs` and `block.rs`, which say what is in the file, then `writer.rs`.
+//! Start reading with `journal.rs`, `block.rs` and `table.rs`, which say what is in the files, then
+//! `writer.rs`, and `recent.rs` for the reading side.
 
 mod block;
 mod files;
+mod follow;
+mod frames;
 pub mod head;
 mod index;
+mod journal;
 mod plan;
 mod reader;
+mod recent;
 mod scan;
+mod settle;
 mod snapshot;
 mod storage;
 mod table;
@@ -26,25 +33,96 @@ mod unclean;
 mod verify;
 mod writer;
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
 use tokio::sync::watch;
 
 use crate::codec::Draft;
 use crate::error::{Error, Result};
 use crate::event::{Cause, NewEvent, Recorded};
-use crate::id::{Position, Seq, StreamId, Timestamp};
+use crate::frame::Frame;
+use crate::id::{ConnectionId, FrameNumber, Position, Seq, StreamId, Timestamp};
+use crate::limits;
 
+use block::Block;
+use follow::Follower;
 use index::Index;
-use reader::{ReadAll, ReadStream, Shared};
+use journal::{Journal, Mark};
+use plan::{Outcome, Part, Placed};
+use reader::{ReadAll, ReadFrames, ReadStream, Shared};
+use recent::{Generation, Recent, View};
 use storage::{Fault, Storage};
 
 pub use head::{CheckError, Head, SignedHead};
 pub use tail::Tail;
 pub use verify::{Verified, check, verify, verify_all};
+
+/// How a log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Whether [frames](crate::frame) are kept. They are, by default.
+    pub keep_frames: bool,
+    /// The bytes that gather in the journal before they settle: what opening after a crash has to read, and
+    /// up to three times this much memory. 8 MiB by default.
+    pub settle_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            keep_frames: true,
+            settle_bytes: limits::JOURNAL_BYTES,
+        }
+    }
+}
+
+/// Events for one stream, of an append to several.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Append {
+    /// The stream.
+    pub stream: StreamId,
+    /// What the caller believes about it.
+    pub expected: Expected,
+    /// What happened.
+    pub events: Vec<NewEvent>,
+}
+
+impl Append {
+    fn encode(&self) -> Result<Part> {
+        Ok(Part {
+            stream: self.stream,
+            expected: self.expected,
+            draft: Draft::encode(self.stream, &self.events)?,
+        })
+    }
+
+    /// The events with their places.
+    fn recorded(self, placed: Placed) -> impl Iterator<Item = Recorded> {
+        let stream = self.stream;
+        (0..).zip(self.events).map(move |(index, new)| Recorded {
+            position: Position(placed.first.0 + index),
+            stream,
+            seq: Seq(placed.first_seq.0 + index),
+            at: new.at,
+            cause: match new.cause {
+                // There is no position 0, so it says as much as none, here as in the file.
+                Cause::None | Cause::At(Position(0)) => None,
+                Cause::At(position) => Some(position),
+                Cause::Sibling(sibling) => Some(Position(placed.first.0 + sibling as u64)),
+            },
+            class: new.event.class(),
+            provenance: new.provenance,
+            id: new.id,
+            frame: new.frame,
+            event: new.event,
+        })
+    }
+}
 
 /// What the caller believes about a stream when it appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +148,13 @@ impl fmt::Display for Hash {
     /// 64 hexadecimal digits; with a precision, the first so many.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl serde::Serialize for Hash {
+    /// As text.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -134,9 +219,11 @@ impl LogReader {
     /// [`Error::NoLog`] where there is none, [`Error::NotALog`] or [`Error::NewerLog`] where it is not one
     /// that this build can read, [`Error::Io`] where the system refuses.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
-        let storage = files::open_read_only(directory.as_ref())?;
+        let directory = directory.as_ref();
+        let storage = files::open_read_only(directory)?;
+        let key = storage.view(Position::FIRST, files::journal_key)?;
         Ok(Self {
-            shared: Shared::new(storage, Index::default(), None),
+            shared: Shared::reading(storage, Follower::new(directory, key)),
         })
     }
 
@@ -154,11 +241,7 @@ impl LogReader {
     pub fn head(&self) -> Result<Head> {
         match &self.shared.durable {
             Some(durable) => Ok(*durable.borrow()),
-            None => self
-                .shared
-                .storage
-                .view(Position::FIRST, reader::tip)
-                .map(Head::from),
+            None => self.shared.look(View::tip).map(Head::from),
         }
     }
 
@@ -169,9 +252,7 @@ impl LogReader {
     /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
     pub fn stream_head(&self, stream: StreamId) -> Result<Option<StreamHead>> {
         let key = stream.to_bytes();
-        let end = self
-            .shared
-            .look_up(|index, transaction| index.end(transaction, &key))?;
+        let end = self.shared.look(|view| view.end(&key))?;
         Ok(end.map(|end| end.head))
     }
 
@@ -183,9 +264,8 @@ impl LogReader {
     ///
     /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
     pub fn streams(&self) -> Result<Vec<(StreamId, StreamHead)>> {
-        self.shared.look_up(|index, transaction| {
-            index
-                .ends(transaction)?
+        self.shared.look(|view| {
+            view.ends()?
                 .into_iter()
                 .map(|(key, end)| Ok((index::stream_of(key)?, end.head)))
                 .collect()
@@ -220,6 +300,17 @@ impl LogReader {
         ReadAll::new(Arc::clone(&self.shared), from)
     }
 
+    /// The frames that were kept, from a number on, in order; memory is bounded by a chunk of them.
+    ///
+    /// It ends where the frames do, or after the first error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::CorruptFrame`]; [`Error::Closed`] after the log was closed.
+    pub fn frames(&self, from: FrameNumber) -> impl Iterator<Item = Result<Frame>> + use<> {
+        ReadFrames::new(Arc::clone(&self.shared), from)
+    }
+
     /// Events from a position on: first what is there, then what comes, without gap or repeat.
     ///
     /// A tail of some streams steps over what is between: begin it near the end, after reading the streams.
@@ -252,6 +343,7 @@ pub struct Log {
     // Before the reader: the writer ends first.
     writer: Arc<writer::Handle>,
     reader: LogReader,
+    keep_frames: bool,
 }
 
 impl fmt::Debug for Log {
@@ -280,7 +372,19 @@ impl Log {
     /// there, and is left as it is; [`Error::Locked`] where another process writes the log;
     /// [`Error::Corrupt`] where the end of the log is damaged; [`Error::Io`] where the system refuses.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
-        Self::start(files::open(directory.as_ref())?)
+        Self::open_with(directory, Options::default())
+    }
+
+    /// Opens the log in `directory`, to be kept as `options` say.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::open`].
+    pub fn open_with(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let directory = directory.as_ref();
+        let storage = files::open(directory)?;
+        let journal = files::open_journal(directory)?;
+        Self::start(storage, journal, options)
     }
 
     /// A log in memory, for tests.
@@ -289,36 +393,48 @@ impl Log {
     ///
     /// [`Error::Io`] where the system gives no thread.
     pub fn in_memory() -> Result<Self> {
-        Self::with_backend(redb::backends::InMemoryBackend::new())
+        let journal = [InMemoryBackend::new(), InMemoryBackend::new()];
+        let journal = journal.map(|file| Arc::new(file) as Arc<dyn StorageBackend>);
+        Self::with_backends(InMemoryBackend::new(), journal, Options::default())
     }
 
-    /// A log in a backend that no other process shares, for tests that let storage fail.
+    /// A log in backends that no other process shares, for tests that let storage fail: the storage itself,
+    /// and the two files of the journal.
     ///
     /// # Errors
     ///
-    /// As [`Log::open`], for what the backend holds.
+    /// As [`Log::open`], for what the backends hold.
     #[doc(hidden)]
-    pub fn with_backend(backend: impl StorageBackend) -> Result<Self> {
-        let position = Position::FIRST;
-        let storage = Storage::with_backend(backend).map_err(|fault| fault.near(position))?;
-        files::initialise(&storage).map_err(|fault| fault.near(position))?;
-        Self::start(storage)
+    pub fn with_backends(
+        storage: impl StorageBackend,
+        journal: [Arc<dyn StorageBackend>; 2],
+        options: Options,
+    ) -> Result<Self> {
+        let storage = Storage::with_backend(storage).and_then(|storage| {
+            if !files::is_initialised(&storage)? {
+                files::initialise(&storage, &files::new_key()?)?;
+            }
+            Ok(storage)
+        });
+        let storage = storage.map_err(|fault| fault.near(Position::FIRST))?;
+        Self::start(storage, journal, options)
     }
 
-    fn start(storage: Storage) -> Result<Self> {
-        let tip = storage.view(Position::FIRST, reader::tip)?;
-        let index = complete_index(&storage)?;
-        if index.through() != tip.position {
-            return Err(Error::Corrupt {
-                position: tip.position,
-                what: format!("the index covers events up to {}", index.through()),
-            });
-        }
-        let (durable, watching) = watch::channel(Head::from(tip));
-        let shared = Shared::new(storage, index, Some(watching));
+    fn start(storage: Storage, files: [journal::File; 2], options: Options) -> Result<Self> {
+        index_settled(&storage)?;
+        let (recent, mark, journal) = recover(&storage, files, options.settle_bytes)
+            .map_err(|fault| fault.near(Position::FIRST))?;
+        let (durable, watching) = watch::channel(Head::from(mark.tip));
+        let shared = Shared::writing(storage, recent, mark, watching);
         Ok(Self {
-            writer: Arc::new(writer::Handle::start(Arc::clone(&shared), tip, durable)?),
+            writer: Arc::new(writer::Handle::start(
+                Arc::clone(&shared),
+                mark,
+                journal,
+                durable,
+            )?),
             reader: LogReader { shared },
+            keep_frames: options.keep_frames,
         })
     }
 
@@ -342,30 +458,77 @@ impl Log {
         expected: Expected,
         events: Vec<NewEvent>,
     ) -> Result<Vec<Recorded>> {
-        if events.is_empty() {
-            return Ok(Vec::new());
+        let append = Append {
+            stream,
+            expected,
+            events,
+        };
+        let mut recorded = self.append_all(vec![append]).await?;
+        Ok(recorded.pop().unwrap_or_default())
+    }
+
+    /// Appends events to several streams, all or none, and resolves when they are durable.
+    ///
+    /// As [`Log::append`]; the events come back for each append. A stream may be named again, and is then
+    /// expected to be where the appends before would leave it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::append`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Log::append`].
+    pub async fn append_all(&self, mut appends: Vec<Append>) -> Result<Vec<Vec<Recorded>>> {
+        let counts: Vec<usize> = appends.iter().map(|append| append.events.len()).collect();
+        appends.retain(|append| !append.events.is_empty());
+        if appends.is_empty() {
+            return Ok(counts.iter().map(|_| Vec::new()).collect());
         }
         // Encoding is the caller's work; the writer is there for everyone.
-        let draft = Draft::encode(stream, &events)?;
-        let placed = self.writer.append(stream, expected, draft).await?;
-        Ok((0..)
-            .zip(events)
-            .map(|(index, new)| Recorded {
-                position: Position(placed.first.0 + index),
-                stream,
-                seq: Seq(placed.first_seq.0 + index),
-                at: new.at,
-                cause: match new.cause {
-                    // There is no position 0, so it says as much as none, here as in the file.
-                    Cause::None | Cause::At(Position(0)) => None,
-                    Cause::At(position) => Some(position),
-                    Cause::Sibling(sibling) => Some(Position(placed.first.0 + sibling as u64)),
-                },
-                class: new.event.class(),
-                provenance: new.provenance,
-                event: new.event,
-            })
+        let parts: Vec<Part> = appends.iter().map(Append::encode).collect::<Result<_>>()?;
+        let bytes = parts.iter().map(|part| part.draft.len()).sum();
+        if bytes > limits::APPEND_BYTES_MAX {
+            return Err(Error::TooLarge {
+                bytes,
+                limit: limits::APPEND_BYTES_MAX,
+            });
+        }
+        let mut recorded = match self.writer.append(parts).await? {
+            Outcome::Repeated(recorded) => recorded.into_iter(),
+            Outcome::New(placed) => {
+                let appends = placed.into_iter().zip(appends);
+                let recorded = appends.flat_map(|(placed, append)| append.recorded(placed));
+                recorded.collect::<Vec<_>>().into_iter()
+            }
+        };
+        Ok(counts
+            .into_iter()
+            .map(|count| recorded.by_ref().take(count).collect())
             .collect())
+    }
+
+    /// Keeps a frame as it was received, beside the events, and gives its number for those that come from it.
+    ///
+    /// It never waits: the frame is written with what is appended next, or by itself when much has gathered.
+    /// So an event that names it is never durable without it. `None` where frames are not kept by this log's
+    /// [`Options`], or where too many wait to be written; then it is counted as skipped.
+    #[must_use = "an event that comes from it should name it"]
+    pub fn keep_frame(
+        &self,
+        connection: ConnectionId,
+        at: Timestamp,
+        bytes: &[u8],
+    ) -> Option<FrameNumber> {
+        if !self.keep_frames {
+            self.shared.gathering.skip(connection, at);
+            return None;
+        }
+        let kept = self.shared.gathering.keep(connection, at, bytes);
+        if kept.is_much {
+            self.writer.write_frames_soon();
+        }
+        kept.number
     }
 
     /// Keeps a snapshot: derived data, written with some later commit, and lost without harm.
@@ -374,7 +537,7 @@ impl Log {
     /// [`SNAPSHOT_BYTES_MAX`](crate::limits::SNAPSHOT_BYTES_MAX) is not kept.
     pub fn put_snapshot(&self, stream: StreamId, projection: &str, snapshot: Snapshot) {
         if self.shared.snapshots.put(stream, projection, snapshot) {
-            self.writer.nudge();
+            self.writer.settle_soon();
         }
     }
 
@@ -391,22 +554,87 @@ impl Log {
     }
 }
 
-/// Reads what the tables of the index lack, and writes as much of it as memory is not to hold.
-fn complete_index(storage: &Storage) -> Result<Index> {
-    let mut index = Index::default();
+/// Writes what the index of the settled blocks lacks: it was deleted, as it may be.
+fn index_settled(storage: &Storage) -> Result<()> {
     loop {
-        storage.view(index.through().next(), |transaction| {
-            index.catch_up(transaction, true)
-        })?;
-        if !index.lags() {
-            return Ok(index);
+        let done = storage
+            .view(Position::FIRST, |transaction| {
+                let from = index::tables::through(transaction)?;
+                Ok((from, recent::tip(transaction)?.position))
+            })
+            .and_then(|(from, settled)| match from.cmp(&settled) {
+                Ordering::Greater => Err(index::ends_nowhere(from)),
+                order => Ok(order.is_eq()),
+            })?;
+        if done {
+            return Ok(());
         }
-        let rows = index.unflushed();
-        storage
-            .change(|transaction| rows.write(transaction))
-            .map_err(|fault: Fault| fault.near(index.through()))?;
-        index.flushed(&rows);
+        index_step(storage).map_err(|fault| fault.near(Position::FIRST))?;
     }
+}
+
+/// Writes the index of some of the settled blocks, those that come next.
+fn index_step(storage: &Storage) -> Result<(), Fault> {
+    let mut index = Index::default();
+    let (from, through) = {
+        let transaction = storage.begin_read()?;
+        let from = index::tables::through(&transaction)?;
+        let mut through = from;
+        let blocks = transaction.open_table(table::BLOCKS)?;
+        for entry in blocks.range(from.next().0..)? {
+            let (first, bytes) = entry?;
+            let block = Block::parse(first.value(), bytes.value())?;
+            through = block.following(through)?;
+            index.note(block)?;
+            if index.events() >= limits::INDEX_STEP_EVENTS {
+                break;
+            }
+        }
+        if through == from {
+            return Err(index::ends_nowhere(from).into());
+        }
+        (from, through)
+    };
+    storage.change(|transaction| {
+        if from == Position(0) {
+            // Whatever is there belongs to an index that was given up.
+            index::tables::clear(transaction)?;
+        }
+        index.write(transaction, through, |block| block)
+    })
+}
+
+/// Reads what the journal holds beyond the tables, and goes on after it.
+fn recover(
+    storage: &Storage,
+    files: [journal::File; 2],
+    settle_bytes: u64,
+) -> Result<(Recent, Mark, Journal), Fault> {
+    let (key, settled) = {
+        let transaction = storage.begin_read()?;
+        (
+            files::journal_key(&transaction)?,
+            follow::settled(&transaction)?,
+        )
+    };
+    let mut mark = settled;
+    let mut found: Vec<(usize, Arc<Generation>)> = Vec::new();
+    let mut last = None;
+    let end = journal::walk(&files, &key, settled, |place, entry, _| {
+        last = Some(place);
+        if found.last().is_none_or(|(file, _)| *file != place.file) {
+            found.push((place.file, Generation::after(mark)));
+        }
+        mark = entry.after;
+        let (_, generation) = found.last().expect("one was pushed");
+        Ok(generation.add(entry)?)
+    })?;
+    let growing = found.pop().map(|(_, generation)| generation);
+    let settling = found.pop().map(|(_, generation)| generation);
+    assert!(found.is_empty(), "a journal has two files");
+    let growing = growing.unwrap_or_else(|| Generation::after(mark));
+    let journal = Journal::resume(files, key, last, end, settle_bytes)?;
+    Ok((Recent::new(settling, growing), mark, journal))
 }
 
 #[cfg(test)]

@@ -17,12 +17,13 @@ pub(crate) fn run(
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let mut progress = Progress::new("verifying", reader.head()?.position);
+    let mut progress = Progress::new("verifying");
     // Nobody should put their name to what a file merely says of itself.
-    let verified = verify_all(reader, |position| progress.reach(position)).map_err(|error| {
-        Failure::because("nothing was signed", error)
-            .try_next("recount verify    names the first bad place")
-    })?;
+    let verified =
+        verify_all(reader, |position, last| progress.reach(position, last)).map_err(|error| {
+            Failure::because("nothing was signed", error)
+                .try_next("recount verify    names the first bad place")
+        })?;
     drop(progress);
     let head = verified.head;
     if head.position == Position(0) {

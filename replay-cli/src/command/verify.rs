@@ -23,9 +23,10 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let verified = match only {
-        None => everything(reader, |progress| {
-            verify_all(reader, |position| progress.reach(position))
-        }),
+        None => {
+            let mut progress = Progress::new("verifying");
+            verify_all(reader, |position, last| progress.reach(position, last))
+        }
         Some(session) => parts(reader, session),
     };
     let verified = match verified {
@@ -54,11 +55,11 @@ pub(crate) fn signed(
 ) -> Result<(), Failure> {
     let signed = read(file)?;
     let trusted = public_key.map(key_file::public).transpose()?;
-    let checked = everything(reader, |progress| {
-        check(reader, &signed, trusted.as_ref(), |position| {
-            progress.reach(position);
-        })
+    let mut progress = Progress::new("verifying");
+    let checked = check(reader, &signed, trusted.as_ref(), |position, last| {
+        progress.reach(position, last);
     });
+    drop(progress);
     let verified = match checked {
         Ok(verified) => verified,
         Err(error) => return Err(disproven(error, json, output)?),
@@ -94,14 +95,6 @@ pub(crate) fn signed(
         note("  --public-key KEY    64 hexadecimal digits, or a file of them or of PEM");
     }
     Ok(())
-}
-
-/// Does something with all events of a log, with a bar while it takes long.
-fn everything<T, E: From<Error>>(
-    reader: &LogReader,
-    work: impl FnOnce(&mut Progress) -> Result<T, E>,
-) -> Result<T, E> {
-    work(&mut Progress::new("verifying", reader.head()?.position))
 }
 
 fn parts(reader: &LogReader, session: SessionId) -> Result<Verified, Error> {

@@ -3,8 +3,9 @@
 use std::io;
 
 use recount_store::{
-    Class, ConnectionState, Event, Json, MessageId, OutputKind, PermissionAnswer, Placement,
-    Position, Provenance, Recorded, Refusal, Rerun, Resolution, Seq, StreamId, Target, ToolOutcome,
+    Class, ConnectionState, Event, EventId, FrameNumber, Json, MessageId, OutputKind,
+    PermissionAnswer, Placement, Position, Provenance, Recorded, Refusal, Rerun, Resolution, Seq,
+    StreamId, Target, ToolOutcome,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -362,8 +363,14 @@ pub(crate) fn summary(event: &Event) -> String {
             "{}, {resolved} resolved, {completed} completed, {dead_lettered} dead-lettered, {waiting} waiting",
             text::count(*sessions, "session")
         ),
+        Event::StreamCut { before, .. } => cut(*before),
         Event::Unknown { payload, .. } => hex(payload),
     }
+}
+
+/// The words for a stream that lost its front.
+pub(crate) fn cut(before: Seq) -> String {
+    format!("the events before number {before} were cut")
 }
 
 /// The word for a connection's state.
@@ -425,6 +432,10 @@ pub(crate) fn json_line(recorded: &Recorded) -> io::Result<String> {
         cause: Option<Position>,
         class: &'static str,
         provenance: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<EventId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        frame: Option<FrameNumber>,
         r#type: &'a str,
         data: &'a RawValue,
     }
@@ -439,6 +450,8 @@ pub(crate) fn json_line(recorded: &Recorded) -> io::Result<String> {
             cause: recorded.cause,
             class: recorded.class.name(),
             provenance: recorded.provenance.name(),
+            id: recorded.id,
+            frame: recorded.frame,
             r#type,
             data: data.unwrap_or(&none),
         })
@@ -470,6 +483,7 @@ fn own_json<T>(
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
+    use recount_store::Hash;
 
     use super::*;
     use crate::render::fixture::{connection_event, message, plain, session_event, story};
@@ -526,6 +540,17 @@ mod tests {
         let mut recorded = session_event(7, Event::SessionClosed);
         recorded.cause = Some(Position(6));
         expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":6,"class":"observed","provenance":"live","type":"SessionClosed","data":{}}"#]].assert_eq(&json_line(&recorded).expect("it can be said"));
+        let mut cut = session_event(
+            7,
+            Event::StreamCut {
+                before: Seq(5),
+                hash: Hash([0xab; 32]),
+            },
+        );
+        cut.id = Some(EventId::from_random(0xcd));
+        cut.frame = Some(FrameNumber(3));
+        expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":null,"class":"observed","provenance":"live","id":"000000000000000000000000000000cd","frame":3,"type":"StreamCut","data":{"before":5,"hash":"abababababababababababababababababababababababababababababababab"}}"#]].assert_eq(&json_line(&cut).expect("it can be said"));
+        assert_eq!(summary(&cut.event), "the events before number 5 were cut");
         // What an agent sent in lines, and a number that no float holds.
         let tool = Event::ToolCallStarted {
             message: message(),

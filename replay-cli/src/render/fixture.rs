@@ -45,6 +45,8 @@ fn recorded(n: u64, stream: StreamId, event: Event) -> Recorded {
         cause: None,
         class: Class::Observed,
         provenance: Provenance::Live,
+        id: None,
+        frame: None,
         event,
     }
 }

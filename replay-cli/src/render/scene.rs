@@ -98,6 +98,7 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
         Event::TurnFailed { reason, .. } => bad(format!("failed: {reason}")),
         Event::MessageDeadLettered { reason, .. } => bad(format!("given up: {reason}")),
         Event::MessageCancelled { .. } => dim("taken back before it was sent".to_owned()),
+        Event::StreamCut { before, .. } => dim(event::cut(*before)),
         Event::Unknown { .. } => dim("an event of a newer recount".to_owned()),
         // What goes as it should, and what follows from the lines above.
         Event::SessionOpened { .. }

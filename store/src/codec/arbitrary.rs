@@ -4,7 +4,8 @@ use crate::event::{
     ConnectionState, Json, OutputKind, PermissionAnswer, Placement, Refusal, Rerun, Resolution,
     Target, ToolOutcome,
 };
-use crate::id::{ConnectionId, MessageId, Timestamp};
+use crate::id::{ConnectionId, EventId, FrameNumber, MessageId, Seq, Timestamp};
+use crate::log::Hash;
 
 /// Where choices come from; zeros when it has run dry.
 pub(crate) struct Source {
@@ -67,6 +68,10 @@ arbitrary! {
     };
     ConnectionId: |source| Self::from_bytes(source.array());
     MessageId: |source| Self::from_bytes(source.array());
+    EventId: |source| Self::from_bytes(source.array());
+    FrameNumber: |source| Self(u64::arbitrary(source));
+    Seq: |source| Self(u64::arbitrary(source));
+    Hash: |source| Self(source.array());
     Timestamp: |source| Self(u64::arbitrary(source));
     PermissionAnswer: |source| source.pick(&[Self::Once, Self::Always, Self::Reject]);
     OutputKind: |source| source.pick(&[Self::Text, Self::Reasoning]);

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::payload;
 use crate::event::{self, Class, Event, Json};
-use crate::id::{ConnectionId, MessageId, Timestamp};
+use crate::id::{ConnectionId, MessageId, Seq, Timestamp};
+use crate::log::Hash;
 
 /// The version that all types of this file carry in their envelope.
 pub(super) const VERSION: u8 = 1;
@@ -21,6 +22,16 @@ trait Frozen<'a, Domain>: Sized {
     fn freeze(domain: &'a Domain) -> Self;
     /// The domain's form.
     fn thaw(self) -> Domain;
+}
+
+/// A row of the table of event types.
+#[cfg(test)]
+pub(super) struct Type {
+    pub(super) number: u16,
+    pub(super) class: Class,
+    pub(super) name: &'static str,
+    /// The names of its fields and their types in Rust, in order.
+    pub(super) fields: &'static [(&'static str, &'static str)],
 }
 
 /// Makes, from the one table of event types: the frozen types, both directions, and their names.
@@ -67,9 +78,16 @@ macro_rules! events {
             }
         }
 
-        /// Every type number of the table with its name.
+        /// The table.
         #[cfg(test)]
-        pub(super) const TYPES: &[(u16, Class, &str)] = &[$( ($number, Class::$class, stringify!($name)), )*];
+        pub(super) const TYPES: &[Type] = &[
+            $( Type {
+                number: $number,
+                class: Class::$class,
+                name: stringify!($name),
+                fields: &[$( (stringify!($field), stringify!($wire)) ),*],
+            } ),*
+        ];
 
         /// Appends the payload of `event`.
         pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
@@ -107,8 +125,7 @@ macro_rules! events {
         #[cfg(test)]
         impl super::arbitrary::Arbitrary for Event {
             fn arbitrary(source: &mut super::arbitrary::Source) -> Self {
-                let (number, ..) = TYPES[source.below(TYPES.len())];
-                Self::arbitrary_of(number, source)
+                Self::arbitrary_of(TYPES[source.below(TYPES.len())].number, source)
             }
         }
 
@@ -128,7 +145,7 @@ macro_rules! events {
 /// Who an event comes from by its number alone: each hundred of the table below has one class.
 const fn class_of_number(number: u16) -> Class {
     match number {
-        0..100 | 300..400 => Class::Asked,
+        0..100 | 300..400 | 700..800 => Class::Asked,
         200..300 | 500..600 => Class::Decided,
         _ => Class::Observed,
     }
@@ -155,7 +172,7 @@ events! {
     109 Observed ToolCallEnded<'a> { message: Id, run: u32, call: &'a str, outcome: ToolOutcome, output: &'a str }
     110 Observed PermissionAsked<'a> { message: Id, permission: &'a str, action: &'a str, detail: &'a str, #[serde(borrow)] call: Option<&'a str> }
     111 Observed PermissionSettled<'a> { message: Id, permission: &'a str, answer: Option<PermissionAnswer> }
-    112 Observed AgentRetried<'a> { message: Id, attempt: u32, reason: &'a str, next: Option<u64> }
+    112 Observed AgentRetried<'a> { message: Id, attempt: u32, reason: &'a str, next: Option<Time> }
     113 Observed AgentErrorReported<'a> { message: Id, name: &'a str, reason: &'a str }
     114 Observed TurnCompleted<'a> { message: Id, run: u32, finish: &'a str }
     115 Observed TurnFailed<'a> { message: Id, run: u32, reason: &'a str }
@@ -166,7 +183,7 @@ events! {
     200 Decided AgentSessionRequested<'a> { marker: &'a str }
     201 Decided DeliveryStarted<'a> { message: Id, attempt: u32, agent_message: &'a str }
     202 Decided TurnRequested { message: Id, run: u32 }
-    203 Decided RetryScheduled { message: Id, attempt: u32, at: u64 }
+    203 Decided RetryScheduled { message: Id, attempt: u32, at: Time }
     204 Decided MessageDeadLettered<'a> { message: Id, reason: &'a str }
     205 Decided TurnStalled<'a> { message: Id, run: u32, reason: &'a str }
     206 Decided RerunDecided<'a> { message: Id, run: u32, rerun: Rerun, reason: &'a str }
@@ -186,8 +203,8 @@ events! {
     500 Decided ConnectionChanged { from: ConnectionState, to: ConnectionState }
     501 Decided ServerStartDecided<'a> { mark: &'a str, port: u16 }
     502 Decided ServerStopDecided<'a> { reason: &'a str }
-    503 Decided ReconnectScheduled { attempt: u32, at: u64 }
-    504 Decided CircuitOpened { failures: u32, until: u64 }
+    503 Decided ReconnectScheduled { attempt: u32, at: Time }
+    504 Decided CircuitOpened { failures: u32, until: Time }
     505 Decided CircuitHalfOpened {}
     506 Decided CircuitClosed {}
 
@@ -196,10 +213,22 @@ events! {
     601 Observed RecoveryStarted { sessions: u64 }
     602 Observed RecoveryFinished { sessions: u64, resolved: u64, completed: u64, dead_lettered: u64, waiting: u64 }
     603 Observed EngineStopped {}
+
+    // Any stream.
+    700 Asked StreamCut { before: Number, hash: Digest }
 }
 
 /// The bytes of a session's, a connection's or a message's id.
 type Id = [u8; 10];
+
+/// Microseconds since 1970.
+type Time = u64;
+
+/// A number in a stream.
+type Number = u64;
+
+/// The bytes of a hash.
+type Digest = [u8; 32];
 
 macro_rules! same {
     ($($number:ty),*) => {
@@ -260,13 +289,30 @@ impl<'a, D: 'a, F: Frozen<'a, D>> Frozen<'a, Vec<D>> for Vec<F> {
     }
 }
 
-/// Microseconds since 1970.
-impl Frozen<'_, Timestamp> for u64 {
+impl Frozen<'_, Timestamp> for Time {
     fn freeze(domain: &Timestamp) -> Self {
         domain.0
     }
     fn thaw(self) -> Timestamp {
         Timestamp(self)
+    }
+}
+
+impl Frozen<'_, Seq> for Number {
+    fn freeze(domain: &Seq) -> Self {
+        domain.0
+    }
+    fn thaw(self) -> Seq {
+        Seq(self)
+    }
+}
+
+impl Frozen<'_, Hash> for Digest {
+    fn freeze(domain: &Hash) -> Self {
+        domain.0
+    }
+    fn thaw(self) -> Hash {
+        Hash(self)
     }
 }
 
@@ -297,6 +343,10 @@ impl<'a> Frozen<'a, Json> for Bytes<'a> {
 /// Makes a frozen copy of a small enum: bincode writes the variant's place in this order, from 0, as four bytes.
 macro_rules! choices {
     ($($name:ident { $($variant:ident),* })*) => {
+        /// The choices without fields: their names and the names of their variants, in order.
+        #[cfg(test)]
+        pub(super) const CHOICES: &[(&str, &[&str])] = &[$( (stringify!($name), &[$( stringify!($variant) ),*]) ),*];
+
         $(
             #[derive(Serialize, Deserialize)]
             enum $name { $($variant),* }

@@ -13,6 +13,9 @@
 //! Many records share a value because the storage writes whole pages: one row per record costs several
 //! times as much where many wait for one commit.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crate::codec::{self, Record};
 use crate::error::{Error, Result};
 use crate::id::Position;
@@ -29,6 +32,12 @@ pub(crate) struct Tip {
 }
 
 impl Tip {
+    /// Before the first record.
+    pub(crate) const START: Self = Self {
+        position: Position(0),
+        hash: Hash::ZERO,
+    };
+
     /// Where the log stands after the next record.
     pub(crate) fn after(self, record: Record<'_>) -> Self {
         Self {
@@ -37,6 +46,9 @@ impl Tip {
         }
     }
 }
+
+/// A block that is whole: the position of its first record, and its bytes.
+pub(crate) type Sealed = (Position, Arc<[u8]>);
 
 const FORMAT: u8 = 1;
 const COUNT: usize = 1;
@@ -94,6 +106,21 @@ impl<'a> Block<'a> {
         Position(self.first.0 + u64::from(self.count) - 1)
     }
 
+    /// The position of its last record, if its first one follows on `through`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] where it does not.
+    pub(crate) fn following(&self, through: Position) -> Result<Position> {
+        if self.first == through.next() {
+            return Ok(self.last());
+        }
+        Err(Error::Corrupt {
+            position: through.next(),
+            what: "no block begins there".to_owned(),
+        })
+    }
+
     /// Where the log stood after its last record.
     pub(crate) fn tip(&self) -> Tip {
         let mut hash = [0; 32];
@@ -144,6 +171,35 @@ impl<'a> Block<'a> {
     }
 }
 
+/// Joins blocks that follow each other, as long as one block has room for them.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] where one of them cannot be read.
+pub(crate) fn join(blocks: &[Sealed]) -> Result<Vec<(Position, Cow<'_, [u8]>)>> {
+    let mut joined: Vec<(Position, Cow<'_, [u8]>)> = Vec::with_capacity(blocks.len());
+    for (first, bytes) in blocks {
+        let block = Block::parse(first.0, bytes)?;
+        match joined.last_mut() {
+            Some((before, room)) if room.len() + block.bytes().len() <= limits::BLOCK_BYTES_MAX => {
+                let count = block.last().0 - before.0 + 1;
+                let room = room.to_mut();
+                // The head is that of the last record.
+                room[COUNT..RECORDS].copy_from_slice(&bytes[COUNT..RECORDS]);
+                put_count(room, count);
+                room.extend_from_slice(block.bytes());
+            }
+            _ => joined.push((*first, Cow::Borrowed(bytes))),
+        }
+    }
+    Ok(joined)
+}
+
+fn put_count(block: &mut [u8], count: u64) {
+    let count = u32::try_from(count).expect("each record has bytes, and a block few");
+    block[COUNT..HEAD].copy_from_slice(&count.to_le_bytes());
+}
+
 /// The blocks of one commit as they fill.
 pub(crate) struct Builder {
     tip: Tip,
@@ -166,6 +222,20 @@ impl Builder {
     /// Where the log will stand after the last record.
     pub(crate) fn tip(&self) -> Tip {
         self.tip
+    }
+
+    /// The records that were added, from a position on.
+    pub(crate) fn records_from(&self, from: Position) -> impl Iterator<Item = Record<'_>> {
+        let whole = self.done.iter().map(|(_, bytes)| bytes.as_slice());
+        let records = whole.chain([self.open.as_slice()]).flat_map(|block| {
+            let mut rest = block.get(RECORDS..).unwrap_or_default();
+            std::iter::from_fn(move || {
+                let (record, after) = Record::split(rest)?;
+                rest = after;
+                Some(record)
+            })
+        });
+        records.filter(move |record| record.position() >= from)
     }
 
     /// Adds the record of the next position.

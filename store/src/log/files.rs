@@ -10,18 +10,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use redb::ReadTransaction;
+use redb::backends::FileBackend;
+use redb::{ReadTransaction, ReadableTable as _};
 
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{Position, Seq, StreamId};
 use crate::limits;
 use crate::log::LogReader;
-use crate::log::storage::{Fault, Storage};
+use crate::log::journal::{self, Key};
+use crate::log::storage::{Fault, Storage, guard};
 use crate::log::table;
 
 /// The log's file in its directory.
 const LOG: &str = "log.redb";
+/// The two files of its journal.
+const JOURNAL: [&str; 2] = ["journal-a", "journal-b"];
 /// How the names of files begin that are to become the log.
 const UNFINISHED: &str = "log.redb.new-";
 /// What else the engine keeps in the directory.
@@ -72,7 +76,16 @@ pub(crate) fn open_read_only(directory: &Path) -> Result<Storage> {
         return Err(not_a_log("it is empty"));
     }
     let storage = Storage::open_read_only(&path).map_err(|fault| refused(path.clone(), fault))?;
-    match storage.view(Position(0), format) {
+    let looked = guard(|| {
+        let transaction = storage.begin_read()?;
+        let format = format(&transaction)?;
+        if format == Some(table::FORMAT_VALUE) {
+            // A file that was cut short may still have its beginning. What the end says is not asked here.
+            transaction.open_table(table::BLOCKS)?.last()?;
+        }
+        Ok(format)
+    });
+    match looked {
         Ok(Some(table::FORMAT_VALUE)) => Ok(storage),
         Ok(Some(found)) => Err(Error::NewerLog {
             path,
@@ -80,20 +93,79 @@ pub(crate) fn open_read_only(directory: &Path) -> Result<Storage> {
             known: table::FORMAT_VALUE,
         }),
         Ok(None) => Err(not_a_log("it is a database of something else")),
-        Err(Error::Corrupt { what, .. }) => Err(not_a_log(&what)),
-        Err(error) => Err(error),
+        Err(Fault::Damaged(what)) => Err(not_a_log(&what)),
+        Err(fault) => Err(fault.near(Position::FIRST)),
     }
 }
 
-/// Writes what makes an empty database a log.
-pub(crate) fn initialise(storage: &Storage) -> Result<(), Fault> {
+/// Opens the journal of a directory for writing, making its files where they are missing.
+pub(crate) fn open_journal(directory: &Path) -> Result<[journal::File; 2]> {
+    let open = |name: &str| -> Result<journal::File> {
+        let path = directory.join(name);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).map_err(io_error("open", &path))?;
+        backend(file, path)
+    };
+    let files = [open(JOURNAL[0])?, open(JOURNAL[1])?];
+    // An entry is no safer than the name of its file.
+    sync_directory(directory)?;
+    Ok(files)
+}
+
+/// Opens the journal of a directory for reading; `None` where it has none yet.
+pub(crate) fn open_journal_read_only(directory: &Path) -> Result<Option<[journal::File; 2]>> {
+    let open = |name: &str| -> Result<Option<journal::File>> {
+        let path = directory.join(name);
+        match File::open(&path) {
+            Ok(file) => backend(file, path).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("open", &path)(error)),
+        }
+    };
+    let [a, b] = JOURNAL;
+    Ok(open(a)?.zip(open(b)?).map(|(a, b)| [a, b]))
+}
+
+fn backend(file: File, path: PathBuf) -> Result<journal::File> {
+    match FileBackend::new(file) {
+        Ok(backend) => Ok(Arc::new(backend)),
+        Err(error) => Err(refused(path, error.into())),
+    }
+}
+
+/// Writes what makes an empty database a log; its journal will be known by `key`.
+pub(crate) fn initialise(storage: &Storage, key: &Key) -> Result<(), Fault> {
     storage.change(|transaction| {
         let mut meta = transaction.open_table(table::META)?;
         meta.insert(table::MAGIC, table::MAGIC_VALUE)?;
         meta.insert(table::FORMAT, table::FORMAT_VALUE.to_le_bytes().as_slice())?;
+        meta.insert(table::JOURNAL_KEY, key.as_slice())?;
         transaction.open_table(table::BLOCKS)?;
         Ok(())
     })
+}
+
+/// Whether a database is a log already.
+pub(crate) fn is_initialised(storage: &Storage) -> Result<bool, Fault> {
+    Ok(format(&storage.begin_read()?)?.is_some())
+}
+
+/// What the entries of a log's journal are known by.
+pub(crate) fn journal_key(transaction: &ReadTransaction) -> Result<Key, Fault> {
+    let meta = transaction.open_table(table::META)?;
+    let row = meta.get(table::JOURNAL_KEY)?;
+    row.and_then(|row| row.value().try_into().ok())
+        .ok_or_else(|| Fault::Damaged("it does not say what its journal is known by".to_owned()))
+}
+
+/// A new key for a journal.
+pub(crate) fn new_key() -> Result<Key, Fault> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| Fault::Other(error.to_string()))?;
+    Ok(key)
 }
 
 /// The format of a log; `None` where the database is none.
@@ -183,7 +255,7 @@ fn create_unfinished(directory: &Path) -> Result<PathBuf> {
         }
     };
     let made = Storage::create(&path, file).and_then(|storage| {
-        initialise(&storage)?;
+        initialise(&storage, &new_key()?)?;
         storage.close()
     });
     match made {

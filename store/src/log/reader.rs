@@ -2,74 +2,124 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{ReadTransaction, ReadableTable as _};
 use tokio::sync::watch;
 
 use crate::codec::StreamKey;
 use crate::error::{Error, Result};
 use crate::event::Recorded;
-use crate::id::{Position, Seq, StreamId};
+use crate::frame::Frame;
+use crate::id::{FrameNumber, Position, Seq, StreamId};
 use crate::limits;
-use crate::log::block::{Block, Tip};
-use crate::log::index::Index;
+use crate::log::follow::{Follower, Last};
+use crate::log::journal::Mark;
+use crate::log::recent::{Generation, Go, Recent, View};
 use crate::log::scan::{Chunk, Scan};
-use crate::log::snapshot;
-use crate::log::storage::{Fault, Storage};
-use crate::log::{Head, Select, table};
+use crate::log::storage::{Fault, Storage, guard};
+use crate::log::{Head, Select, frames, snapshot};
 
 /// What all handles of an open log share.
 pub(crate) struct Shared {
     pub(crate) storage: Storage,
-    index: Mutex<Index>,
+    recent: Source,
     /// Where the log durably stands, from the writer of this process; `None` where another process has it.
     pub(crate) durable: Option<watch::Receiver<Head>>,
     pub(crate) snapshots: snapshot::Waiting,
+    pub(crate) gathering: frames::Gathering,
+}
+
+/// Where what has not settled is known from.
+enum Source {
+    /// The writer, which is in this process.
+    Writer(Mutex<Recent>),
+    /// The journal.
+    Journal(Box<Mutex<Follower>>),
 }
 
 impl Shared {
-    pub(crate) fn new(
+    /// Of a log that this process writes.
+    pub(crate) fn writing(
         storage: Storage,
-        index: Index,
-        durable: Option<watch::Receiver<Head>>,
+        recent: Recent,
+        mark: Mark,
+        durable: watch::Receiver<Head>,
     ) -> Arc<Self> {
         Arc::new(Self {
             storage,
-            index: Mutex::new(index),
-            durable,
+            recent: Source::Writer(Mutex::new(recent)),
+            durable: Some(durable),
             snapshots: snapshot::Waiting::default(),
+            gathering: frames::Gathering::starting(mark.next_frame),
         })
     }
 
-    /// The index, locked. A panic while it was held leaves it whole up to some block, which is all it claims.
-    pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Of a log that this process only reads.
+    pub(crate) fn reading(storage: Storage, follower: Follower) -> Arc<Self> {
+        Arc::new(Self {
+            storage,
+            recent: Source::Journal(Box::new(Mutex::new(follower))),
+            durable: None,
+            snapshots: snapshot::Waiting::default(),
+            gathering: frames::Gathering::starting(FrameNumber::FIRST),
+        })
     }
 
-    /// Looks something up in the index and the storage together.
+    /// What has not settled, of a log that this process writes.
     ///
-    /// The look begins while the index is locked, so that the tables hold at least what memory has given up.
-    pub(crate) fn look_up<T>(
-        &self,
-        look: impl FnOnce(&Index, &ReadTransaction) -> Result<T, Fault>,
-    ) -> Result<T> {
-        let mut index = self.index();
-        let near = index.through();
-        self.storage.view(near, |transaction| {
-            if self.durable.is_none() {
-                index.catch_up(transaction, false)?;
-            }
-            look(&index, transaction)
-        })
+    /// # Panics
+    ///
+    /// Of another.
+    pub(crate) fn recent(&self) -> MutexGuard<'_, Recent> {
+        match &self.recent {
+            // Nothing between two changes of it can panic.
+            Source::Writer(recent) => recent.lock().unwrap_or_else(PoisonError::into_inner),
+            Source::Journal(_) => unreachable!("only the writer and its settler ask"),
+        }
     }
-}
 
-/// The end of the log, by its last block.
-pub(crate) fn tip(transaction: &ReadTransaction) -> Result<Tip, Fault> {
-    let blocks = transaction.open_table(table::BLOCKS)?;
-    let Some((first, bytes)) = blocks.last()? else {
-        return Ok(Tip::default());
-    };
-    Ok(Block::parse(first.value(), bytes.value())?.tip())
+    /// Looks at the log as it is now. What a look sees stays on disk until it ends, so looks are short.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`], [`Error::Read`], or [`Error::Corrupt`] where the file holds what cannot be.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&View) -> Result<T, Fault>) -> Result<T> {
+        self.look_for(Position::FIRST, Last::Sync, look)
+    }
+
+    /// The same, for the event at a position, which the error names; `last` is for a log of another process.
+    pub(crate) fn look_for<T>(
+        &self,
+        near: Position,
+        last: Last,
+        look: impl FnOnce(&View) -> Result<T, Fault>,
+    ) -> Result<T> {
+        guard(|| look(&self.view(last)?)).map_err(|fault| fault.near(near))
+    }
+
+    fn view(&self, last: Last) -> Result<View, Fault> {
+        match &self.recent {
+            Source::Writer(recent) => {
+                // Begun under the lock, the look sees in the tables all that memory has given up.
+                let recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
+                let transaction = self.storage.begin_read()?;
+                let memory = recent.generations();
+                drop(recent);
+                View::new(transaction, memory)
+            }
+            Source::Journal(follower) => follower
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .look(&self.storage, last),
+        }
+    }
+
+    /// What has not settled, if that is all that there is from a position on.
+    pub(crate) fn recent_from(&self, from: Position) -> Option<Vec<Arc<Generation>>> {
+        let Source::Writer(recent) = &self.recent else {
+            return None;
+        };
+        let recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
+        (from > recent.settled_through()).then(|| recent.generations())
+    }
 }
 
 /// All events from a position on, to the end of the log.
@@ -96,7 +146,7 @@ impl Iterator for ReadAll {
         if self.over {
             return None;
         }
-        let next = self.scan.next(&self.shared);
+        let next = self.scan.next(&self.shared, Last::Sync);
         self.over = !matches!(next, Some(Ok(_)));
         next
     }
@@ -134,40 +184,23 @@ impl ReadStream {
             ..
         } = self;
         let before = *next;
-        let wanted = shared.look_up(|index, transaction| {
-            index.blocks(transaction, key, before, limits::CHUNK_BLOCKS_MAX)
-        })?;
-        let Some(first) = wanted.first() else {
-            return Ok(false);
-        };
-        let looked = shared.storage.view(*first, |transaction| {
-            let blocks = transaction.open_table(table::BLOCKS)?;
-            for position in &wanted {
-                let Some(bytes) = blocks.get(position.0)? else {
-                    return Err(corrupt(
-                        *position,
-                        "the index names a block that is not there",
-                    ));
-                };
-                for record in Block::parse(position.0, bytes.value())?.records() {
+        let looked = shared.look(|view| {
+            let wanted = view.blocks_of(key, before, limits::CHUNK_BLOCKS_MAX)?;
+            view.visit(&wanted, |block| {
+                for record in block.records() {
                     let record = record?;
                     if record.stream_key() != key || record.seq() < before {
                         continue;
                     }
                     if record.seq() != *next {
-                        return Err(corrupt(
-                            record.position(),
-                            "a number of its stream is missing",
-                        ));
+                        let what = "a number of its stream is missing";
+                        return Err(corrupt(record.position(), what));
                     }
                     chunk.push(record);
                     *next = next.next();
                 }
-                if chunk.is_full() {
-                    break;
-                }
-            }
-            Ok(())
+                Ok(if chunk.is_full() { Go::Stop } else { Go::On })
+            })
         });
         // As in a scan: what stands before a bad place is given first.
         let moved = *next > before;
@@ -189,6 +222,51 @@ impl Iterator for ReadStream {
             }
             match self.fill() {
                 Ok(filled) => self.over = !filled,
+                Err(error) => {
+                    self.over = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Frames from a number on, to the last.
+pub(crate) struct ReadFrames {
+    shared: Arc<Shared>,
+    next: FrameNumber,
+    waiting: std::vec::IntoIter<Frame>,
+    over: bool,
+}
+
+impl ReadFrames {
+    pub(crate) fn new(shared: Arc<Shared>, from: FrameNumber) -> Self {
+        Self {
+            shared,
+            next: from.max(FrameNumber::FIRST),
+            waiting: Vec::new().into_iter(),
+            over: false,
+        }
+    }
+}
+
+impl Iterator for ReadFrames {
+    type Item = Result<Frame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.over {
+            if let Some(frame) = self.waiting.next() {
+                return Some(Ok(frame));
+            }
+            match self.shared.look(|view| view.frames_at(self.next)) {
+                Ok(None) => self.over = true,
+                Ok(Some(run)) => {
+                    let from = self.next;
+                    let frames = run.frames().filter(|frame| frame.number >= from);
+                    self.waiting = frames.collect::<Vec<_>>().into_iter();
+                    self.next = run.next();
+                }
                 Err(error) => {
                     self.over = true;
                     return Some(Err(error));

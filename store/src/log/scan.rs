@@ -5,16 +5,17 @@
 
 use std::collections::HashSet;
 
-use redb::ReadableTable as _;
-
 use crate::codec::{Record, StreamKey};
 use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::{Position, StreamId};
 use crate::limits;
+use crate::log::Select;
 use crate::log::block::Block;
+use crate::log::follow::Last;
 use crate::log::reader::Shared;
-use crate::log::{Select, table};
+use crate::log::recent::{Go, walk_memory};
+use crate::log::storage::guard;
 
 /// Records that were copied and are to be decoded.
 #[derive(Default)]
@@ -58,8 +59,6 @@ pub(crate) struct Scan {
     wanted: Wanted,
     /// The first position that was not looked at.
     next: Position,
-    /// The key of the last block that was there, to see cheaply that nothing came.
-    newest: u64,
     chunk: Chunk,
 }
 
@@ -73,7 +72,6 @@ impl Scan {
                 }
             },
             next: from.max(Position::FIRST),
-            newest: 0,
             chunk: Chunk::default(),
         }
     }
@@ -84,12 +82,12 @@ impl Scan {
     }
 
     /// The next event, looking at the storage when the chunk is used up; `None` where there is none now.
-    pub(crate) fn next(&mut self, shared: &Shared) -> Option<Result<Recorded>> {
+    pub(crate) fn next(&mut self, shared: &Shared, last: Last) -> Option<Result<Recorded>> {
         loop {
             if let Some(record) = self.chunk.next() {
                 return Some(record.decode());
             }
-            match self.fill(shared) {
+            match self.fill(shared, last) {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => return Some(Err(error)),
@@ -98,39 +96,25 @@ impl Scan {
     }
 
     /// Copies what comes next; false where nothing does.
-    fn fill(&mut self, shared: &Shared) -> Result<bool> {
+    fn fill(&mut self, shared: &Shared, last: Last) -> Result<bool> {
         self.chunk.clear();
+        let mut visited = 0;
         let before = self.next;
-        let looked = shared.storage.view(before, |transaction| {
-            let blocks = transaction.open_table(table::BLOCKS)?;
-            let Some((newest, _)) = blocks.last()? else {
-                return Ok(());
-            };
-            // Every commit brings new blocks: with the same newest one nothing has come.
-            let newest = newest.value();
-            if newest == self.newest {
-                return Ok(());
+        let each = |block: Block<'_>| {
+            visited += 1;
+            if block.last() >= self.next {
+                self.take(&block)?;
             }
-            // The block that begins at or before the wanted position may hold it.
-            let start = match blocks.range(..=self.next.0)?.next_back() {
-                Some(entry) => entry?.0.value(),
-                None => 0,
-            };
-            for entry in blocks.range(start..)?.take(limits::CHUNK_BLOCKS_MAX) {
-                let (first, bytes) = entry?;
-                let block = Block::parse(first.value(), bytes.value())?;
-                if block.last() >= self.next {
-                    self.take(&block)?;
-                }
-                if block.first().0 == newest {
-                    self.newest = newest;
-                }
-                if self.chunk.is_full() {
-                    break;
-                }
+            let enough = self.chunk.is_full() || visited == limits::CHUNK_BLOCKS_MAX;
+            Ok(if enough { Go::Stop } else { Go::On })
+        };
+        // Who follows what this process writes needs nothing but memory.
+        let looked = match shared.recent_from(before) {
+            Some(memory) => {
+                guard(|| walk_memory(&memory, before, each)).map_err(|fault| fault.near(before))
             }
-            Ok(())
-        });
+            None => shared.look_for(before, last, |view| view.walk(before, each)),
+        };
         // What stands before a bad place is given first; the next look begins at the bad place.
         let moved = self.next > before;
         looked

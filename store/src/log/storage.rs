@@ -89,7 +89,8 @@ impl Storage {
         guard(|| look(&self.begin_read()?)).map_err(|fault| fault.near(near))
     }
 
-    fn begin_read(&self) -> Result<ReadTransaction, Fault> {
+    /// Begins a look; what it sees stays on disk until it ends.
+    pub(crate) fn begin_read(&self) -> Result<ReadTransaction, Fault> {
         Ok(match &self.handle {
             Handle::Reader(database) => database.begin_read()?,
             // The lock is held for this call alone: closing does not wait for looks, it ends them.
@@ -155,7 +156,7 @@ fn builder(mode: ConcurrencyMode) -> Builder {
 /// redb trusts the pages of a file; on one that was damaged from outside it may panic instead of giving
 /// an error. Everything that opens or reads passes here, so a damaged file never ends the process. Its
 /// locks may be poisoned after that; it then answers with errors, which is all that is asked of it.
-fn guard<T>(run: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+pub(crate) fn guard<T>(run: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let what = panic
             .downcast_ref::<String>()
@@ -208,6 +209,12 @@ impl std::fmt::Display for Fault {
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Self::Ours(error)
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(Arc::new(error))
     }
 }
 

@@ -4,15 +4,17 @@
 //! | --- | --- | --- | --- |
 //! | `meta` | name | bytes | made with the file |
 //! | `blocks` | position of the first record | [block](super::block) | for ever; written once, never changed |
+//! | `frames` | number of the first frame | [chunk](super::frames) | until it is old; written once, never changed |
 //! | `derived` | name | number | rewritten with the index |
+//! | `event_ids` | id of an event (16) | its position | derived; written with the index, never changed |
 //! | `stream_heads` | stream (11) | [`StreamEnd`]: where the stream stands | derived; rewritten with the index |
 //! | `stream_blocks` | stream (11), first number (8, big-endian) | (number, block's position) pairs, 16 bytes each | derived; written with the index, never changed |
 //! | `snapshots` | stream (11), name of the projection | checksum (32), fold version (4), number (8), state | derived; replaced by the next |
 //!
-//! Only `meta` and `blocks` are the log. All else can be deleted while nobody has the file open, and is
-//! made again from the blocks. Blocks come in the order of arrival, because a commit then writes one
-//! place at the end of one table; anything keyed by stream would write a page for each stream that it
-//! touches. So the index is kept in memory and written once for many commits.
+//! Only `meta` and `blocks` are the log, and `frames` are kept beside it. All else can be deleted while
+//! nobody has the file open, and is made again from the blocks. What was appended lately is in the
+//! [journal](super::journal) and comes here when it settles, much at a time: anything keyed by stream
+//! writes a page for each stream that it touches, which is too much for a single commit.
 
 use redb::TableDefinition;
 
@@ -22,11 +24,13 @@ use crate::log::{Hash, StreamHead};
 
 pub(crate) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(crate) const BLOCKS: TableDefinition<u64, &[u8]> = TableDefinition::new("blocks");
+pub(crate) const FRAMES: TableDefinition<u64, &[u8]> = TableDefinition::new("frames");
 pub(crate) const DERIVED: TableDefinition<&str, u64> = TableDefinition::new("derived");
 pub(crate) const STREAM_HEADS: TableDefinition<&StreamKey, &[u8; StreamEnd::LEN]> =
     TableDefinition::new("stream_heads");
 pub(crate) const STREAM_BLOCKS: TableDefinition<&RunKey, &[u8]> =
     TableDefinition::new("stream_blocks");
+pub(crate) const EVENT_IDS: TableDefinition<&[u8; 16], u64> = TableDefinition::new("event_ids");
 pub(crate) const SNAPSHOTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("snapshots");
 
 /// In `meta`: says whose file it is.
@@ -37,6 +41,10 @@ pub(crate) const MAGIC_VALUE: &[u8] = b"recount log";
 pub(crate) const FORMAT: &str = "format";
 /// The value of [`FORMAT`] that this build writes, and the newest that it reads.
 pub(crate) const FORMAT_VALUE: u32 = 1;
+/// In `meta`: the key that entries of the journal are known by, 32 bytes of chance.
+pub(crate) const JOURNAL_KEY: &str = "journal_key";
+/// In `meta`: the number of the first frame that is kept, eight bytes little-endian; absent while it is 1.
+pub(crate) const FRAMES_FROM: &str = "frames_from";
 /// In `derived`: the index covers all blocks up to this position, which ends a block.
 pub(crate) const INDEXED_THROUGH: &str = "indexed_through";
 

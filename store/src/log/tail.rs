@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::Position;
 use crate::limits;
+use crate::log::follow::Last;
 use crate::log::reader::Shared;
 use crate::log::scan::Scan;
 use crate::log::{Head, Select};
@@ -87,7 +88,7 @@ impl Tail {
         if self.over {
             return None;
         }
-        match self.scan.next(&self.shared) {
+        match self.scan.next(&self.shared, Last::Leave) {
             // The log was closed: this is the end, not an error.
             Some(Err(Error::Closed)) => {
                 self.over = true;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::event::Event;
-use crate::id::SessionId;
+use crate::id::{EventId, FrameNumber, SessionId};
 use crate::limits;
 
 fn session(n: u8) -> StreamId {
@@ -44,7 +44,12 @@ async fn what_is_appended_is_read() {
         .append(
             session(1),
             Expected::NoStream,
-            vec![said("a"), said("b").because(Cause::Sibling(0))],
+            vec![
+                said("a").with_id(EventId::from_random(1)),
+                said("b")
+                    .because(Cause::Sibling(0))
+                    .from_frame(FrameNumber(2)),
+            ],
         )
         .await
         .expect("appended");
@@ -68,6 +73,16 @@ async fn what_is_appended_is_read() {
             (2, 2, Some(Position(1))),
             (3, 1, None),
             (4, 3, None)
+        ]
+    );
+    let known: Vec<_> = all.iter().map(|r| (r.id, r.frame)).collect();
+    assert_eq!(
+        known,
+        [
+            (Some(EventId::from_random(1)), None),
+            (None, Some(FrameNumber(2))),
+            (None, None),
+            (None, None)
         ]
     );
     let read: Result<Vec<_>> = log.read_all(Position::FIRST).collect();
@@ -359,7 +374,7 @@ async fn the_index_moves_from_memory_to_tables_and_all_stays_readable() {
     let log = Log::open(folder.path()).expect("a log");
     let reader = LogReader::open(folder.path()).expect("a reader");
     // More than memory is to hold, several times, of sessions in turn.
-    let rounds = limits::INDEX_LAG_EVENTS_MAX * 2 / 3000;
+    let rounds = limits::INDEX_STEP_EVENTS * 2 / 3000;
     let mut expected = 0;
     for round in 0..rounds {
         for stream in 0..3_u8 {

@@ -3,20 +3,22 @@
 use std::collections::HashMap;
 use std::ops::Bound;
 
-use redb::ReadTransaction;
+use redb::{ReadTransaction, ReadableTable as _};
 
 use crate::codec::{Record, StreamKey};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::id::{Position, Seq, StreamId};
+use crate::id::{EventId, Position, Seq, StreamId};
 use crate::key::PublicKey;
 use crate::limits;
 use crate::log::block::{Block, Tip};
-use crate::log::index::Index;
-use crate::log::reader::{self, Shared};
+use crate::log::follow::Last;
+use crate::log::index::tables;
+use crate::log::reader::Shared;
+use crate::log::recent::{Go, View};
 use crate::log::storage::Fault;
 use crate::log::table::{self, Pair, StreamEnd};
-use crate::log::{CheckError, Hash, Head, LogReader, SignedHead, StreamHead};
+use crate::log::{CheckError, Hash, Head, LogReader, SignedHead, StreamHead, frames};
 
 /// What a log was proven to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,17 +47,21 @@ pub struct Verified {
 /// [`Error::Corrupt`] with the first bad place; [`Error::Read`]; [`Error::Closed`] after the log was closed.
 pub fn verify(reader: &LogReader, only: Option<StreamId>) -> Result<Verified> {
     match only {
-        None => verify_all(reader, |_| {}),
+        None => verify_all(reader, |_, _| {}),
         Some(stream) => one(&reader.shared, stream),
     }
 }
 
-/// Proves that everything is whole, as [`verify`] does, and tells the position reached every few megabytes.
+/// Proves that everything is whole, as [`verify`] does, and tells every few megabytes how far it came: the
+/// position reached, and about the last one.
 ///
 /// # Errors
 ///
 /// As [`verify`].
-pub fn verify_all(reader: &LogReader, progress: impl FnMut(Position)) -> Result<Verified> {
+pub fn verify_all(
+    reader: &LogReader,
+    progress: impl FnMut(Position, Position),
+) -> Result<Verified> {
     let mut walk = Walk::default();
     walk.all(&reader.shared, progress)?;
     Ok(walk.verified(walk.tip))
@@ -73,7 +79,7 @@ pub fn check(
     reader: &LogReader,
     signed: &SignedHead,
     trusted: Option<&PublicKey>,
-    progress: impl FnMut(Position),
+    progress: impl FnMut(Position, Position),
 ) -> Result<Verified, CheckError> {
     signed.verify_signature(trusted)?;
     let Head { position, hash } = signed.head;
@@ -104,6 +110,14 @@ pub fn check(
     }
 }
 
+fn verify_frames(shared: &Shared) -> Result<()> {
+    let mut next = shared.look(|view| Ok(frames::ends(&view.transaction)?.from))?;
+    while let Some(after) = shared.look(|view| frames::verify(&view.transaction, next))? {
+        next = after;
+    }
+    Ok(())
+}
+
 fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
     let key = stream.to_bytes();
     let mut walk = Walk::default();
@@ -111,33 +125,28 @@ fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
         let next = walk
             .streams
             .get(&key)
-            .map_or(Seq::FIRST, |seen| seen.end.head.seq.next());
-        let tip = shared.look_up(|index, transaction| {
-            let wanted = index.blocks(transaction, &key, next, limits::CHUNK_BLOCKS_MAX)?;
-            let blocks = transaction.open_table(table::BLOCKS)?;
-            for position in wanted {
-                let Some(bytes) = blocks.get(position.0)? else {
-                    return Err(
-                        corrupt(position, "the index names a block that is not there").into(),
-                    );
-                };
-                for record in Block::parse(position.0, bytes.value())?.records() {
+            .map_or(Seq::FIRST, |end| end.head.seq.next());
+        let tip = shared.look(|view| {
+            let wanted = view.blocks_of(&key, next, limits::CHUNK_BLOCKS_MAX)?;
+            view.visit(&wanted, |block| {
+                for record in block.records() {
                     let record = record?;
                     if *record.stream_key() == key && record.seq() >= next {
-                        walk.record(record, position)?;
+                        walk.record(record)?;
                     }
                 }
-            }
-            let seen = walk.streams.get(&key).map(|seen| seen.end);
+                Ok(Go::On)
+            })?;
+            let seen = walk.streams.get(&key).copied();
             if seen.map_or(Seq::FIRST, |end| end.head.seq.next()) > next {
                 return Ok(None);
             }
-            let end = index.end(transaction, &key)?;
+            let end = view.end(&key)?;
             if end != seen {
                 let last = end.or(seen).map_or(Position(0), |end| end.head.last);
                 return Err(corrupt(last, "the index does not agree with the blocks").into());
             }
-            Ok(Some(reader::tip(transaction)?))
+            Ok(Some(view.tip()?))
         })?;
         if let Some(tip) = tip {
             return Ok(walk.verified(tip));
@@ -149,84 +158,115 @@ fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
 #[derive(Default)]
 struct Walk {
     tip: Tip,
-    /// The key of the last block.
-    last_block: Option<u64>,
-    /// Whether there was no block after it.
+    /// The rows of blocks that were walked: the key of the last one, and the position that it ends with.
+    row: Option<u64>,
+    settled: Position,
+    /// Whether all was walked that there is.
     at_the_end: bool,
     /// The position whose head is wanted, and the hash there once it was passed.
     passing: Position,
     passed: Option<Hash>,
-    streams: HashMap<StreamKey, Seen>,
+    streams: HashMap<StreamKey, StreamEnd>,
+    /// What the index should say of each stream: the row that held it last, and all of them mixed to a number.
+    /// What has not settled will be cut anew, and is not in here.
+    pairs: HashMap<StreamKey, (Position, Mix)>,
+    /// What the index should say of the ids in rows.
+    ids: Ids,
     events: u64,
     unknown: u64,
 }
 
-/// What was seen of one stream.
-struct Seen {
-    end: StreamEnd,
-    last_block: Position,
-    /// What the index should say, mixed to a number.
-    pairs: Mix,
-}
-
 impl Walk {
-    /// Walks over all blocks, and compares the index with them.
-    fn all(&mut self, shared: &Shared, mut progress: impl FnMut(Position)) -> Result<()> {
-        while !self.at_the_end {
-            // A block that was committed a moment ago may not be in the index yet.
-            let through = match &shared.durable {
-                Some(durable) => durable.borrow().position,
-                None => Position(u64::MAX),
-            };
-            shared
-                .storage
-                .view(self.tip.position.next(), |transaction| {
-                    self.blocks(transaction, limits::CHUNK_BLOCKS_MAX, through)
-                })?;
-            progress(self.tip.position);
+    /// Walks over everything, and compares the index with it.
+    fn all(&mut self, shared: &Shared, mut progress: impl FnMut(Position, Position)) -> Result<()> {
+        loop {
+            // Without the index, which could have us stumble over something later first.
+            let near = self.tip.position.next();
+            let last = shared.storage.view(near, |transaction| {
+                self.rows(transaction, limits::CHUNK_BLOCKS_MAX)
+            })?;
+            let here = self.tip.position;
+            progress(here, last.unwrap_or_default().max(here));
+            if last.map(|last| last.0) == self.row {
+                break;
+            }
         }
-        // What came meanwhile, and the index as it is now, in one look.
-        shared.look_up(|index, transaction| {
-            self.blocks(transaction, usize::MAX, index.through())?;
-            self.compare(index, transaction)
-        })
+        // What came meanwhile, what has not settled, and the index as it is now, in one look.
+        let near = self.tip.position.next();
+        shared.look_for(near, Last::Sync, |view| {
+            self.rows(&view.transaction, usize::MAX)?;
+            view.walk_memory(self.tip.position.next(), |block| {
+                self.block(block)?;
+                Ok(Go::On)
+            })?;
+            self.at_the_end = true;
+            self.compare(view)
+        })?;
+        progress(self.tip.position, self.tip.position);
+        verify_frames(shared)
     }
 
-    /// Walks over some of the blocks that come next, up to the one that ends at `through`.
-    fn blocks(
+    /// Walks over some of the rows that come next; gives where the last of all rows is, if there is any.
+    fn rows(
         &mut self,
         transaction: &ReadTransaction,
         limit: usize,
-        through: Position,
-    ) -> Result<(), Fault> {
-        let blocks = transaction.open_table(table::BLOCKS)?;
-        // From the last block's own key: one that is hidden behind it is to be found, too.
-        let after = self.last_block.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rest = blocks.range::<u64>((after, Bound::Unbounded))?;
-        for entry in rest.by_ref().take(limit) {
-            let (first, bytes) = entry?;
-            if first.value() > through.0 {
-                self.at_the_end = true;
-                return Ok(());
-            }
-            self.block(&Block::parse(first.value(), bytes.value())?)?;
-            self.last_block = Some(first.value());
+    ) -> Result<Option<Position>, Fault> {
+        let rows = transaction.open_table(table::BLOCKS)?;
+        let last = rows.last()?.map(|(first, _)| Position(first.value()));
+        // From the last row's own key: one that is hidden behind it is to be found, too.
+        let after = self.row.map_or(Bound::Unbounded, Bound::Excluded);
+        for row in rows.range::<u64>((after, Bound::Unbounded))?.take(limit) {
+            let (first, bytes) = row?;
+            self.row(Block::parse(first.value(), bytes.value())?)?;
+            self.row = Some(first.value());
         }
-        self.at_the_end = rest.next().is_none();
-        Ok(())
+        Ok(last)
     }
 
-    fn block(&mut self, block: &Block<'_>) -> Result<()> {
-        let expected = self.tip.position.next();
+    /// Walks over a row, which is written once and begins where the one before it ends.
+    fn row(&mut self, block: Block<'_>) -> Result<()> {
+        let expected = self.settled.next();
         if block.first() < expected {
             return Err(corrupt(block.first(), "it is there twice"));
         }
         if block.first() > expected {
             return Err(corrupt(expected, "it is missing"));
         }
+        self.block(block)?;
         for record in block.records() {
             let record = record?;
-            self.record(record, block.first())?;
+            let (last, mix) = self.pairs.entry(*record.stream_key()).or_default();
+            if *last != block.first() {
+                *last = block.first();
+                mix.add(Pair {
+                    seq: record.seq(),
+                    block: block.first(),
+                });
+            }
+            if let Some(id) = record.id() {
+                self.ids.add(id, record.position());
+            }
+        }
+        self.settled = block.last();
+        Ok(())
+    }
+
+    /// Walks over a block, or over the part of it that is new: what settles between two looks is cut anew.
+    fn block(&mut self, block: Block<'_>) -> Result<()> {
+        let expected = self.tip.position.next();
+        if block.last() < expected {
+            return Ok(());
+        }
+        if block.first() > expected {
+            return Err(corrupt(expected, "it is missing"));
+        }
+        for record in block.records() {
+            let record = record?;
+            if record.position() < expected {
+                continue;
+            }
+            self.record(record)?;
             self.tip = self.tip.after(record);
             if record.position() == self.passing {
                 self.passed = Some(self.tip.hash);
@@ -241,12 +281,10 @@ impl Walk {
         Ok(())
     }
 
-    fn record(&mut self, record: Record<'_>, block: Position) -> Result<()> {
+    fn record(&mut self, record: Record<'_>) -> Result<()> {
         let bad = |what: &str| corrupt(record.position(), what);
         let before = self.streams.get(record.stream_key());
-        let (seq, hash) = before.map_or((Seq(0), Hash::ZERO), |seen| {
-            (seen.end.head.seq, seen.end.hash)
-        });
+        let (seq, hash) = before.map_or((Seq(0), Hash::ZERO), |end| (end.head.seq, end.hash));
         if !record.follows(hash) {
             return Err(bad(
                 "its hash does not follow from it and the event before it in its stream",
@@ -265,52 +303,51 @@ impl Walk {
         }
         self.events += 1;
 
-        let mut pairs = before.map_or(Mix::default(), |seen| seen.pairs);
-        if before.is_none_or(|seen| seen.last_block != block) {
-            pairs.add(Pair {
-                seq: record.seq(),
-                block,
-            });
-        }
         let end = StreamEnd {
             head: StreamHead {
                 seq: record.seq(),
-                first: before.map_or(record.position(), |seen| seen.end.head.first),
+                first: before.map_or(record.position(), |end| end.head.first),
                 last: record.position(),
                 at: record.at(),
             },
             hash: record.hash(),
         };
-        let seen = Seen {
-            end,
-            last_block: block,
-            pairs,
-        };
-        self.streams.insert(*record.stream_key(), seen);
+        self.streams.insert(*record.stream_key(), end);
         Ok(())
     }
 
     /// Compares the index with what was seen.
-    fn compare(&self, index: &Index, transaction: &ReadTransaction) -> Result<(), Fault> {
-        if index.through() > self.tip.position {
-            let what = format!(
-                "it is missing: the index knows of events up to {}",
-                index.through()
-            );
-            return Err(corrupt(self.tip.position.next(), &what).into());
+    fn compare(&self, view: &View) -> Result<(), Fault> {
+        let indexed = tables::through(&view.transaction)?;
+        if indexed > self.settled {
+            let what = format!("it is missing: the index knows of events up to {indexed}");
+            return Err(corrupt(self.settled.next(), &what).into());
         }
-        let ends = index.ends(transaction)?;
         let mut mixes: HashMap<StreamKey, Mix> = HashMap::new();
-        index.pairs(transaction, |stream, pair| {
-            mixes.entry(*stream).or_default().add(pair);
+        view.pairs(|stream, pair| {
+            if pair.block <= self.settled {
+                mixes.entry(*stream).or_default().add(pair);
+            }
         })?;
+        let mut ids = Ids::default();
+        view.ids(|id, position| {
+            if position <= self.settled {
+                ids.add(id, position);
+            }
+        })?;
+        if ids != self.ids {
+            let what = "the index does not agree with the ids of the events";
+            return Err(corrupt(self.settled, what).into());
+        }
+        let ends = view.ends()?;
         let disagreement = self
             .streams
             .iter()
-            .filter(|(key, seen)| {
-                ends.get(*key) != Some(&seen.end) || mixes.get(*key) != Some(&seen.pairs)
+            .filter(|(key, end)| {
+                let pairs = self.pairs.get(*key).map(|(_, mix)| mix);
+                ends.get(*key) != Some(*end) || mixes.get(*key) != pairs
             })
-            .map(|(_, seen)| seen.end.head.first)
+            .map(|(_, end)| end.head.first)
             .min();
         if let Some(first) = disagreement {
             return Err(corrupt(
@@ -319,7 +356,7 @@ impl Walk {
             )
             .into());
         }
-        if ends.len() != self.streams.len() || mixes.len() != self.streams.len() {
+        if ends.len() != self.streams.len() || mixes.len() != self.pairs.len() {
             let what = "the index names a stream that has no events";
             return Err(corrupt(self.tip.position, what).into());
         }
@@ -349,6 +386,25 @@ impl Mix {
         for number in [pair.seq.0, pair.block.0] {
             self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(SPREAD);
         }
+    }
+}
+
+/// Ids and their positions in any order, mixed to a number and counted; as [`Mix`], against mistakes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Ids {
+    count: u64,
+    sum: u64,
+}
+
+impl Ids {
+    fn add(&mut self, id: EventId, position: Position) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&id.to_bytes());
+        hasher.update(&position.0.to_le_bytes());
+        let mut mixed = [0; 8];
+        hasher.finalize_xof().fill(&mut mixed);
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(u64::from_le_bytes(mixed));
     }
 }
 

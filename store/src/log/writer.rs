@@ -1,23 +1,27 @@
 //! The one thread that writes.
 //!
-//! It takes everything that waits, commits once for all of it, and answers all. While it commits, the
-//! next batch gathers by itself; there is no timer, so an appender who is alone waits for one commit
-//! and nothing else. The thread blocks on the disk, which is why it is a thread and no task.
+//! It takes everything that waits, makes it durable with one entry in the journal, and answers all. While
+//! it does, the next batch gathers by itself; there is no timer, so an appender who is alone waits for one
+//! commit and nothing else. The thread blocks on the disk, which is why it is a thread and no task.
 
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use crate::codec::Draft;
 use crate::error::{Error, Result};
-use crate::id::{Seq, StreamId};
+use crate::event::Recorded;
+use crate::id::{EventId, Position, Seq, StreamId};
 use crate::limits;
-use crate::log::block::{Block, Tip};
-use crate::log::plan::{Placed, Plan};
+use crate::log::follow::Last;
+use crate::log::frames::Run;
+use crate::log::journal::{Entry, Journal, Mark};
+use crate::log::plan::{Before, Outcome, Part, Plan};
 use crate::log::reader::Shared;
-use crate::log::storage::Fault;
-use crate::log::{Expected, Hash, Head, table};
+use crate::log::scan::Scan;
+use crate::log::settle::Settler;
+use crate::log::{Hash, Head, Select};
 
 /// The way to the writer. The writer ends when it is asked to, or when this is dropped.
 pub(crate) struct Handle {
@@ -30,47 +34,56 @@ pub(crate) struct Handle {
 
 enum Message {
     Append(Append),
-    /// Write what is derived; nobody waits for it.
-    WriteDerived,
+    /// Settle what has gathered; nobody waits for it.
+    Settle,
+    /// Write the frames that wait, if nobody appends; nobody waits for it.
+    Frames,
     Close(oneshot::Sender<Result<()>>),
 }
 
 struct Append {
-    stream: StreamId,
-    expected: Expected,
-    draft: Draft,
-    answer: oneshot::Sender<Result<Placed>>,
+    parts: Vec<Part>,
+    answer: oneshot::Sender<Result<Outcome>>,
     /// Given back when this is answered.
     _room: OwnedSemaphorePermit,
 }
 
 impl Handle {
-    /// Starts the writer of a log that stands at `tip`.
+    /// Starts the writer of a log that stands at `mark`, where `journal` goes on.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] where the system gives no thread.
     pub(crate) fn start(
         shared: Arc<Shared>,
-        tip: Tip,
+        mark: Mark,
+        journal: Journal,
         durable: watch::Sender<Head>,
     ) -> Result<Self> {
-        let (queue, incoming) = mpsc::channel(limits::QUEUE_APPENDS_MAX);
         let path = shared.storage.path().to_owned();
+        let start = |source: io::Error| Error::Io {
+            action: "start the writer of",
+            path: path.clone(),
+            source: Arc::new(source),
+        };
+        let (queue, incoming) = mpsc::channel(limits::QUEUE_APPENDS_MAX);
+        let mut settler = Settler::start(Arc::clone(&shared)).map_err(start)?;
+        let waiting = shared.recent().settling.clone();
+        if let Some(waiting) = waiting {
+            settler.begin(waiting)?;
+        }
         let writer = Writer {
             shared,
-            tip,
+            mark,
+            journal,
+            settler,
             durable,
             incoming,
         };
         let thread = std::thread::Builder::new()
             .name("recount-log".to_owned())
             .spawn(move || writer.run())
-            .map_err(|source| Error::Io {
-                action: "start the writer of",
-                path,
-                source: Arc::new(source),
-            })?;
+            .map_err(start)?;
         Ok(Self {
             queue: Some(queue),
             room: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / 1024)),
@@ -81,23 +94,17 @@ impl Handle {
     /// Queues an append and resolves when it is durable, or refused.
     ///
     /// From the moment that it is queued it no longer depends on this future.
-    pub(crate) async fn append(
-        &self,
-        stream: StreamId,
-        expected: Expected,
-        draft: Draft,
-    ) -> Result<Placed> {
+    pub(crate) async fn append(&self, parts: Vec<Part>) -> Result<Outcome> {
         // An append's own limit is below that of all that wait, so this is always possible.
-        let size = u32::try_from(draft.len().div_ceil(1024)).unwrap_or(u32::MAX);
+        let bytes: usize = parts.iter().map(|part| part.draft.len()).sum();
+        let size = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room)
             .acquire_many_owned(size)
             .await
             .map_err(|_| Error::Closed)?;
         let (answer, answered) = oneshot::channel();
         self.send(Message::Append(Append {
-            stream,
-            expected,
-            draft,
+            parts,
             answer,
             _room: room,
         }))
@@ -105,7 +112,7 @@ impl Handle {
         answered.await.map_err(|_| Error::Closed)?
     }
 
-    /// Commits what waits, writes what is derived, and lets go of the file.
+    /// Commits what waits, settles everything, and lets go of the files.
     pub(crate) async fn close(&self) -> Result<()> {
         let (answer, answered) = oneshot::channel();
         match self.send(Message::Close(answer)).await {
@@ -114,10 +121,19 @@ impl Handle {
         }
     }
 
-    /// Asks for derived data to be written soon, unless the queue is full: then it comes by anyway.
-    pub(crate) fn nudge(&self) {
+    /// Asks for settling soon, unless the queue is full: then it comes by anyway.
+    pub(crate) fn settle_soon(&self) {
+        self.nudge(Message::Settle);
+    }
+
+    /// Asks for the frames that wait to be written soon, unless the queue is full: then it comes by anyway.
+    pub(crate) fn write_frames_soon(&self) {
+        self.nudge(Message::Frames);
+    }
+
+    fn nudge(&self, message: Message) {
         if let Some(queue) = &self.queue {
-            let _ = queue.try_send(Message::WriteDerived);
+            let _ = queue.try_send(message);
         }
     }
 
@@ -130,7 +146,7 @@ impl Handle {
 }
 
 impl Drop for Handle {
-    /// Waits for the writer to end, so that the file is free when this returns.
+    /// Waits for the writer to end, so that the files are free when this returns.
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
@@ -142,7 +158,9 @@ impl Drop for Handle {
 
 struct Writer {
     shared: Arc<Shared>,
-    tip: Tip,
+    mark: Mark,
+    journal: Journal,
+    settler: Settler,
     durable: watch::Sender<Head>,
     incoming: mpsc::Receiver<Message>,
 }
@@ -164,17 +182,9 @@ impl Writer {
                 batch.refuse(failed.as_ref());
             }
         }
-        let derived = match failed {
-            None => self.write_derived(),
-            Some(error) => Err(error),
-        };
-        let closed = self
-            .shared
-            .storage
-            .close()
-            .map_err(|fault| fault.near(self.tip.position));
+        let closed = self.close(failed);
         if let Some(answer) = closing {
-            let _ = answer.send(derived.and(closed));
+            let _ = answer.send(closed);
         }
     }
 
@@ -204,22 +214,13 @@ impl Writer {
 
     /// Commits a batch and answers all of it. An error is final: it is what all later appends get.
     fn write(&mut self, batch: Batch) -> Result<()> {
-        let mut plan = Plan::after(self.tip);
+        let mut plan = Plan::after(self.mark.tip);
         let mut answers = Vec::with_capacity(batch.appends.len());
         for append in batch.appends {
-            let end = match self.end(&plan, append.stream) {
-                Ok(end) => end,
-                Err(error) => {
-                    let _ = append.answer.send(Err(error));
-                    continue;
-                }
-            };
-            answers.push((
-                append.answer,
-                plan.add(append.stream, append.expected, append.draft, end),
-            ));
+            let planned = plan.add(append.parts, &*self.shared);
+            answers.push((append.answer, planned));
         }
-        let result = self.commit(plan, batch.write_derived);
+        let result = self.commit(plan);
         for (answer, planned) in answers {
             // An appender that went away needs no answer; what it wanted is done.
             let _ = answer.send(match &result {
@@ -227,88 +228,108 @@ impl Writer {
                 Err(error) => Err(error.clone()),
             });
         }
-        result
+        result?;
+        self.settle(batch.settle)
     }
 
-    /// The number and the hash of a stream's last record, with those that this commit will add.
-    fn end(&self, plan: &Plan, stream: StreamId) -> Result<(Seq, Hash)> {
-        let key = stream.to_bytes();
-        if let Some(end) = plan.end(&key) {
-            return Ok(end);
-        }
-        let known = self.shared.index().end_in_memory(&key);
-        if let Some(end) = known {
-            return Ok(end);
-        }
-        let end = self
-            .shared
-            .look_up(|index, transaction| index.end(transaction, &key))?;
-        Ok(end.map_or((Seq(0), Hash::ZERO), |end| (end.head.seq, end.hash)))
-    }
-
-    fn commit(&mut self, plan: Plan, derived_asked: bool) -> Result<()> {
+    fn commit(&mut self, plan: Plan) -> Result<()> {
         let (tip, blocks) = plan.finish();
-        let derived = derived_asked || self.shared.index().lags() || self.shared.snapshots.lags();
-        if blocks.is_empty() && !derived {
+        // After the appends: what they tell of is in it, or was in an earlier one.
+        let frames = self.shared.gathering.take();
+        if blocks.is_empty() && frames.is_none() {
             return Ok(());
         }
-        self.change(derived, |transaction| {
-            let mut table = transaction.open_table(table::BLOCKS)?;
-            for (first, bytes) in &blocks {
-                let old = table.insert(first.0, bytes.as_slice())?;
-                assert!(old.is_none(), "a block is written once");
-            }
-            Ok(())
+        let before = self.mark;
+        let next_frame = frames.as_ref().map_or(before.next_frame, Run::next);
+        let after = Mark { tip, next_frame };
+        self.journal
+            .append(before, &blocks, frames.as_ref())
+            .map_err(|error| failed(&error))?;
+        let growing = Arc::clone(&self.shared.recent().growing);
+        growing.add(Entry {
+            before,
+            after,
+            blocks,
+            frames,
         })?;
-        {
-            let mut index = self.shared.index();
-            for (first, bytes) in &blocks {
-                index.note(Block::parse(first.0, bytes)?)?;
-            }
-        }
-        self.tip = tip;
+        self.mark = after;
         self.durable.send_replace(tip.into());
         Ok(())
     }
 
-    /// Writes what is derived and not written yet.
-    fn write_derived(&mut self) -> Result<()> {
-        if self.shared.index().is_flushed() && self.shared.snapshots.is_empty() {
+    /// Lets settle what has gathered, if it is time.
+    fn settle(&mut self, asked: bool) -> Result<()> {
+        let due = asked || self.journal.is_full() || self.shared.snapshots.lags();
+        if !due {
             return Ok(());
         }
-        self.change(true, |_| Ok(()))
+        if self.settler.is_busy()? {
+            // There is time, but not without end: what gathers is in memory.
+            if !self.journal.is_overfull() {
+                return Ok(());
+            }
+            self.settler.wait()?;
+        }
+        self.journal.switch().map_err(|error| failed(&error))?;
+        let full = self.shared.recent().rotate();
+        self.settler.begin(full)
     }
 
-    /// One commit, with what is derived if so asked.
-    fn change(
-        &mut self,
-        derived: bool,
-        change: impl FnOnce(&redb::WriteTransaction) -> Result<(), Fault>,
-    ) -> Result<()> {
-        let shared = &self.shared;
-        let rows = derived.then(|| shared.index().unflushed());
-        let snapshots = shared
-            .storage
-            .change(|transaction| {
-                change(transaction)?;
-                let Some(rows) = &rows else {
-                    return Ok(Vec::new());
-                };
-                rows.write(transaction)?;
-                shared.snapshots.write(transaction)
-            })
-            .map_err(|fault| {
-                let cause = fault.to_string();
-                tracing::error!(%cause, "a commit failed; the log takes no more writes");
-                Error::Failed {
-                    cause: cause.into(),
-                }
-            })?;
-        if let Some(rows) = &rows {
-            shared.index().flushed(rows);
-            shared.snapshots.written(&snapshots);
+    /// Settles everything and lets go of the files.
+    fn close(&mut self, failure: Option<Error>) -> Result<()> {
+        let settled = match failure {
+            Some(error) => Err(error),
+            None => self.settle_all(),
+        };
+        // Nothing of ours reads or writes after this.
+        let journal = self.journal.close().map_err(|error| failed(&error));
+        let storage = self.shared.storage.close();
+        let storage = storage.map_err(|fault| failed(&fault));
+        settled.and(journal).and(storage)
+    }
+
+    fn settle_all(&mut self) -> Result<()> {
+        self.commit(Plan::after(self.mark.tip))?;
+        self.settler.wait()?;
+        let nothing = self.shared.recent().growing.get().is_empty();
+        if !nothing || !self.shared.snapshots.is_empty() {
+            let full = self.shared.recent().rotate();
+            self.settler.begin(full)?;
+            self.settler.wait()?;
         }
-        Ok(())
+        self.journal.clear().map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &impl ToString) -> Error {
+    let cause = error.to_string();
+    tracing::error!(%cause, "a write failed; the log takes no more");
+    Error::Failed {
+        cause: cause.into(),
+    }
+}
+
+impl Before for Shared {
+    fn end(&self, stream: StreamId) -> Result<(Seq, Hash)> {
+        let key = stream.to_bytes();
+        // The lock ends here: the look below takes it, too.
+        let known = self.recent().end(&key);
+        if let Some(end) = known {
+            return Ok(end);
+        }
+        let end = self.look(|view| view.end(&key))?;
+        Ok(end.map_or((Seq(0), Hash::ZERO), |end| (end.head.seq, end.hash)))
+    }
+
+    fn position_of(&self, id: EventId) -> Result<Option<Position>> {
+        self.look(|view| view.position_of(id))
+    }
+
+    fn events(&self, from: Position, count: usize) -> Result<Vec<Recorded>> {
+        let mut scan = Scan::new(Select::All, from);
+        std::iter::from_fn(|| scan.next(self, Last::Sync))
+            .take(count)
+            .collect()
     }
 }
 
@@ -317,7 +338,7 @@ impl Writer {
 struct Batch {
     appends: Vec<Append>,
     bytes: usize,
-    write_derived: bool,
+    settle: bool,
     closing: Option<oneshot::Sender<Result<()>>>,
 }
 
@@ -325,10 +346,15 @@ impl Batch {
     fn take(&mut self, message: Message) {
         match message {
             Message::Append(append) => {
-                self.bytes += append.draft.len();
+                self.bytes += append
+                    .parts
+                    .iter()
+                    .map(|part| part.draft.len())
+                    .sum::<usize>();
                 self.appends.push(append);
             }
-            Message::WriteDerived => self.write_derived = true,
+            Message::Settle => self.settle = true,
+            Message::Frames => {}
             Message::Close(answer) => self.closing = Some(answer),
         }
     }

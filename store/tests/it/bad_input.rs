@@ -86,7 +86,7 @@ fn what_the_engine_keeps_there_is_no_obstacle() {
         .into_iter()
         .map(|(path, _)| path.file_name().expect("a name").to_owned())
         .collect();
-    assert_eq!(names, ["log.redb", "servers"]);
+    assert_eq!(names, ["journal-a", "journal-b", "log.redb", "servers"]);
 }
 
 #[test]

@@ -1,9 +1,15 @@
 //! The store from outside: what survives, what is refused, what is found out.
 
 mod bad_input;
+mod chance;
 mod crash;
 mod damage;
+mod disk;
 mod failure;
+mod format;
+mod history;
+mod life;
+mod power;
 mod tamper;
 
 use recount_store::{Event, NewEvent, Recorded, SessionId, StreamId, Timestamp};

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use proptest::prelude::*;
 use recount_store::{
-    CheckError, Error, Expected, Hash, Head, Log, LogReader, NewEvent, Position, Recorded, Seq,
-    SignedHead, SigningKey, Snapshot, StreamHead, StreamId, Timestamp, check, verify,
+    CheckError, Error, EventId, Expected, Hash, Head, Log, LogReader, NewEvent, Position, Recorded,
+    Seq, SignedHead, SigningKey, Snapshot, StreamHead, StreamId, Timestamp, check, verify,
 };
 use redb::{
     Builder, ReadableTable as _, StorageBackend, TableDefinition, TableHandle as _,
@@ -28,6 +28,7 @@ const BLOCKS: TableDefinition<u64, &[u8]> = TableDefinition::new("blocks");
 const DERIVED: TableDefinition<&str, u64> = TableDefinition::new("derived");
 const HEADS: TableDefinition<&[u8; 11], &[u8; 64]> = TableDefinition::new("stream_heads");
 const RUNS: TableDefinition<&[u8; 19], &[u8]> = TableDefinition::new("stream_blocks");
+const IDS: TableDefinition<&[u8; 16], u64> = TableDefinition::new("event_ids");
 const SNAPSHOTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("snapshots");
 
 /// The bytes of a block before its records: format, count, and the head over the log.
@@ -96,6 +97,11 @@ fn key() -> SigningKey {
     SigningKey::from_seed(&[1; 32])
 }
 
+/// An event that fills a block.
+fn large() -> NewEvent {
+    said("x".repeat(17_000))
+}
+
 /// Eleven events of three streams, in six blocks.
 fn appends() -> Vec<(StreamId, Vec<NewEvent>)> {
     let mut n = 0;
@@ -104,22 +110,49 @@ fn appends() -> Vec<(StreamId, Vec<NewEvent>)> {
         .map(|(stream, events)| {
             let events = (0..events).map(|_| {
                 n += 1;
-                said(format!("event {n}"))
+                let event = said(format!("event {n}"));
+                if n % 4 == 0 {
+                    event.with_id(EventId::from_bytes([n; 16]))
+                } else {
+                    event
+                }
             });
             (session(stream), events.collect())
         })
         .collect()
 }
 
+/// Makes a log in which each append is a block of its own.
 fn make(appends: Vec<(StreamId, Vec<NewEvent>)>) -> Made {
     let folder = tempfile::tempdir().expect("a folder");
-    let log = Log::open(folder.path()).expect("a log");
-    let head = runtime().block_on(async {
+    for (stream, events) in appends {
+        append(folder.path(), vec![(stream, events)]);
+    }
+    finish(folder)
+}
+
+/// Makes a log at once: what is appended is cut into blocks by its size.
+fn make_at_once(appends: Vec<(StreamId, Vec<NewEvent>)>) -> Made {
+    let folder = tempfile::tempdir().expect("a folder");
+    append(folder.path(), appends);
+    finish(folder)
+}
+
+fn append(folder: &Path, appends: Vec<(StreamId, Vec<NewEvent>)>) {
+    let log = Log::open(folder).expect("a log");
+    runtime().block_on(async {
         for (stream, events) in appends {
             log.append(stream, Expected::Any, events)
                 .await
                 .expect("appended");
         }
+        log.close().await.expect("closed");
+    });
+}
+
+fn finish(folder: TempDir) -> Made {
+    let log = Log::open(folder.path()).expect("a log");
+    let head = runtime().block_on(async {
         for stream in [1, 2] {
             let snapshot = Snapshot {
                 fold_version: 1,
@@ -212,7 +245,7 @@ impl Made {
 
     /// The place that is named where the log is verified, and what is said of it.
     fn found(&self) -> Option<(u64, String)> {
-        match verify(&self.reader(), None) {
+        match LogReader::open(self.path()).and_then(|reader| verify(&reader, None)) {
             Ok(_) => None,
             Err(Error::Corrupt { position, what }) => Some((position.0, what)),
             Err(other) => panic!("{other:?}"),
@@ -233,7 +266,7 @@ impl Made {
 
     fn check(&self) -> Result<Head, CheckError> {
         let trusted = key().public_key();
-        check(&self.reader(), &self.signed, Some(&trusted), |_| {}).map(|verified| verified.head)
+        check(&self.reader(), &self.signed, Some(&trusted), |_, _| {}).map(|verified| verified.head)
     }
 
     /// The bytes of all records, in their order.
@@ -374,11 +407,11 @@ fn records_and_blocks_that_were_moved_about_are_named() {
 fn a_block_that_hides_between_two_looks_is_named() {
     // Verifying looks at so many blocks at once; the last of them holds two events.
     const LOOK: u64 = 256;
-    let alone = |n: u64| (session(1), vec![said(format!("event {n}"))]);
+    let alone = |_| (session(1), vec![large()]);
     let mut story: Vec<_> = (1..LOOK).map(alone).collect();
     story.push((session(2), vec![said("one"), said("another")]));
     story.push(alone(LOOK + 2));
-    let made = make(story);
+    let made = make_at_once(story);
     let mut forged = made.records()[usize::try_from(LOOK).expect("small")].clone();
     let text = forged.len() - 33;
     forged[text] ^= 1;
@@ -394,8 +427,7 @@ fn a_block_that_hides_between_two_looks_is_named() {
 #[test]
 fn a_row_of_the_index_in_the_wrong_place_is_named() {
     // More blocks than one row of the index names: the second row begins with the 241st.
-    let story = (1..250).map(|n| (session(1), vec![said(format!("event {n}"))]));
-    let made = make(story.collect());
+    let made = make_at_once(vec![(session(1), vec![large(); 250])]);
     let mut rows = Vec::new();
     made.change(|transaction| {
         let runs = transaction.open_table(RUNS).expect("runs");
@@ -476,7 +508,7 @@ fn a_log_that_was_written_again_is_found_by_a_signed_head_alone() {
         let other = make(others);
         assert_eq!(other.found(), None);
         let trusted = key().public_key();
-        match check(&other.reader(), &made.signed, Some(&trusted), |_| {}) {
+        match check(&other.reader(), &made.signed, Some(&trusted), |_, _| {}) {
             Err(CheckError::Differs {
                 position,
                 signed,
@@ -503,7 +535,7 @@ fn a_log_that_grew_is_still_the_one_that_was_signed() {
         assert_eq!(now.position, Position(12));
         // By the writer's own handle, by another reader, and of a log that stands still.
         let trusted = key().public_key();
-        let proven = check(&log, &made.signed, Some(&trusted), |_| {}).expect("proven");
+        let proven = check(&log, &made.signed, Some(&trusted), |_, _| {}).expect("proven");
         assert_eq!(proven.head, now);
         assert_eq!(made.check().expect("proven"), now);
         log.close().await.expect("closed");
@@ -519,7 +551,7 @@ fn of_nothing_everything_is_proven() {
     assert_eq!(empty.check().expect("proven"), Head::default());
     let made = make(appends());
     let signed = Head::default().sign(Timestamp(7), &key());
-    assert!(check(&made.reader(), &signed, None, |_| {}).is_ok());
+    assert!(check(&made.reader(), &signed, None, |_, _| {}).is_ok());
     let never = Head {
         hash: Hash([1; 32]),
         ..Head::default()
@@ -528,7 +560,7 @@ fn of_nothing_everything_is_proven() {
         &made.reader(),
         &never.sign(Timestamp(7), &key()),
         None,
-        |_| {},
+        |_, _| {},
     );
     assert!(
         matches!(differs, Err(CheckError::Differs { .. })),
@@ -549,7 +581,7 @@ fn the_first_bad_place_is_named_beside_a_signed_head() {
         &made.reader(),
         &middle.sign(Timestamp(7), &key()),
         None,
-        |_| {},
+        |_, _| {},
     );
     assert!(
         matches!(
@@ -567,7 +599,7 @@ fn the_first_bad_place_is_named_beside_a_signed_head() {
         &made.reader(),
         &other.sign(Timestamp(7), &key()),
         None,
-        |_| {},
+        |_, _| {},
     );
     assert!(
         matches!(
@@ -631,13 +663,24 @@ fn what_is_derived_is_found_or_does_no_harm() {
                 value.value().to_vec(),
             ));
         }
+        for row in transaction
+            .open_table(IDS)
+            .expect("ids")
+            .iter()
+            .expect("rows")
+        {
+            let (key, value) = row.expect("a row");
+            let value = value.value().to_le_bytes().to_vec();
+            rows.push(("event_ids", key.value().to_vec(), value));
+        }
         let snapshots = transaction.open_table(SNAPSHOTS).expect("snapshots");
         for row in snapshots.iter().expect("rows") {
             let (key, value) = row.expect("a row");
             rows.push(("snapshots", key.value().to_vec(), value.value().to_vec()));
         }
     });
-    assert_eq!(rows.len(), 3 + 3 + 2);
+    // Streams, a run for each time that a stream settled, ids, snapshots.
+    assert_eq!(rows.len(), 3 + 6 + 2 + 2);
     for (table, key, value) in &rows {
         let changes = flips(key.len())
             .map(|(at, bit)| (at, bit, true))
@@ -652,7 +695,9 @@ fn what_is_derived_is_found_or_does_no_harm() {
         // Gone, cut short, or too long.
         made.change(|transaction| remove(transaction, table, key));
         harmless(table);
-        if *table != "stream_heads" {
+        // Whoever appends by an id believes its row.
+        assert!(*table != "event_ids" || made.found().is_some());
+        if ["stream_blocks", "snapshots"].contains(table) {
             let longer = [&value[..], b"x"].concat();
             for value in [&value[..value.len() - 1], &[], &longer] {
                 made.change(|transaction| replace(transaction, table, key, key, value));
@@ -684,6 +729,10 @@ fn remove(transaction: &WriteTransaction, table: &str, key: &[u8]) {
             let mut table = transaction.open_table(RUNS).expect("runs");
             table.remove(&array::<19>(key)).expect("gone");
         }
+        "event_ids" => {
+            let mut table = transaction.open_table(IDS).expect("ids");
+            table.remove(&array::<16>(key)).expect("gone");
+        }
         _ => {
             let mut table = transaction.open_table(SNAPSHOTS).expect("snapshots");
             table.remove(key).expect("gone");
@@ -702,6 +751,11 @@ fn replace(transaction: &WriteTransaction, table: &str, old: &[u8], key: &[u8], 
             let mut table = transaction.open_table(RUNS).expect("runs");
             table.insert(&array(key), value).expect("a row");
         }
+        "event_ids" => {
+            let mut table = transaction.open_table(IDS).expect("ids");
+            let position = u64::from_le_bytes(array(value));
+            table.insert(&array(key), position).expect("a row");
+        }
         _ => {
             let mut table = transaction.open_table(SNAPSHOTS).expect("snapshots");
             table.insert(key, value).expect("a row");
@@ -711,6 +765,100 @@ fn replace(transaction: &WriteTransaction, table: &str, old: &[u8], key: &[u8], 
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("as long as before")
+}
+
+/// A writer was killed, and someone changes what it left in the journal.
+#[test]
+fn a_flip_of_any_byte_of_a_journal_is_named_or_cuts_off_the_last_entry() {
+    const PAGE: usize = 4096;
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = Log::open(folder.path()).expect("a log");
+    // The files as they are after the last answer: that is what a kill leaves.
+    let left = tempfile::tempdir().expect("a folder");
+    let (all, head) = runtime().block_on(async {
+        for (stream, events) in appends() {
+            log.append(stream, Expected::Any, events)
+                .await
+                .expect("appended");
+        }
+        for name in ["log.redb", "journal-a", "journal-b"] {
+            fs::copy(folder.path().join(name), left.path().join(name)).expect("a copy");
+        }
+        let all: Result<Vec<_>, _> = log.read_all(Position::FIRST).collect();
+        (all.expect("all of it"), log.head().expect("a head"))
+    });
+    let signed = head.sign(Timestamp(7), &key());
+    let path = left.path().join("journal-a");
+    let good = fs::read(&path).expect("a file");
+
+    // Where each entry begins, how many bytes it has, and its first event.
+    let entries: Vec<(usize, usize, u64)> = [1, 4, 5, 7, 10, 11]
+        .into_iter()
+        .enumerate()
+        .map(|(n, first)| {
+            let length = array(&good[n * PAGE + 8..][..8]);
+            let length = usize::try_from(u64::from_le_bytes(length)).expect("small");
+            (n * PAGE, length, first)
+        })
+        .collect();
+    let read = || -> Result<Vec<Recorded>, Error> {
+        let reader = LogReader::open(left.path())?;
+        verify(&reader, None)?;
+        reader.read_all(Position::FIRST).collect()
+    };
+    assert_eq!(read().expect("whole"), all);
+
+    for (begin, length, first) in entries {
+        let inside = (0..length).step_by(5);
+        let padding = (length..PAGE).step_by(211);
+        for at in inside.chain(padding) {
+            let mut bad = good.clone();
+            bad[begin + at] ^= 1 << (at % 8);
+            fs::write(&path, &bad).expect("a file");
+            match read() {
+                // Between entries there is nothing.
+                Ok(read) if at >= length => assert_eq!(read, all, "{at} after {first}"),
+                // Nothing after it proves that it ever was whole: but a head that was signed does.
+                Ok(read) => {
+                    assert_eq!((first, &read[..]), (11, &all[..10]), "{at} of {first}");
+                    let reader = LogReader::open(left.path()).expect("a reader");
+                    let short = check(&reader, &signed, None, |_, _| {});
+                    assert!(
+                        matches!(
+                            short,
+                            Err(CheckError::Short {
+                                signed: Position(11),
+                                found: Position(10)
+                            })
+                        ),
+                        "{short:?}"
+                    );
+                }
+                Err(Error::Corrupt { position, what }) => {
+                    assert_eq!(position, Position(first), "{at}: {what}");
+                    assert!(what.contains("journal"), "{what}");
+                    assert!(at < length && first < 11);
+                }
+                Err(other) => panic!("{at} of {first}: {other:?}"),
+            }
+        }
+    }
+    // Who writes finds the same, and changes nothing.
+    let mut bad = good;
+    bad[2 * PAGE + 100] ^= 1;
+    fs::write(&path, &bad).expect("a file");
+    let refused = Log::open(left.path()).expect_err("damaged");
+    assert!(
+        matches!(
+            refused,
+            Error::Corrupt {
+                position: Position(5),
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    assert!(fs::read(&path).expect("a file") == bad);
 }
 
 #[test]
@@ -725,13 +873,17 @@ fn a_log_that_denies_what_it_is_is_refused() {
         }
     });
     let keys: Vec<_> = rows.iter().map(|(key, _)| key.as_str()).collect();
-    assert_eq!(keys, ["format", "magic"]);
+    assert_eq!(keys, ["format", "journal_key", "magic"]);
     let refused = |what: &str| {
         for error in [
             LogReader::open(made.path()).expect_err(what),
             Log::open(made.path()).expect_err(what),
         ] {
-            let expected = matches!(error, Error::NotALog { .. } | Error::NewerLog { .. });
+            let expected = match &error {
+                Error::NotALog { .. } | Error::NewerLog { .. } => true,
+                Error::Corrupt { what, .. } => what.contains("journal"),
+                _ => false,
+            };
             assert!(expected, "{what}: {error:?}");
         }
     };
@@ -743,7 +895,12 @@ fn a_log_that_denies_what_it_is_is_refused() {
                 let mut meta = transaction.open_table(META).expect("a table");
                 meta.insert(key.as_str(), value.as_slice()).expect("a row");
             });
-            refused(key);
+            if key == "journal_key" {
+                // No journal is there to be read with it.
+                assert_eq!(seen(&made.reader()).expect("all of it"), made.seen);
+            } else {
+                refused(key);
+            }
         }
         made.change(|transaction| {
             let mut meta = transaction.open_table(META).expect("a table");

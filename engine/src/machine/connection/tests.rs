@@ -60,6 +60,8 @@ impl World {
             cause: None,
             class: Class::Observed,
             provenance,
+            id: None,
+            frame: None,
             event,
         });
     }

@@ -28,6 +28,8 @@ impl Draft {
             at: self.now,
             cause: self.cause,
             provenance,
+            id: None,
+            frame: None,
         });
     }
 

@@ -109,6 +109,8 @@ impl World {
                 cause,
                 class: Class::Observed,
                 provenance: new.provenance,
+                id: None,
+                frame: None,
                 event: new.event,
             };
             self.state.apply(&recorded);

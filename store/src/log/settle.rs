@@ -1,0 +1,144 @@
+//! Settling: what gathered in a file of the journal goes into the tables, all in one commit.
+//!
+//! A thread of its own does it, so that appends go on meanwhile. What it writes is durable already; what
+//! it gains is order: blocks that are full, an index, and a file of the journal to use again.
+
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use redb::WriteTransaction;
+
+use crate::error::{Error, Result};
+use crate::id::Position;
+use crate::log::block;
+use crate::log::frames;
+use crate::log::reader::Shared;
+use crate::log::recent::Generation;
+use crate::log::storage::Fault;
+use crate::log::table;
+
+/// The thread that settles.
+#[derive(Debug)]
+pub(crate) struct Settler {
+    /// `None` only while this is dropped.
+    jobs: Option<mpsc::Sender<Arc<Generation>>>,
+    outcomes: mpsc::Receiver<Result<()>>,
+    busy: bool,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Settler {
+    /// Starts the thread.
+    pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
+        let (jobs, incoming) = mpsc::channel::<Arc<Generation>>();
+        let (answer, outcomes) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("recount-settle".to_owned())
+            .spawn(move || {
+                for generation in incoming {
+                    let settled = settle(&shared, &generation);
+                    // Freed before the writer goes on, which may count on the memory.
+                    drop(generation);
+                    if answer.send(settled).is_err() {
+                        break;
+                    }
+                }
+            })?;
+        Ok(Self {
+            jobs: Some(jobs),
+            outcomes,
+            busy: false,
+            thread: Some(thread),
+        })
+    }
+
+    /// Settles a generation; none may be settling.
+    pub(crate) fn begin(&mut self, generation: Arc<Generation>) -> Result<()> {
+        assert!(!self.busy, "one generation settles at a time");
+        let jobs = self.jobs.as_ref().ok_or(Error::Closed)?;
+        jobs.send(generation).map_err(|_| Error::Closed)?;
+        self.busy = true;
+        Ok(())
+    }
+
+    /// Whether a generation is settling.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] where settling failed: the log can go no further.
+    pub(crate) fn is_busy(&mut self) -> Result<bool> {
+        if self.busy {
+            match self.outcomes.try_recv() {
+                Err(mpsc::TryRecvError::Empty) => return Ok(true),
+                outcome => {
+                    self.busy = false;
+                    outcome.unwrap_or(Err(Error::Closed))?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until nothing is settling.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settler::is_busy`].
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.busy) {
+            self.outcomes.recv().unwrap_or(Err(Error::Closed))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Settler {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has nothing more to say.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Settles a generation, and the snapshots that wait.
+fn settle(shared: &Shared, generation: &Generation) -> Result<()> {
+    let snapshots = shared
+        .storage
+        .change(|transaction| {
+            write(transaction, generation)?;
+            shared.snapshots.write(transaction)
+        })
+        .map_err(|fault| {
+            let cause = fault.to_string();
+            tracing::error!(%cause, "settling failed; the log takes no more writes");
+            Error::Failed {
+                cause: cause.into(),
+            }
+        })?;
+    shared.recent().settled();
+    shared.snapshots.written(&snapshots);
+    Ok(())
+}
+
+fn write(transaction: &WriteTransaction, generation: &Generation) -> Result<(), Fault> {
+    let inner = generation.get();
+    let joined = block::join(&inner.blocks)?;
+    let mut table = transaction.open_table(table::BLOCKS)?;
+    for (first, bytes) in &joined {
+        let old = table.insert(first.0, bytes.as_ref())?;
+        assert!(old.is_none(), "a block is written once");
+    }
+    let holder = |position: Position| {
+        let after = joined.partition_point(|(first, _)| *first <= position);
+        joined[after - 1].0
+    };
+    inner
+        .index
+        .write(transaction, inner.after.tip.position, holder)?;
+    if !inner.frames.is_empty() {
+        frames::settle(transaction, inner.frames.iter().map(|run| &**run))?;
+    }
+    Ok(())
+}
