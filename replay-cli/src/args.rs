@@ -251,7 +251,8 @@ Examples:
   recount verify --signed head.json --public-key recount.pub    what `recount sign` printed
 
 With --json a log that is not proven has a \"reason\": corrupt (not whole), short (events are missing at
-the end), differs (other events than were signed), bad_signature, other_key, newer_format.
+the end), differs (other events than were signed), cut_off (what was signed was taken out by retention),
+bad_signature, other_key, newer_format.
 Exit codes: 0 whole, and as signed; 1 not; 2 wrong use.")]
 pub(crate) struct Verify {
     /// Only this session and its connection: its id, the beginning of it, or `latest`

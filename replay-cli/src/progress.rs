@@ -3,31 +3,29 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use recount_store::Position;
+use recount_store::Progress;
 
 /// What takes less needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A bar on standard error where that is a terminal, once it has taken a while; nothing elsewhere. It is
 /// cleared away when this is dropped.
-pub(crate) struct Progress {
-    what: &'static str,
+pub(crate) struct Bar {
     began: Instant,
     bar: Option<ProgressBar>,
 }
 
-impl Progress {
-    /// Begins to do something with all events.
-    pub(crate) fn new(what: &'static str) -> Self {
+impl Bar {
+    /// Begins to wait.
+    pub(crate) fn new() -> Self {
         Self {
-            what,
             began: Instant::now(),
             bar: None,
         }
     }
 
-    /// All events up to `position` are done, of those up to `last`.
-    pub(crate) fn reach(&mut self, position: Position, last: Position) {
+    /// Shows how far it has come.
+    pub(crate) fn show(&mut self, progress: Progress) {
         if self.bar.is_none() && self.began.elapsed() < PATIENCE {
             return;
         }
@@ -36,18 +34,18 @@ impl Progress {
                 "{msg} {wide_bar} {percent:>3} % of {human_len} events, {eta} left",
             )
             .expect("a template that never changes");
-            ProgressBar::with_draw_target(Some(last.0), ProgressDrawTarget::stderr())
+            ProgressBar::with_draw_target(Some(progress.total), ProgressDrawTarget::stderr())
                 .with_style(style)
                 .with_elapsed(self.began.elapsed())
-                .with_message(self.what)
+                .with_message(progress.doing)
         });
-        // The log may have grown meanwhile.
-        bar.set_length(last.0);
-        bar.set_position(position.0);
+        // The log may grow meanwhile.
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
     }
 }
 
-impl Drop for Progress {
+impl Drop for Bar {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

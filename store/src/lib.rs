@@ -51,6 +51,6 @@ pub use id::{
 };
 pub use key::{PublicKey, SigningKey};
 pub use log::{
-    Append, CheckError, Expected, Hash, Head, Log, LogReader, Options, Select, SignedHead,
-    Snapshot, StreamHead, Tail, Verified, check, verify, verify_all,
+    Append, CheckError, Compacted, Expected, Hash, Head, Log, LogReader, Options, Progress, Select,
+    SignedHead, Snapshot, StreamHead, Tail, Verified, check, verify, verify_all,
 };

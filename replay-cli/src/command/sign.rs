@@ -7,7 +7,7 @@ use recount_store::{LogReader, Position, SigningKey, verify_all};
 use crate::failure::Failure;
 use crate::key_file;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::Bar;
 
 /// Proves that the log is whole, and signs where it stands.
 pub(crate) fn run(
@@ -17,14 +17,13 @@ pub(crate) fn run(
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let mut progress = Progress::new("verifying");
+    let mut bar = Bar::new();
     // Nobody should put their name to what a file merely says of itself.
-    let verified =
-        verify_all(reader, |position, last| progress.reach(position, last)).map_err(|error| {
-            Failure::because("nothing was signed", error)
-                .try_next("recount verify    names the first bad place")
-        })?;
-    drop(progress);
+    let verified = verify_all(reader, |progress| bar.show(progress)).map_err(|error| {
+        Failure::because("nothing was signed", error)
+            .try_next("recount verify    names the first bad place")
+    })?;
+    drop(bar);
     let head = verified.head;
     if head.position == Position(0) {
         return Err(Failure::new("the log is empty: there is nothing to sign")

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::key_file;
 use crate::output::{Output, note};
-use crate::progress::Progress;
+use crate::progress::Bar;
 use crate::render::{text, time};
 use crate::timeline::Timeline;
 
@@ -24,8 +24,8 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let verified = match only {
         None => {
-            let mut progress = Progress::new("verifying");
-            verify_all(reader, |position, last| progress.reach(position, last))
+            let mut bar = Bar::new();
+            verify_all(reader, |progress| bar.show(progress))
         }
         Some(session) => parts(reader, session),
     };
@@ -55,11 +55,11 @@ pub(crate) fn signed(
 ) -> Result<(), Failure> {
     let signed = read(file)?;
     let trusted = public_key.map(key_file::public).transpose()?;
-    let mut progress = Progress::new("verifying");
-    let checked = check(reader, &signed, trusted.as_ref(), |position, last| {
-        progress.reach(position, last);
+    let mut bar = Bar::new();
+    let checked = check(reader, &signed, trusted.as_ref(), |progress| {
+        bar.show(progress)
     });
-    drop(progress);
+    drop(bar);
     let verified = match checked {
         Ok(verified) => verified,
         Err(error) => return Err(disproven(error, json, output)?),
@@ -147,6 +147,13 @@ fn disproven(error: CheckError, json: bool, output: &mut Output) -> Result<Failu
             word: "not as signed",
             what: "the log is not the one that was signed",
             next: "what is there is whole and can be read: recount sessions",
+        },
+        CheckError::CutOff { .. } => Verdict {
+            reason: "cut_off",
+            position: None,
+            word: "not proven",
+            what: "the signed head is too old",
+            next: "hold the log against a newer one; recount verify proves what is there",
         },
         CheckError::Differs { position, .. } => Verdict {
             reason: "differs",

@@ -144,6 +144,14 @@ pub enum CheckError {
         /// The position of the log's last event.
         found: Position,
     },
+    /// The log is whole, and what was signed was cut off and taken out of it: a later signed head is needed.
+    #[error(
+        "what was signed up to position {position} was cut off since, and taken out of the log"
+    )]
+    CutOff {
+        /// The position that was signed.
+        position: Position,
+    },
     /// The chain of the log leads elsewhere: it was written again with other events, or is another log.
     #[error(
         "an event at or before position {position} is not the one that was signed: the hash there is {found}, and was {signed}"

@@ -1,6 +1,6 @@
 //! Proving that a log is whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use redb::{ReadTransaction, ReadableTable as _};
@@ -11,14 +11,14 @@ use crate::event::Event;
 use crate::id::{EventId, Position, Seq, StreamId};
 use crate::key::PublicKey;
 use crate::limits;
-use crate::log::block::{Block, Tip};
+use crate::log::block::{Block, Item, Tip};
 use crate::log::follow::Last;
 use crate::log::index::tables;
 use crate::log::reader::Shared;
 use crate::log::recent::{Go, View};
 use crate::log::storage::Fault;
-use crate::log::table::{self, Pair, StreamEnd};
-use crate::log::{CheckError, Hash, Head, LogReader, SignedHead, StreamHead, frames};
+use crate::log::table::{self, Cut, Pair, StreamEnd};
+use crate::log::{CheckError, Hash, Head, LogReader, Progress, SignedHead, StreamHead, frames};
 
 /// What a log was proven to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,21 +47,17 @@ pub struct Verified {
 /// [`Error::Corrupt`] with the first bad place; [`Error::Read`]; [`Error::Closed`] after the log was closed.
 pub fn verify(reader: &LogReader, only: Option<StreamId>) -> Result<Verified> {
     match only {
-        None => verify_all(reader, |_, _| {}),
+        None => verify_all(reader, |_| {}),
         Some(stream) => one(&reader.shared, stream),
     }
 }
 
-/// Proves that everything is whole, as [`verify`] does, and tells every few megabytes how far it came: the
-/// position reached, and about the last one.
+/// Proves that everything is whole, as [`verify`] does, and tells every few megabytes how far it came.
 ///
 /// # Errors
 ///
 /// As [`verify`].
-pub fn verify_all(
-    reader: &LogReader,
-    progress: impl FnMut(Position, Position),
-) -> Result<Verified> {
+pub fn verify_all(reader: &LogReader, progress: impl FnMut(Progress)) -> Result<Verified> {
     let mut walk = Walk::default();
     walk.all(&reader.shared, progress)?;
     Ok(walk.verified(walk.tip))
@@ -79,7 +75,7 @@ pub fn check(
     reader: &LogReader,
     signed: &SignedHead,
     trusted: Option<&PublicKey>,
-    progress: impl FnMut(Position, Position),
+    progress: impl FnMut(Progress),
 ) -> Result<Verified, CheckError> {
     signed.verify_signature(trusted)?;
     let Head { position, hash } = signed.head;
@@ -99,15 +95,26 @@ pub fn check(
             found,
         }),
         // The blocks are well as far as they go; an index that knows of more bears witness of the same.
-        None if walk.at_the_end => Err(CheckError::Short {
+        None if walk.at_the_end && walk.tip.position < position => Err(CheckError::Short {
             signed: position,
             found: walk.tip.position,
         }),
-        _ => {
+        passed => {
             walked?;
+            if passed.is_none() {
+                return Err(CheckError::CutOff { position });
+            }
             Ok(walk.verified(walk.tip))
         }
     }
+}
+
+/// The first numbers that remain of streams that were cut.
+fn fronts(ends: &BTreeMap<StreamKey, StreamEnd>) -> HashMap<StreamKey, Seq> {
+    let cuts = ends
+        .iter()
+        .filter_map(|(stream, end)| Some((*stream, end.cut?.before)));
+    cuts.collect()
 }
 
 fn verify_frames(shared: &Shared) -> Result<()> {
@@ -132,7 +139,7 @@ fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
                 for record in block.records() {
                     let record = record?;
                     if *record.stream_key() == key && record.seq() >= next {
-                        walk.record(record)?;
+                        walk.record(Some(view), record)?;
                     }
                 }
                 Ok(Go::On)
@@ -158,6 +165,7 @@ fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
 #[derive(Default)]
 struct Walk {
     tip: Tip,
+    streams: HashMap<StreamKey, StreamEnd>,
     /// The rows of blocks that were walked: the key of the last one, and the position that it ends with.
     row: Option<u64>,
     settled: Position,
@@ -166,7 +174,6 @@ struct Walk {
     /// The position whose head is wanted, and the hash there once it was passed.
     passing: Position,
     passed: Option<Hash>,
-    streams: HashMap<StreamKey, StreamEnd>,
     /// What the index should say of each stream: the row that held it last, and all of them mixed to a number.
     /// What has not settled will be cut anew, and is not in here.
     pairs: HashMap<StreamKey, (Position, Mix)>,
@@ -174,68 +181,179 @@ struct Walk {
     ids: Ids,
     events: u64,
     unknown: u64,
+    /// Where streams were cut, if the index cannot say.
+    cuts: HashMap<StreamKey, Cut>,
+    /// The first numbers that remain, of streams that are cut: what comes before has no pairs.
+    fronts: HashMap<StreamKey, Seq>,
+    /// The records that are gone from the blocks.
+    gone: u64,
+    /// The numbers that are gone from the streams.
+    missing: u64,
 }
+
+/// How the index compares with what was seen.
+enum Compared {
+    Agrees,
+    /// A stream was cut meanwhile: all has to be looked at again.
+    WasCut,
+    /// It has these ids, which are others.
+    OtherIds(Ids),
+}
+
+/// Where streams were cut, by the records that say so, as far as they can be read.
+fn cuts(transaction: &ReadTransaction) -> Result<HashMap<StreamKey, Cut>, Fault> {
+    let mut cuts = HashMap::new();
+    for row in transaction.open_table(table::BLOCKS)?.iter()? {
+        let (first, bytes) = row?;
+        let Ok(block) = Block::parse(first.value(), bytes.value()) else {
+            break;
+        };
+        for record in block.records().map_while(Result::ok) {
+            cuts.extend(cut_by(record).map(|cut| (*record.stream_key(), cut)));
+        }
+    }
+    Ok(cuts)
+}
+
+/// The cut that a record is.
+fn cut_by(record: Record<'_>) -> Option<Cut> {
+    record.cut().map(|(before, hash)| Cut {
+        before,
+        hash,
+        at: record.seq(),
+    })
+}
+
+/// Walks over some rows, with the index or without.
+type RowsOf<'a> =
+    &'a mut dyn FnMut(Option<&View>, &ReadTransaction) -> Result<Option<Position>, Fault>;
 
 impl Walk {
     /// Walks over everything, and compares the index with it.
-    fn all(&mut self, shared: &Shared, mut progress: impl FnMut(Position, Position)) -> Result<()> {
+    fn all(&mut self, shared: &Shared, mut progress: impl FnMut(Progress)) -> Result<()> {
+        let mut suspicion = None;
         loop {
-            // Without the index, which could have us stumble over something later first.
-            let near = self.tip.position.next();
-            let last = shared.storage.view(near, |transaction| {
-                self.rows(transaction, limits::CHUNK_BLOCKS_MAX)
+            *self = Self {
+                passing: self.passing,
+                ..Self::default()
+            };
+            match shared.look(|view| Ok(fronts(&view.ends()?))) {
+                Ok(fronts) => self.fronts = fronts,
+                Err(error) => {
+                    // What keeps the index from being read may be a block; then the first bad one is named.
+                    self.cuts = shared.storage.view(Position::FIRST, cuts)?;
+                    self.all_rows(&mut progress, |near, walk| {
+                        let rows = |transaction: &_| walk(None, transaction);
+                        shared.storage.view(near, rows)
+                    })?;
+                    return Err(error);
+                }
+            }
+            self.all_rows(&mut progress, |near, walk| {
+                shared.look_for(near, Last::Sync, |view| walk(Some(view), &view.transaction))
             })?;
-            let here = self.tip.position;
-            progress(here, last.unwrap_or_default().max(here));
-            if last.map(|last| last.0) == self.row {
-                break;
+            // What came meanwhile, what has not settled, and the index as it is now, in one look.
+            let near = self.tip.position.next();
+            let compared = shared.look_for(near, Last::Sync, |view| {
+                self.rows(Some(view), &view.transaction, usize::MAX)?;
+                view.walk_memory(self.tip.position.next(), |block| {
+                    self.block(Some(view), block)?;
+                    Ok(Go::On)
+                })?;
+                self.at_the_end = true;
+                self.compare(view)
+            })?;
+            match compared {
+                Compared::Agrees => {
+                    progress(self.progress(self.tip.position));
+                    return verify_frames(shared);
+                }
+                Compared::WasCut => {}
+                // What is compacted while we walk loses its ids. A lie stays as it is.
+                Compared::OtherIds(ids) if suspicion != Some((self.ids, ids)) => {
+                    suspicion = Some((self.ids, ids));
+                }
+                Compared::OtherIds(_) => {
+                    let what = "the index does not agree with the ids of the events";
+                    return Err(corrupt(self.settled, what));
+                }
             }
         }
-        // What came meanwhile, what has not settled, and the index as it is now, in one look.
-        let near = self.tip.position.next();
-        shared.look_for(near, Last::Sync, |view| {
-            self.rows(&view.transaction, usize::MAX)?;
-            view.walk_memory(self.tip.position.next(), |block| {
-                self.block(block)?;
-                Ok(Go::On)
+    }
+
+    /// Walks over all rows, some of them under each look.
+    fn all_rows(
+        &mut self,
+        progress: &mut impl FnMut(Progress),
+        look: impl Fn(Position, RowsOf<'_>) -> Result<Option<Position>>,
+    ) -> Result<()> {
+        loop {
+            let near = self.tip.position.next();
+            let last = look(near, &mut |view, transaction| {
+                self.rows(view, transaction, limits::CHUNK_BLOCKS_MAX)
             })?;
-            self.at_the_end = true;
-            self.compare(view)
-        })?;
-        progress(self.tip.position, self.tip.position);
-        verify_frames(shared)
+            progress(self.progress(last.unwrap_or_default()));
+            if last.is_none_or(|last| last <= self.settled) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn progress(&self, last: Position) -> Progress {
+        let done = self.tip.position.0;
+        Progress {
+            doing: "verifying",
+            done,
+            total: done.max(last.0),
+        }
     }
 
     /// Walks over some of the rows that come next; gives where the last of all rows is, if there is any.
     fn rows(
         &mut self,
+        view: Option<&View>,
         transaction: &ReadTransaction,
         limit: usize,
     ) -> Result<Option<Position>, Fault> {
         let rows = transaction.open_table(table::BLOCKS)?;
         let last = rows.last()?.map(|(first, _)| Position(first.value()));
+        // What was compacted since the last look may have become part of an empty block before.
+        if let Some((first, bytes)) = rows.range(..=self.settled.0)?.next_back().transpose()? {
+            let block = Block::parse(first.value(), bytes.value())?;
+            if block.is_empty() && block.last() > self.settled {
+                self.block(view, block)?;
+                self.settled = block.last();
+            }
+        }
         // From the last row's own key: one that is hidden behind it is to be found, too.
         let after = self.row.map_or(Bound::Unbounded, Bound::Excluded);
         for row in rows.range::<u64>((after, Bound::Unbounded))?.take(limit) {
             let (first, bytes) = row?;
-            self.row(Block::parse(first.value(), bytes.value())?)?;
+            self.row(view, Block::parse(first.value(), bytes.value())?)?;
             self.row = Some(first.value());
         }
         Ok(last)
     }
 
-    /// Walks over a row, which is written once and begins where the one before it ends.
-    fn row(&mut self, block: Block<'_>) -> Result<()> {
+    /// Walks over a row, which begins where the one before it ends.
+    fn row(&mut self, view: Option<&View>, block: Block<'_>) -> Result<(), Fault> {
         let expected = self.settled.next();
         if block.first() < expected {
-            return Err(corrupt(block.first(), "it is there twice"));
+            return Err(corrupt(block.first(), "it is there twice").into());
         }
         if block.first() > expected {
-            return Err(corrupt(expected, "it is missing"));
+            return Err(corrupt(expected, "it is missing").into());
         }
-        self.block(block)?;
+        self.block(view, block)?;
         for record in block.records() {
             let record = record?;
+            if let Some(id) = record.id() {
+                self.ids.add(id, record.position());
+            }
+            let front = self.fronts.get(record.stream_key());
+            if front.is_some_and(|front| record.seq() < *front) {
+                continue;
+            }
             let (last, mix) = self.pairs.entry(*record.stream_key()).or_default();
             if *last != block.first() {
                 *last = block.first();
@@ -244,63 +362,93 @@ impl Walk {
                     block: block.first(),
                 });
             }
-            if let Some(id) = record.id() {
-                self.ids.add(id, record.position());
-            }
         }
         self.settled = block.last();
         Ok(())
     }
 
     /// Walks over a block, or over the part of it that is new: what settles between two looks is cut anew.
-    fn block(&mut self, block: Block<'_>) -> Result<()> {
+    fn block(&mut self, view: Option<&View>, block: Block<'_>) -> Result<(), Fault> {
         let expected = self.tip.position.next();
         if block.last() < expected {
             return Ok(());
         }
         if block.first() > expected {
-            return Err(corrupt(expected, "it is missing"));
+            return Err(corrupt(expected, "it is missing").into());
         }
-        for record in block.records() {
-            let record = record?;
-            if record.position() < expected {
-                continue;
-            }
-            self.record(record)?;
-            self.tip = self.tip.after(record);
-            if record.position() == self.passing {
-                self.passed = Some(self.tip.hash);
-            }
+        if block.is_empty() {
+            // Its head is taken as it says: what comes after it must follow from that.
+            self.gone += block.last().0 - self.tip.position.0;
+            self.reach(block.tip());
+            return Ok(());
+        }
+        let known = expected.0 - block.first().0;
+        for item in block
+            .items()
+            .skip(usize::try_from(known).unwrap_or(usize::MAX))
+        {
+            let hash = match item? {
+                Item::Record(record) => {
+                    self.record(view, record)?;
+                    record.hash()
+                }
+                Item::Gone(hash) => {
+                    self.gone += 1;
+                    hash
+                }
+            };
+            self.reach(self.tip.after(hash));
         }
         if self.tip != block.tip() {
-            return Err(corrupt(
-                block.last(),
-                "the head over the log does not follow from its events",
-            ));
+            let what = "the head over the log does not follow from its events";
+            return Err(corrupt(block.last(), what).into());
         }
         Ok(())
     }
 
-    fn record(&mut self, record: Record<'_>) -> Result<()> {
-        let bad = |what: &str| corrupt(record.position(), what);
+    fn reach(&mut self, tip: Tip) {
+        self.tip = tip;
+        if tip.position == self.passing {
+            self.passed = Some(tip.hash);
+        }
+    }
+
+    fn record(&mut self, view: Option<&View>, record: Record<'_>) -> Result<(), Fault> {
+        let bad = |what: &str| Fault::from(corrupt(record.position(), what));
         let before = self.streams.get(record.stream_key());
         let (seq, hash) = before.map_or((Seq(0), Hash::ZERO), |end| (end.head.seq, end.hash));
-        if !record.follows(hash) {
-            return Err(bad(
-                "its hash does not follow from it and the event before it in its stream",
-            ));
-        }
-        if record.seq() != seq.next() {
+        if record.seq() <= seq {
             return Err(bad(
                 "its number is not the one after the last of its stream",
             ));
         }
+        // What is missing must have been cut off; then the first that remains follows what the cut names.
+        let missing = record.seq().0 - seq.0 - 1;
+        let follows = if missing == 0 {
+            Some(hash)
+        } else {
+            let cut = match view {
+                Some(view) => view.end(record.stream_key())?.and_then(|end| end.cut),
+                None => self.cuts.get(record.stream_key()).copied(),
+            };
+            let cut = cut.filter(|cut| record.seq() <= cut.before);
+            let cut =
+                cut.ok_or_else(|| bad("its number is not the one after the last of its stream"))?;
+            (record.seq() == cut.before).then_some(cut.hash)
+        };
+        if follows.is_some_and(|hash| !record.follows(hash)) {
+            return Err(bad(
+                "its hash does not follow from it and the event before it in its stream",
+            ));
+        }
+        self.missing += missing;
         let recorded = record.decode()?;
         if matches!(recorded.event, Event::Unknown { .. }) {
             self.unknown += 1;
         } else if recorded.class != recorded.event.class() {
             return Err(bad("its class is not that of its type"));
         }
+        let cut = cut_by(record).or(before.and_then(|end| end.cut));
         self.events += 1;
 
         let end = StreamEnd {
@@ -309,26 +457,26 @@ impl Walk {
                 first: before.map_or(record.position(), |end| end.head.first),
                 last: record.position(),
                 at: record.at(),
+                from: cut.map_or(Seq::FIRST, |cut| cut.before),
             },
             hash: record.hash(),
+            cut,
         };
         self.streams.insert(*record.stream_key(), end);
         Ok(())
     }
 
     /// Compares the index with what was seen.
-    fn compare(&self, view: &View) -> Result<(), Fault> {
+    fn compare(&self, view: &View) -> Result<Compared, Fault> {
         let indexed = tables::through(&view.transaction)?;
         if indexed > self.settled {
             let what = format!("it is missing: the index knows of events up to {indexed}");
             return Err(corrupt(self.settled.next(), &what).into());
         }
-        let mut mixes: HashMap<StreamKey, Mix> = HashMap::new();
-        view.pairs(|stream, pair| {
-            if pair.block <= self.settled {
-                mixes.entry(*stream).or_default().add(pair);
-            }
-        })?;
+        let ends = view.ends()?;
+        if fronts(&ends) != self.fronts {
+            return Ok(Compared::WasCut);
+        }
         let mut ids = Ids::default();
         view.ids(|id, position| {
             if position <= self.settled {
@@ -336,10 +484,20 @@ impl Walk {
             }
         })?;
         if ids != self.ids {
-            let what = "the index does not agree with the ids of the events";
-            return Err(corrupt(self.settled, what).into());
+            return Ok(Compared::OtherIds(ids));
         }
-        let ends = view.ends()?;
+        let mut mixes: HashMap<StreamKey, Mixing> = HashMap::new();
+        view.pairs(|stream, pair| {
+            if pair.block <= self.settled {
+                let front = self.fronts.get(stream).copied();
+                let mixing = mixes.entry(*stream).or_default();
+                mixing.add(pair, front.unwrap_or(Seq::FIRST));
+            }
+        })?;
+        let mixes: HashMap<StreamKey, Mix> = mixes
+            .into_iter()
+            .map(|(stream, mixing)| (stream, mixing.finish()))
+            .collect();
         let disagreement = self
             .streams
             .iter()
@@ -360,7 +518,14 @@ impl Walk {
             let what = "the index names a stream that has no events";
             return Err(corrupt(self.tip.position, what).into());
         }
-        Ok(())
+        if self.gone != self.missing {
+            let what = format!(
+                "{} events are gone, and {} were cut off",
+                self.gone, self.missing
+            );
+            return Err(corrupt(self.tip.position, &what).into());
+        }
+        Ok(Compared::Agrees)
     }
 
     fn verified(&self, tip: Tip) -> Verified {
@@ -386,6 +551,36 @@ impl Mix {
         for number in [pair.seq.0, pair.block.0] {
             self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(SPREAD);
         }
+    }
+}
+
+/// Mixes pairs of the index as they would be if it knew nothing of what a stream was cut of: it may.
+#[derive(Debug, Default)]
+struct Mixing {
+    /// The last pair that begins at or before the first number that remains: its block holds that one.
+    front: Option<Pair>,
+    mix: Mix,
+}
+
+impl Mixing {
+    fn add(&mut self, pair: Pair, front: Seq) {
+        if pair.seq <= front {
+            self.front = Some(Pair { seq: front, ..pair });
+        } else {
+            self.flush();
+            self.mix.add(pair);
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(front) = self.front.take() {
+            self.mix.add(front);
+        }
+    }
+
+    fn finish(mut self) -> Mix {
+        self.flush();
+        self.mix
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{runtime, said, session};
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const BLOCKS: TableDefinition<u64, &[u8]> = TableDefinition::new("blocks");
 const DERIVED: TableDefinition<&str, u64> = TableDefinition::new("derived");
-const HEADS: TableDefinition<&[u8; 11], &[u8; 64]> = TableDefinition::new("stream_heads");
+const HEADS: TableDefinition<&[u8; 11], &[u8; 112]> = TableDefinition::new("stream_heads");
 const RUNS: TableDefinition<&[u8; 19], &[u8]> = TableDefinition::new("stream_blocks");
 const IDS: TableDefinition<&[u8; 16], u64> = TableDefinition::new("event_ids");
 const SNAPSHOTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("snapshots");
@@ -266,7 +266,7 @@ impl Made {
 
     fn check(&self) -> Result<Head, CheckError> {
         let trusted = key().public_key();
-        check(&self.reader(), &self.signed, Some(&trusted), |_, _| {}).map(|verified| verified.head)
+        check(&self.reader(), &self.signed, Some(&trusted), |_| {}).map(|verified| verified.head)
     }
 
     /// The bytes of all records, in their order.
@@ -508,7 +508,7 @@ fn a_log_that_was_written_again_is_found_by_a_signed_head_alone() {
         let other = make(others);
         assert_eq!(other.found(), None);
         let trusted = key().public_key();
-        match check(&other.reader(), &made.signed, Some(&trusted), |_, _| {}) {
+        match check(&other.reader(), &made.signed, Some(&trusted), |_| {}) {
             Err(CheckError::Differs {
                 position,
                 signed,
@@ -535,7 +535,7 @@ fn a_log_that_grew_is_still_the_one_that_was_signed() {
         assert_eq!(now.position, Position(12));
         // By the writer's own handle, by another reader, and of a log that stands still.
         let trusted = key().public_key();
-        let proven = check(&log, &made.signed, Some(&trusted), |_, _| {}).expect("proven");
+        let proven = check(&log, &made.signed, Some(&trusted), |_| {}).expect("proven");
         assert_eq!(proven.head, now);
         assert_eq!(made.check().expect("proven"), now);
         log.close().await.expect("closed");
@@ -551,7 +551,7 @@ fn of_nothing_everything_is_proven() {
     assert_eq!(empty.check().expect("proven"), Head::default());
     let made = make(appends());
     let signed = Head::default().sign(Timestamp(7), &key());
-    assert!(check(&made.reader(), &signed, None, |_, _| {}).is_ok());
+    assert!(check(&made.reader(), &signed, None, |_| {}).is_ok());
     let never = Head {
         hash: Hash([1; 32]),
         ..Head::default()
@@ -560,7 +560,7 @@ fn of_nothing_everything_is_proven() {
         &made.reader(),
         &never.sign(Timestamp(7), &key()),
         None,
-        |_, _| {},
+        |_| {},
     );
     assert!(
         matches!(differs, Err(CheckError::Differs { .. })),
@@ -581,7 +581,7 @@ fn the_first_bad_place_is_named_beside_a_signed_head() {
         &made.reader(),
         &middle.sign(Timestamp(7), &key()),
         None,
-        |_, _| {},
+        |_| {},
     );
     assert!(
         matches!(
@@ -599,7 +599,7 @@ fn the_first_bad_place_is_named_beside_a_signed_head() {
         &made.reader(),
         &other.sign(Timestamp(7), &key()),
         None,
-        |_, _| {},
+        |_| {},
     );
     assert!(
         matches!(
@@ -822,7 +822,7 @@ fn a_flip_of_any_byte_of_a_journal_is_named_or_cuts_off_the_last_entry() {
                 Ok(read) => {
                     assert_eq!((first, &read[..]), (11, &all[..10]), "{at} of {first}");
                     let reader = LogReader::open(left.path()).expect("a reader");
-                    let short = check(&reader, &signed, None, |_, _| {});
+                    let short = check(&reader, &signed, None, |_| {});
                     assert!(
                         matches!(
                             short,
