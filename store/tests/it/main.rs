@@ -11,6 +11,7 @@ mod format;
 mod history;
 mod life;
 mod power;
+mod tamper;
 mod upkeep;
 
 use recount_store::{Event, NewEvent, Recorded, SessionId, StreamId, Timestamp};
