@@ -111,6 +111,7 @@ mod tests {
             first: Position(1),
             last: Position(1),
             at: Timestamp(0),
+            from: Seq(1),
         };
         let parse = |name: &&str| (name.parse().expect("an id"), head);
         names.iter().map(parse).collect()

@@ -257,6 +257,17 @@ impl<'a> Record<'a> {
         Hash(hash)
     }
 
+    /// Where it cuts its stream, if it does: the number that remains first, and the hash that this one follows.
+    pub(crate) fn cut(self) -> Option<(Seq, Hash)> {
+        if self.type_number() != v1::STREAM_CUT {
+            return None;
+        }
+        match self.decode().ok()?.event {
+            Event::StreamCut { before, hash } => Some((before, hash)),
+            _ => None,
+        }
+    }
+
     /// Whether its hash follows from its bytes and the hash of the record before it in its stream.
     pub(crate) fn follows(self, previous: Hash) -> bool {
         self.hash() == chain(previous, &self.bytes[..self.bytes.len() - HASH_LEN])

@@ -49,6 +49,6 @@ pub use id::{
     ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, SessionId, StreamId, Timestamp,
 };
 pub use log::{
-    Append, Expected, Hash, Head, Log, LogReader, Options, Select, Snapshot, StreamHead, Tail,
-    Verified, verify,
+    Append, Compacted, Expected, Hash, Head, Log, LogReader, Options, Progress, Select, Snapshot,
+    StreamHead, Tail, Verified, verify,
 };

@@ -218,6 +218,9 @@ events! {
     700 Asked StreamCut { before: Number, hash: Digest }
 }
 
+/// The number of [`Event::StreamCut`], which the log itself has to know.
+pub(super) const STREAM_CUT: u16 = 700;
+
 /// The bytes of a session's, a connection's or a message's id.
 type Id = [u8; 10];
 

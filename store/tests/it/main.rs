@@ -10,6 +10,7 @@ mod format;
 mod history;
 mod life;
 mod power;
+mod upkeep;
 
 use recount_store::{Event, NewEvent, Recorded, SessionId, StreamId, Timestamp};
 
