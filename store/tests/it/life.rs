@@ -608,6 +608,7 @@ fn streams_of(events: &[Recorded]) -> Vec<(StreamId, StreamHead, Vec<&Recorded>)
                 first: first.position,
                 last: last.position,
                 at: last.at,
+                from: Seq::FIRST,
             };
             (first.stream, head, events)
         })
