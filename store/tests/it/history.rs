@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use recount_store::{Error, Expected, Log, Position, Recorded, Select, Seq, StreamId, verify};
+use recount_store::{
+    Append, Error, EventId, Expected, Log, Position, Recorded, Select, Seq, StreamId, verify,
+};
 
 use crate::chance::Chance;
 use crate::disk::{Disk, Fate, Fault};
@@ -181,6 +183,28 @@ impl Notes {
         }
     }
 
+    /// How many appends were never answered, in this life or in those before.
+    fn forgotten(&self) -> usize {
+        self.unknown().len()
+    }
+
+    /// One of them.
+    fn again(&self, chance: &mut Chance) -> Vec<Part> {
+        let unknown = self.unknown();
+        unknown[chance.below(unknown.len())].clone()
+    }
+
+    fn unknown(&self) -> Vec<Vec<Part>> {
+        let operations = self.operations.lock().expect("no panic");
+        let unknown = operations
+            .iter()
+            .filter_map(|operation| match &operation.what {
+                What::Append(parts, Outcome::Unknown) => Some(parts.clone()),
+                _ => None,
+            });
+        unknown.collect()
+    }
+
     fn take(&self) -> Vec<Operation> {
         std::mem::take(&mut *self.operations.lock().expect("no panic"))
     }
@@ -193,6 +217,23 @@ fn entry(recorded: &Recorded) -> Entry {
         stream: recorded.stream,
         seq: recorded.seq.0,
         label: label.to_owned(),
+    }
+}
+
+/// What is asked of the log. Everything follows from the labels: the same ones are the same append again.
+fn appended(part: &Part) -> Append {
+    let event = |label: &String| {
+        let seed = label
+            .bytes()
+            .fold(0, |seed, byte| seed * 31 + u64::from(byte));
+        let mut chance = Chance::new(seed);
+        let length = chance.pick(&[0, 10, 200, 200, 5_000, 20_000]);
+        said(format!("{label} {}", chance.text(length))).with_id(EventId::from_text(label))
+    };
+    Append {
+        stream: part.stream,
+        expected: part.expected,
+        events: part.labels.iter().map(event).collect(),
     }
 }
 
@@ -229,38 +270,37 @@ impl Worker {
     }
 
     async fn append(&mut self, n: u64, stream: StreamId) {
-        let expected = match self.chance.below(5) {
-            0 => Expected::NoStream,
-            1 | 2 => match self.log.stream_head(stream) {
-                Ok(Some(head)) => Expected::Exact(head.seq),
-                _ => Expected::NoStream,
-            },
-            _ => Expected::Any,
+        let parts = if self.notes.forgotten() > 0 && self.chance.percent(30) {
+            // Again, what somebody never heard of: it may be there already.
+            self.notes.again(&mut self.chance)
+        } else {
+            let mut parts = vec![self.part(n, 0, stream)];
+            if self.chance.percent(15) {
+                let other = session(u8::try_from(self.chance.below(3)).expect("small"));
+                let mut part = self.part(n, 1, other);
+                if other == stream {
+                    // A conflict would name the number that the first part would have left.
+                    part.expected = Expected::Any;
+                }
+                parts.push(part);
+            }
+            parts
         };
-        let count = self.chance.pick(&[1, 1, 1, 2, 3, 5]);
-        let labels: Vec<_> = (0..count)
-            .map(|i| format!("{}.{n}.{i}", self.name))
-            .collect();
-        let length = self.chance.pick(&[0, 10, 200, 200, 5_000, 20_000]);
-        let events = labels
-            .iter()
-            .map(|label| said(format!("{label} {}", self.chance.text(length))))
-            .collect();
+        let appends = parts.iter().map(appended).collect();
         // Some lose their patience; what they asked for may happen all the same.
         let patience = match self.chance.below(10) {
             0 => Duration::from_micros(self.chance.number() % 300),
             _ => Duration::from_secs(600),
         };
         let called = self.notes.now();
-        let answer =
-            tokio::time::timeout(patience, self.log.append(stream, expected, events)).await;
+        let answer = tokio::time::timeout(patience, self.log.append_all(appends)).await;
         let returned = match &answer {
             Ok(_) => self.notes.now(),
             // Only the end of the writer ends it.
             Err(_) => u64::MAX,
         };
         let outcome = match answer {
-            Ok(Ok(placed)) => Outcome::Placed(placed.iter().map(entry).collect()),
+            Ok(Ok(placed)) => Outcome::Placed(placed.iter().flatten().map(entry).collect()),
             Ok(Err(Error::Conflict { stream, actual, .. })) => {
                 let actual = actual.0;
                 Outcome::Conflict { stream, actual }
@@ -270,13 +310,27 @@ impl Worker {
             Ok(Err(Error::Read { .. })) if self.disk.is_unreadable() => Outcome::Unknown,
             Ok(Err(error)) => panic!("{error:?}"),
         };
-        let part = Part {
+        self.notes
+            .add(called, returned, What::Append(parts, outcome));
+    }
+
+    /// Something new to append.
+    fn part(&mut self, n: u64, part: u64, stream: StreamId) -> Part {
+        let expected = match self.chance.below(5) {
+            0 => Expected::NoStream,
+            1 | 2 => match self.log.stream_head(stream) {
+                Ok(Some(head)) => Expected::Exact(head.seq),
+                _ => Expected::NoStream,
+            },
+            _ => Expected::Any,
+        };
+        let count = self.chance.pick(&[1, 1, 1, 2, 3, 5]);
+        let labels = (0..count).map(|i| format!("{}.{n}.{part}.{i}", self.name));
+        Part {
             stream,
             expected,
-            labels,
-        };
-        self.notes
-            .add(called, returned, What::Append(vec![part], outcome));
+            labels: labels.collect(),
+        }
     }
 
     fn read(&self, of: Of) {

@@ -191,14 +191,11 @@ pub(crate) fn revive(disk: &Disk, before: Allowed) -> Life {
     life.trace = disk.trace();
 
     let end = life.allowed(u64::MAX);
-    check(
-        &disk
-            .survivors(Fate::Lost)
-            .only(File::Database)
-            .open()
-            .expect("it is all"),
-        &end,
-    );
+    // One life in four: opening is what takes the time.
+    if life.opened % 4 == 0 {
+        let database = disk.survivors(Fate::Lost).only(File::Database);
+        check(&database.open().expect("it is all of the log"), &end);
+    }
     let log = disk.open().expect("it opens again");
     assert_eq!(repeat(&log, again, &life.events[kept..]), None);
     check(&log, &end);

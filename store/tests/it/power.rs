@@ -18,7 +18,7 @@ use crate::disk::Fate;
 use crate::life::{Life, alone, crowd, new_disk, revive};
 
 /// How many losses a run of the tests makes; `RECOUNT_CRASH_POINTS` says otherwise.
-const LOSSES: u64 = 12_000;
+const LOSSES: u64 = 10_000;
 
 /// How much happens in a life.
 const STEPS: u64 = 24;

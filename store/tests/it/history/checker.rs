@@ -50,7 +50,7 @@ pub(crate) enum What {
 pub(crate) struct Part {
     pub(crate) stream: StreamId,
     pub(crate) expected: Expected,
-    /// What the events say: no two in a history say the same.
+    /// What the events say: no two in a history say the same. An append may be asked for again.
     pub(crate) labels: Vec<String>,
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn check(history: &History) -> Vec<Violation> {
 
 struct Checker<'a> {
     history: &'a History,
-    /// The append that asked for a label: when it was called and when it returned, and whether it can be there.
+    /// The append that asked for a label.
     asked: HashMap<&'a str, Asked>,
     /// Where a label stands in the log at the end, counted from zero.
     places: HashMap<&'a str, usize>,
@@ -131,6 +131,7 @@ struct Checker<'a> {
     found: Vec<Violation>,
 }
 
+/// When an append was called for the first time, when it had happened if it did, and what was said of it.
 #[derive(Clone, Copy)]
 struct Asked {
     called: u64,
@@ -139,19 +140,37 @@ struct Asked {
     acknowledged: bool,
 }
 
+impl Asked {
+    /// The same append was asked for more than once.
+    fn and(self, other: Self) -> Self {
+        Self {
+            called: self.called.min(other.called),
+            returned: match (self.acknowledged, other.acknowledged) {
+                (true, false) => self.returned,
+                (false, true) => other.returned,
+                (true, true) => self.returned.min(other.returned),
+                (false, false) => self.returned.max(other.returned),
+            },
+            refused: self.refused && other.refused,
+            acknowledged: self.acknowledged || other.acknowledged,
+        }
+    }
+}
+
 impl<'a> Checker<'a> {
     fn new(history: &'a History) -> Self {
-        let mut asked = HashMap::new();
+        let mut asked: HashMap<&str, Asked> = HashMap::new();
         for operation in &history.operations {
             if let What::Append(parts, outcome) = &operation.what {
+                let now = Asked {
+                    called: operation.called,
+                    returned: operation.returned,
+                    refused: matches!(outcome, Outcome::Conflict { .. }),
+                    acknowledged: matches!(outcome, Outcome::Placed(_)),
+                };
                 for label in parts.iter().flat_map(|part| &part.labels) {
-                    let about = Asked {
-                        called: operation.called,
-                        returned: operation.returned,
-                        refused: matches!(outcome, Outcome::Conflict { .. }),
-                        acknowledged: matches!(outcome, Outcome::Placed(_)),
-                    };
-                    asked.insert(label.as_str(), about);
+                    let about = asked.entry(label).or_insert(now);
+                    *about = about.and(now);
                 }
             }
         }
@@ -600,6 +619,20 @@ mod tests {
         // What is unknown may be there.
         let more = [entry(4, A, 3, "d"), entry(5, A, 4, "e")];
         assert_eq!(violations(operations, [log, more.to_vec()].concat()), []);
+    }
+
+    #[test]
+    fn an_append_that_is_asked_for_again() {
+        let log = abc();
+        let mut operations = appended();
+        let again = unknown(22, 45, vec![part(A, Expected::Any, &["c"])]);
+        operations.extend([again, placed(50, 51, &log[2..])]);
+        assert_eq!(violations(operations.clone(), log.clone()), []);
+        // It is there twice.
+        let twice = [log, vec![entry(4, A, 3, "c")]].concat();
+        operations.push(placed(60, 61, &twice[3..]));
+        let found = violations(operations, twice);
+        assert_eq!(found[0], Violation::Doubled { label: label("c") });
     }
 
     #[test]
