@@ -24,6 +24,10 @@ lint:
 bench *ARGS:
     cargo bench --package recount-benches -- {{ARGS}}
 
+# Looks for bytes that break the store, for so many seconds each: `just fuzz 60`, `just fuzz 600 open`.
+fuzz SECONDS *TARGETS:
+    store/fuzz/run {{SECONDS}} {{TARGETS}}
+
 # Licences, sources and bans; and advisories, which needs the advisory database.
 deny:
     cargo deny check

@@ -43,6 +43,9 @@ const FRAME_LEN: usize = 8;
 /// The format of records that this build writes.
 const RECORD_FORMAT: u8 = 1;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use v1::{decode as decode_payload, encode as encode_payload};
+
 /// The name of a stream as records carry it.
 pub(crate) type StreamKey = [u8; StreamId::LEN];
 
@@ -252,6 +255,17 @@ impl<'a> Record<'a> {
         let mut hash = [0; HASH_LEN];
         hash.copy_from_slice(&self.bytes[self.bytes.len() - HASH_LEN..]);
         Hash(hash)
+    }
+
+    /// Where it cuts its stream, if it does: the number that remains first, and the hash that this one follows.
+    pub(crate) fn cut(self) -> Option<(Seq, Hash)> {
+        if self.type_number() != v1::STREAM_CUT {
+            return None;
+        }
+        match self.decode().ok()?.event {
+            Event::StreamCut { before, hash } => Some((before, hash)),
+            _ => None,
+        }
     }
 
     /// Whether its hash follows from its bytes and the hash of the record before it in its stream.

@@ -78,6 +78,20 @@ pub enum Error {
         /// The event that has it.
         position: Position,
     },
+    /// A stream cannot be cut there. Nothing was changed.
+    #[error(
+        "{stream} cannot be cut before event {before}: it has the events {from} to {last}, and can be cut before a later one of them or after the last"
+    )]
+    NothingToCut {
+        /// The stream.
+        stream: StreamId,
+        /// Where it was to be cut.
+        before: Seq,
+        /// Its first event that remains.
+        from: Seq,
+        /// Its last event.
+        last: Seq,
+    },
     /// One call carried more than a log takes at once. Nothing was appended.
     #[error("{bytes} bytes in one append; the limit is {limit}")]
     TooLarge {

@@ -33,6 +33,8 @@ pub mod event;
 pub mod frame;
 #[doc = include_str!("../FORMAT.md")]
 pub mod format {}
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod id;
 pub mod limits;
 pub mod log;
@@ -47,6 +49,6 @@ pub use id::{
     ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, SessionId, StreamId, Timestamp,
 };
 pub use log::{
-    Append, Expected, Hash, Head, Log, LogReader, Options, Select, Snapshot, StreamHead, Tail,
-    Verified, verify,
+    Append, Compacted, Expected, Hash, Head, Log, LogReader, Options, Progress, Select, Snapshot,
+    StreamHead, Tail, Verified, verify,
 };

@@ -28,6 +28,9 @@ pub(crate) const JOURNAL_STEP_BYTES: u64 = 512 << 10;
 /// The events of the index that one commit writes when all of it is made anew.
 pub(crate) const INDEX_STEP_EVENTS: u64 = 65_536;
 
+/// The blocks that one step of compacting thins: 16 MiB of what memory holds and one commit writes.
+pub(crate) const COMPACT_BLOCKS: usize = if cfg!(test) { 4 } else { 1024 };
+
 /// The entries of one index row: with its key it fills a page of the storage.
 pub(crate) const INDEX_ROW_ENTRIES_MAX: usize = 240;
 
@@ -36,6 +39,9 @@ pub(crate) const CHUNK_BYTES_MAX: usize = 256 << 10;
 
 /// The blocks that a reader visits under one look at the storage: a look pins what it sees.
 pub(crate) const CHUNK_BLOCKS_MAX: usize = 256;
+
+/// The blocks that a reader who goes backwards takes at once: they are decoded before the first is given.
+pub(crate) const BACK_BLOCKS_MAX: usize = 8;
 
 /// The bytes of a snapshot's state; a larger one is not kept, since reading it would cost more than folding.
 pub const SNAPSHOT_BYTES_MAX: usize = 64 << 20;

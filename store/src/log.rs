@@ -13,7 +13,10 @@
 //! Start reading with `journal.rs`, `block.rs` and `table.rs`, which say what is in the files, then
 //! `writer.rs`, and `recent.rs` for the reading side.
 
-mod block;
+pub(crate) mod block;
+mod compact;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod damaged;
 mod files;
 mod follow;
 mod frames;
@@ -42,20 +45,19 @@ use tokio::sync::watch;
 
 use crate::codec::Draft;
 use crate::error::{Error, Result};
-use crate::event::{Cause, NewEvent, Recorded};
-use crate::frame::Frame;
+use crate::event::{Cause, Event, NewEvent, Recorded};
+use crate::frame::{Frame, FramesBefore};
 use crate::id::{ConnectionId, FrameNumber, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 
-use block::Block;
 use follow::Follower;
-use index::Index;
 use journal::{Journal, Mark};
 use plan::{Outcome, Part, Placed};
-use reader::{ReadAll, ReadFrames, ReadStream, Shared};
+use reader::{ReadAll, ReadBack, ReadFrames, ReadStream, Shared};
 use recent::{Generation, Recent, View};
 use storage::{Fault, Storage};
 
+pub use compact::{Compacted, Progress};
 pub use tail::Tail;
 pub use verify::{Verified, verify};
 
@@ -173,12 +175,14 @@ pub struct Head {
 pub struct StreamHead {
     /// The number of its last event.
     pub seq: Seq,
-    /// The position of its first event.
+    /// The position of its first event that is still in the file.
     pub first: Position,
     /// The position of its last event.
     pub last: Position,
     /// When its last event happened.
     pub at: Timestamp,
+    /// The number of the first event that can be read: 1, unless its front was cut.
+    pub from: Seq,
 }
 
 /// Which streams a tail follows.
@@ -244,7 +248,8 @@ impl LogReader {
     /// [`Error::Read`] and [`Error::Corrupt`], where another process writes the log.
     pub fn head(&self) -> Result<Head> {
         let position = match &self.shared.durable {
-            Some(durable) => *durable.borrow(),
+            // What is announced comes a moment after what readers are shown.
+            Some(_) => self.shared.recent().growing.get().after.tip.position,
             None => self.shared.look(View::tip)?.position,
         };
         Ok(Head { position })
@@ -293,6 +298,47 @@ impl LogReader {
         ReadStream::new(Arc::clone(&self.shared), stream, from)
     }
 
+    /// The events of one stream from a number down to the first that remains; memory is bounded by a few blocks.
+    ///
+    /// From `Seq(u64::MAX)` it begins with the last. It ends after the first error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
+    pub fn read_backwards(
+        &self,
+        stream: StreamId,
+        from: Seq,
+    ) -> impl Iterator<Item = Result<Recorded>> + use<> {
+        ReadBack::stream(Arc::clone(&self.shared), stream, from)
+    }
+
+    /// All events from a position down to the first; memory is bounded by a few blocks.
+    ///
+    /// From `Position(u64::MAX)` it begins with the last. It ends after the first error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
+    pub fn read_all_backwards(
+        &self,
+        from: Position,
+    ) -> impl Iterator<Item = Result<Recorded>> + use<> {
+        ReadBack::all(Arc::clone(&self.shared), from)
+    }
+
+    /// The position from which on events are as young as `time`: to read by time.
+    ///
+    /// Events carry the clocks of those who appended them. Where these went back, it is a position with
+    /// older events before it and younger ones after it, near that time. Past the end where all are older.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
+    pub fn position_at(&self, time: Timestamp) -> Result<Position> {
+        self.shared.look(|view| view.position_at(time))
+    }
+
     /// All events from a position on, in order; memory is bounded by a block.
     ///
     /// It sees what is durable when it gets there, so it may see more than there was when it began. It
@@ -330,11 +376,15 @@ impl LogReader {
     ///
     /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
     pub fn snapshot(&self, stream: StreamId, projection: &str) -> Result<Option<Snapshot>> {
-        if let Some(waiting) = self.shared.snapshots.get(stream, projection) {
-            return Ok(Some(waiting));
-        }
-        self.shared.storage.view(Position(0), |transaction| {
-            snapshot::read(transaction, stream, projection)
+        let waiting = self.shared.snapshots.get(stream, projection);
+        self.shared.look(|view| {
+            let snapshot = match waiting {
+                Some(waiting) => Some(waiting),
+                None => snapshot::read(&view.transaction, stream, projection)?,
+            };
+            // What was cut off is not to live on in a state that nobody could fold again.
+            let cut = view.end(&stream.to_bytes())?.and_then(|end| end.cut);
+            Ok(snapshot.filter(|snapshot| cut.is_none_or(|cut| snapshot.seq >= cut.at)))
         })
     }
 }
@@ -426,7 +476,7 @@ impl Log {
     }
 
     fn start(storage: Storage, files: [journal::File; 2], options: Options) -> Result<Self> {
-        index_settled(&storage)?;
+        compact::index_settled(&storage, &mut |_| {})?;
         let (recent, mark, journal) = recover(&storage, files, options.settle_bytes)
             .map_err(|fault| fault.near(Position::FIRST))?;
         let (durable, watching) = watch::channel(mark.tip.position);
@@ -513,11 +563,130 @@ impl Log {
             .collect())
     }
 
+    /// Cuts the front of a stream: its events before `before` are gone for readers at once. Their space comes
+    /// back with [`Log::compact`].
+    ///
+    /// What remains is told by an event in the stream itself, [`Event::StreamCut`]: numbers and positions
+    /// stay, and the chain of the stream goes on from the hash that it names. `before` may be one more than
+    /// the last number; then that event alone remains. Snapshots made before are not given any more.
+    ///
+    /// The folds of a session begin with its first event. So the front of one that is to go on is better left
+    /// alone; one that was closed can go but for its last event.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NothingToCut`] where no event stands before `before`, or the stream ends before it; else as
+    /// [`Log::append`].
+    pub async fn cut(&self, stream: StreamId, before: Seq, at: Timestamp) -> Result<Recorded> {
+        loop {
+            let head = self.stream_head(stream)?;
+            let (seq, from) = head.map_or((Seq(0), Seq::FIRST), |head| (head.seq, head.from));
+            if before <= from || before > seq.next() {
+                return Err(Error::NothingToCut {
+                    stream,
+                    before,
+                    from,
+                    last: seq,
+                });
+            }
+            let hash = self.hash_of(stream, Seq(before.0 - 1))?;
+            let cut = NewEvent::live(Event::StreamCut { before, hash }, at);
+            match self.append(stream, Expected::Exact(seq), vec![cut]).await {
+                // Somebody was faster; it can still be cut.
+                Err(Error::Conflict { .. }) => {}
+                appended => return appended.map(|mut recorded| recorded.remove(0)),
+            }
+        }
+    }
+
+    /// Deletes frames that are old, in whole [chunks](crate::frame): a few that are old may stay until their
+    /// neighbours are too. Gives the number of the first that remains.
+    ///
+    /// Events stay as they are: they name frames that are gone. The space comes back with [`Log::compact`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CorruptFrame`] where a chunk that may be old cannot be read; [`Error::Failed`] where the change
+    /// could not be written; [`Error::Closed`] after the log was closed.
+    pub async fn drop_frames(&self, old: FramesBefore) -> Result<FrameNumber> {
+        self.writer
+            .upkeep(move |shared| {
+                let dropped = shared
+                    .storage
+                    .change(|transaction| frames::drop_old(transaction, old));
+                dropped.map_err(|fault| match fault {
+                    Fault::Ours(error) => error,
+                    fault => Error::Failed {
+                        cause: fault.to_string().into(),
+                    },
+                })
+            })
+            .await
+    }
+
+    /// Gives back the space of what was cut off and dropped.
+    ///
+    /// Appends go on meanwhile. It can be killed at any time: the log is whole, and compacting again goes on.
+    /// A process that reads the log keeps the file from becoming shorter; then its space is used again by
+    /// later events, and [`Compacted`] shows the length that stayed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
+    pub async fn compact(
+        &self,
+        mut report: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<Compacted> {
+        self.writer
+            .upkeep(move |shared| compact::compact(&shared.storage, &mut report))
+            .await
+    }
+
+    /// Drops all that is derived, the index and the snapshots, and makes the index anew from the events.
+    ///
+    /// Nothing is lost but time: what is read before and after is the same. Snapshots come again with time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
+    pub async fn rebuild(&self, mut report: impl FnMut(Progress) + Send + 'static) -> Result<()> {
+        self.writer
+            .upkeep(move |shared| {
+                compact::drop_derived(&shared.storage)?;
+                compact::index_settled(&shared.storage, &mut report)
+            })
+            .await
+    }
+
+    /// The hash of an event of a stream.
+    fn hash_of(&self, stream: StreamId, seq: Seq) -> Result<Hash> {
+        let key = stream.to_bytes();
+        let hash = self.shared.look(|view| {
+            let wanted = view.blocks_of(&key, seq, 1)?;
+            let mut hash = None;
+            view.visit(&wanted, |block| {
+                for record in block.records() {
+                    let record = record?;
+                    if *record.stream_key() == key && record.seq() == seq {
+                        hash = Some(record.hash());
+                    }
+                }
+                Ok(recent::Go::On)
+            })?;
+            Ok(hash)
+        })?;
+        hash.ok_or_else(|| Error::Corrupt {
+            position: Position::FIRST,
+            what: format!("event {seq} of {stream} is missing"),
+        })
+    }
+
     /// Keeps a frame as it was received, beside the events, and gives its number for those that come from it.
     ///
     /// It never waits: the frame is written with what is appended next, or by itself when much has gathered.
     /// So an event that names it is never durable without it. `None` where frames are not kept by this log's
-    /// [`Options`], or where too many wait to be written; then it is counted as skipped.
+    /// [`Options`], or where too much waits to be written: then it is counted, and the count is kept
+    /// ([`FrameContent::Skipped`](crate::FrameContent::Skipped)).
     #[must_use = "an event that comes from it should name it"]
     pub fn keep_frame(
         &self,
@@ -557,50 +726,12 @@ impl Log {
     pub async fn close(&self) -> Result<()> {
         self.writer.close().await
     }
-}
 
-/// Writes what the index of the settled blocks lacks: it was deleted, as it may be.
-fn index_settled(storage: &Storage) -> Result<()> {
-    loop {
-        let done = storage
-            .view(Position::FIRST, |transaction| {
-                let from = index::tables::through(transaction)?;
-                Ok((from, recent::tip(transaction)?.position))
-            })
-            .map(|(from, settled)| from == settled)?;
-        if done {
-            return Ok(());
-        }
-        index_step(storage).map_err(|fault| fault.near(Position::FIRST))?;
+    /// Resolves when no thread of the log does anything but wait, for tests that need each step in turn.
+    #[doc(hidden)]
+    pub async fn quiet(&self) {
+        self.writer.quiet().await;
     }
-}
-
-/// Writes the index of some of the settled blocks, those that come next.
-fn index_step(storage: &Storage) -> Result<(), Fault> {
-    let mut index = Index::default();
-    let (from, through) = {
-        let transaction = storage.begin_read()?;
-        let from = index::tables::through(&transaction)?;
-        let mut through = from;
-        let blocks = transaction.open_table(table::BLOCKS)?;
-        for entry in blocks.range(from.next().0..)? {
-            let (first, bytes) = entry?;
-            let block = Block::parse(first.value(), bytes.value())?;
-            index.note(block)?;
-            through = block.last();
-            if index.events() >= limits::INDEX_STEP_EVENTS {
-                break;
-            }
-        }
-        (from, through)
-    };
-    storage.change(|transaction| {
-        if from == Position(0) {
-            // Whatever is there belongs to an index that was given up.
-            index::tables::clear(transaction)?;
-        }
-        index.write(transaction, through, |block| block)
-    })
 }
 
 /// Reads what the journal holds beyond the tables, and goes on after it.

@@ -90,7 +90,7 @@ macro_rules! events {
         ];
 
         /// Appends the payload of `event`.
-        pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
+        pub(crate) fn encode(event: &Event, out: &mut Vec<u8>) {
             match event {
                 $( Event::$name { $( $field ),* } => {
                     payload::encode(&$name { $( $field: Frozen::freeze($field) ),* }, out);
@@ -100,7 +100,7 @@ macro_rules! events {
         }
 
         /// The event of a type number and a payload of this version; `None` for a number that is not in the table.
-        pub(super) fn decode(number: u16, bytes: &[u8]) -> Option<Result<Event, String>> {
+        pub(crate) fn decode(number: u16, bytes: &[u8]) -> Option<Result<Event, String>> {
             match number {
                 $( $number => Some(payload::decode::<$name>(bytes).map(
                     |$name { $( $field ),* }| Event::$name { $( $field: $field.thaw() ),* },
@@ -217,6 +217,9 @@ events! {
     // Any stream.
     700 Asked StreamCut { before: Number, hash: Digest }
 }
+
+/// The number of [`Event::StreamCut`], which the log itself has to know.
+pub(super) const STREAM_CUT: u16 = 700;
 
 /// The bytes of a session's, a connection's or a message's id.
 ///

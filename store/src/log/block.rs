@@ -2,13 +2,19 @@
 //!
 //! | offset | bytes | field |
 //! | --- | --- | --- |
-//! | 0 | 1 | format of the block: 1 |
+//! | 0 | 1 | format of the block: 1, or 2 or 3 where records are gone |
 //! | 1 | 4 | number of records, at least 1 |
 //! | 5 | 32 | head: the hash over the whole log up to the last of these records |
 //! | 37 | n | the records, one after the other, in the order of their positions |
 //!
 //! The head is a chain: for each record, BLAKE3 over the head before it (32 zeros before the first)
 //! and the record's own hash. It does not depend on how records are cut into blocks.
+//!
+//! Where records are gone, because the fronts of their streams were cut, the block is *thinned*: its format
+//! is 2, and a record that is gone is 36 bytes: the number 36 (4), where a record has its length, and the
+//! record's hash. The positions of the others do not change, and the head still follows. A block of which
+//! nothing is left is *empty*: its format is 3, and it has no items at all; empty blocks that follow each
+//! other are one.
 //!
 //! Many records share a value because the storage writes whole pages: one row per record costs several
 //! times as much where many wait for one commit.
@@ -38,11 +44,11 @@ impl Tip {
         hash: Hash::ZERO,
     };
 
-    /// Where the log stands after the next record.
-    pub(crate) fn after(self, record: Record<'_>) -> Self {
+    /// Where the log stands after the next record, which has this hash.
+    pub(crate) fn after(self, hash: Hash) -> Self {
         Self {
-            position: record.position(),
-            hash: codec::chain(self.hash, &record.hash().0),
+            position: self.position.next(),
+            hash: codec::chain(self.hash, &hash.0),
         }
     }
 }
@@ -50,7 +56,11 @@ impl Tip {
 /// A block that is whole: the position of its first record, and its bytes.
 pub(crate) type Sealed = (Position, Arc<[u8]>);
 
-const FORMAT: u8 = 1;
+const WHOLE: u8 = 1;
+const THINNED: u8 = 2;
+const EMPTY: u8 = 3;
+/// The bytes of a record that is gone.
+const GONE_LEN: u32 = 36;
 const COUNT: usize = 1;
 const HEAD: usize = 5;
 const RECORDS: usize = 37;
@@ -77,9 +87,9 @@ impl<'a> Block<'a> {
         if bytes.len() < RECORDS {
             return Err(corrupt("a block is cut short".to_owned()));
         }
-        if bytes[0] != FORMAT {
+        if !(WHOLE..=EMPTY).contains(&bytes[0]) {
             return Err(corrupt(format!(
-                "a block has format {}, not {FORMAT}",
+                "a block has format {}, not {WHOLE} to {EMPTY}",
                 bytes[0]
             )));
         }
@@ -116,15 +126,38 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// All its bytes.
+    pub(crate) fn all_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The bytes of its records.
     pub(crate) fn bytes(&self) -> &'a [u8] {
         &self.bytes[RECORDS..]
     }
 
+    /// Whether it is whole: nothing of it is gone.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.bytes[0] == WHOLE
+    }
+
     /// Its records, each checked to stand where it belongs; ends after the first error.
     pub(crate) fn records(&self) -> impl Iterator<Item = Result<Record<'a>>> + use<'a> {
+        self.items().filter_map(|item| match item {
+            Ok(Item::Record(record)) => Some(Ok(record)),
+            Ok(Item::Gone(_)) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    /// What stands at each of its positions, in order; ends after the first error. Nothing of an empty block.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Result<Item<'a>>> + use<'a> {
         let (mut expected, last) = (self.first, self.last());
+        if self.bytes[0] == EMPTY {
+            expected = last.next();
+        }
         let mut rest = self.bytes();
+        let format = self.bytes[0];
         std::iter::from_fn(move || {
             let corrupt = |position, what: &str| Error::Corrupt {
                 position,
@@ -136,14 +169,15 @@ impl<'a> Block<'a> {
                     .then(|| Err(corrupt(last, "bytes follow the last record of a block")));
             }
             let position = expected;
-            let found = match Record::split(rest) {
+            let gone = split_gone(rest).filter(|_| format == THINNED);
+            let found = match gone.or_else(|| split_record(rest)) {
                 None => Err(corrupt(position, "a record is cut short")),
-                Some((record, _)) if record.position() != position => {
+                Some((Item::Record(record), _)) if record.position() != position => {
                     Err(corrupt(position, "another record stands in its place"))
                 }
-                Some((record, after)) => {
+                Some((item, after)) => {
                     rest = after;
-                    Ok(record)
+                    Ok(item)
                 }
             };
             expected = position.next();
@@ -154,6 +188,79 @@ impl<'a> Block<'a> {
             Some(found)
         })
     }
+
+    /// The block without the records that are gone; `None` where it has none of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] where it cannot be read.
+    pub(crate) fn without(&self, is_gone: impl Fn(Record<'_>) -> bool) -> Result<Option<Vec<u8>>> {
+        let mut thinned = self.bytes[..RECORDS].to_vec();
+        let (mut kept, mut dropped) = (0_u32, 0_u32);
+        for item in self.items() {
+            let hash = match item? {
+                Item::Record(record) if is_gone(record) => {
+                    dropped += 1;
+                    record.hash()
+                }
+                Item::Record(record) => {
+                    thinned.extend_from_slice(record.bytes());
+                    kept += 1;
+                    continue;
+                }
+                Item::Gone(hash) => hash,
+            };
+            thinned.extend_from_slice(&GONE_LEN.to_le_bytes());
+            thinned.extend_from_slice(&hash.0);
+        }
+        if dropped == 0 {
+            return Ok(None);
+        }
+        thinned[0] = THINNED;
+        if kept == 0 {
+            thinned.truncate(RECORDS);
+            thinned[0] = EMPTY;
+        }
+        Ok(Some(thinned))
+    }
+
+    /// Whether nothing of it is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes[0] == EMPTY
+    }
+}
+
+/// What stands at a position.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Item<'a> {
+    Record(Record<'a>),
+    /// A record was there, with this hash.
+    Gone(Hash),
+}
+
+fn split_record(bytes: &[u8]) -> Option<(Item<'_>, &[u8])> {
+    let (record, rest) = Record::split(bytes)?;
+    Some((Item::Record(record), rest))
+}
+
+fn split_gone(bytes: &[u8]) -> Option<(Item<'_>, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    if u32::from_le_bytes(*length) != GONE_LEN {
+        return None;
+    }
+    let (hash, rest) = rest.split_first_chunk()?;
+    Some((Item::Gone(Hash(*hash)), rest))
+}
+
+/// Empty blocks that follow each other, as one, if they are and it can be.
+pub(crate) fn join_empty(first: Block<'_>, second: Block<'_>) -> Option<Vec<u8>> {
+    if !first.is_empty() || !second.is_empty() || first.last().next() != second.first() {
+        return None;
+    }
+    let count = first.count.checked_add(second.count)?;
+    let mut joined = second.bytes.to_vec();
+    joined[COUNT..HEAD].copy_from_slice(&count.to_le_bytes());
+    Some(joined)
 }
 
 /// Joins blocks that follow each other, as long as one block has room for them.
@@ -166,7 +273,10 @@ pub(crate) fn join(blocks: &[Sealed]) -> Result<Vec<(Position, Cow<'_, [u8]>)>> 
     for (first, bytes) in blocks {
         let block = Block::parse(first.0, bytes)?;
         match joined.last_mut() {
-            Some((before, room)) if room.len() + block.bytes().len() <= limits::BLOCK_BYTES_MAX => {
+            Some((before, room))
+                if block.is_whole()
+                    && room.len() + block.bytes().len() <= limits::BLOCK_BYTES_MAX =>
+            {
                 let count = block.last().0 - before.0 + 1;
                 let room = room.to_mut();
                 // The head is that of the last record.
@@ -234,7 +344,7 @@ impl Builder {
         }
         self.open.extend_from_slice(bytes);
         self.count += 1;
-        self.tip = self.tip.after(record);
+        self.tip = self.tip.after(record.hash());
     }
 
     /// The finished blocks, each with the position of its first record.
@@ -247,7 +357,7 @@ impl Builder {
 
     fn seal(&mut self) {
         let mut bytes = std::mem::take(&mut self.open);
-        bytes[0] = FORMAT;
+        bytes[0] = WHOLE;
         bytes[COUNT..HEAD].copy_from_slice(&self.count.to_le_bytes());
         bytes[HEAD..RECORDS].copy_from_slice(&self.tip.hash.0);
         let first = Position(self.tip.position.0 + 1 - u64::from(self.count));

@@ -143,6 +143,7 @@ pub(crate) fn initialise(storage: &Storage, key: &Key) -> Result<(), Fault> {
         meta.insert(table::MAGIC, table::MAGIC_VALUE)?;
         meta.insert(table::FORMAT, table::FORMAT_VALUE.to_le_bytes().as_slice())?;
         meta.insert(table::JOURNAL_KEY, key.as_slice())?;
+        drop(meta);
         transaction.open_table(table::BLOCKS)?;
         Ok(())
     })
@@ -150,7 +151,7 @@ pub(crate) fn initialise(storage: &Storage, key: &Key) -> Result<(), Fault> {
 
 /// Whether a database is a log already.
 pub(crate) fn is_initialised(storage: &Storage) -> Result<bool, Fault> {
-    Ok(format(&storage.begin_read()?)?.is_some())
+    guard(|| Ok(format(&storage.begin_read()?)?.is_some()))
 }
 
 /// What the entries of a log's journal are known by.

@@ -27,7 +27,8 @@ pub(crate) struct Follower {
     key: Key,
     /// `None` before the first look.
     mark: Option<Mark>,
-    /// Where the next entry is, unless the other file begins with it.
+    /// Where the next entry is, unless a file begins with it: the other one, or the same one if a writer let
+    /// go of the log meanwhile.
     place: Place,
     memory: Vec<(usize, Arc<Generation>)>,
     /// An entry that was there and may not be durable.
@@ -96,12 +97,9 @@ impl Follower {
         let mut entries = Vec::new();
         let mut place = self.place;
         loop {
-            let other = Place {
-                file: 1 - place.file,
-                offset: 0,
-            };
+            let begin = |file| Place { file, offset: 0 };
             let mut found = None;
-            for place in [place, other] {
+            for place in [place, begin(1 - place.file), begin(place.file)] {
                 if let Some((entry, next)) =
                     journal::read(&*files[place.file], place.offset, &self.key)?
                     && entry.before == mark

@@ -13,7 +13,7 @@ use crate::id::{EventId, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 use crate::log::block::Block;
 use crate::log::storage::Fault;
-use crate::log::table::{self, Pair, StreamEnd};
+use crate::log::table::{self, Cut, Pair, StreamEnd};
 use crate::log::{Hash, StreamHead};
 
 /// The index of blocks that follow each other, in memory.
@@ -34,12 +34,13 @@ struct Fresh {
 /// Where a stream stands, by what an index knows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Stand {
-    /// The position of its first record, if the index covers that.
-    born: Option<Position>,
+    /// The position of its first record here.
+    first: Position,
     seq: Seq,
     last: Position,
     at: Timestamp,
     hash: Hash,
+    cut: Option<Cut>,
 }
 
 impl Index {
@@ -48,8 +49,8 @@ impl Index {
         for record in block.records() {
             let record = record?;
             let fresh = self.streams.entry(*record.stream_key()).or_default();
-            if record.seq() == Seq::FIRST {
-                fresh.stand.born = Some(record.position());
+            if fresh.pairs.is_empty() {
+                fresh.stand.first = record.position();
             }
             if fresh
                 .pairs
@@ -65,6 +66,13 @@ impl Index {
             fresh.stand.last = record.position();
             fresh.stand.at = record.at();
             fresh.stand.hash = record.hash();
+            if let Some((before, hash)) = record.cut() {
+                fresh.stand.cut = Some(Cut {
+                    before,
+                    hash,
+                    at: record.seq(),
+                });
+            }
             if let Some(id) = record.id() {
                 self.ids.entry(id).or_insert(record.position());
             }
@@ -100,6 +108,13 @@ impl Index {
         pairs.into_iter().flatten().all(|pair| picked.take(*pair))
     }
 
+    /// Hands a stream's pairs to whoever picks from them, the last one first; false when no more are wanted.
+    pub(crate) fn pick_back(&self, stream: &StreamKey, picked: &mut PickedBack) -> bool {
+        let pairs = self.streams.get(stream).map(|fresh| &fresh.pairs);
+        let mut pairs = pairs.into_iter().flatten().rev();
+        pairs.all(|pair| picked.take(*pair))
+    }
+
     /// Hands on every pair, those of one stream in their order.
     pub(crate) fn pairs(&self, mut each: impl FnMut(&StreamKey, Pair)) {
         for (stream, fresh) in &self.streams {
@@ -120,16 +135,15 @@ impl Index {
         // In the order of keys, rows of one page are written together.
         streams.sort_unstable_by_key(|(stream, _)| *stream);
         let mut heads = transaction.open_table(table::STREAM_HEADS)?;
+        for (stream, fresh) in &streams {
+            let old = heads
+                .get(*stream)?
+                .map(|row| StreamEnd::decode(row.value()));
+            heads.insert(*stream, &fresh.stand.after(old).encode())?;
+        }
+        drop(heads);
         let mut runs = transaction.open_table(table::STREAM_BLOCKS)?;
         for (stream, fresh) in streams {
-            let first = match fresh.stand.born {
-                Some(born) => born,
-                None => heads
-                    .get(stream)?
-                    .map(|row| StreamEnd::decode(row.value()).head.first)
-                    .ok_or_else(|| fresh.stand.orphan())?,
-            };
-            heads.insert(stream, &fresh.stand.end(first).encode())?;
             let mut pairs: Vec<_> = fresh
                 .pairs
                 .iter()
@@ -144,10 +158,12 @@ impl Index {
                 runs.insert(&key, Pair::encode(run).as_slice())?;
             }
         }
+        drop(runs);
         let mut ids = transaction.open_table(table::EVENT_IDS)?;
         for (id, position) in &self.ids {
             ids.insert(&id.to_bytes(), position.0)?;
         }
+        drop(ids);
         transaction
             .open_table(table::DERIVED)?
             .insert(table::INDEXED_THROUGH, through.0)?;
@@ -161,31 +177,20 @@ impl Stand {
         (self.seq, self.hash)
     }
 
-    /// The position of the stream's first record, if it is known here.
-    pub(crate) fn born(&self) -> Option<Position> {
-        self.born
-    }
-
-    /// The same, for a stream that began at `first`.
-    pub(crate) fn end(&self, first: Position) -> StreamEnd {
+    /// Where the stream stands, if `old` is where it stood before what is known here.
+    pub(crate) fn after(&self, old: Option<StreamEnd>) -> StreamEnd {
+        let cut = self.cut.or(old.and_then(|old| old.cut));
         StreamEnd {
             head: StreamHead {
                 seq: self.seq,
-                first,
+                first: old.map_or(self.first, |old| old.head.first),
                 last: self.last,
                 at: self.at,
+                from: cut.map_or(Seq::FIRST, |cut| cut.before),
             },
             hash: self.hash,
+            cut,
         }
-    }
-
-    /// The stream's first record is neither here nor in what came before.
-    pub(crate) fn orphan(&self) -> Fault {
-        Error::Corrupt {
-            position: self.last,
-            what: "the beginning of its stream is missing".to_owned(),
-        }
-        .into()
     }
 }
 
@@ -227,6 +232,37 @@ impl Picked {
     }
 }
 
+/// Picks from descending pairs the blocks that hold a stream's records up to a number.
+#[derive(Debug)]
+pub(crate) struct PickedBack {
+    to: Seq,
+    limit: usize,
+    blocks: Vec<Position>,
+}
+
+impl PickedBack {
+    pub(crate) fn new(to: Seq, limit: usize) -> Self {
+        Self {
+            to,
+            limit,
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Takes the pair before; false when no more are wanted.
+    fn take(&mut self, pair: Pair) -> bool {
+        if pair.seq <= self.to {
+            self.blocks.push(pair.block);
+        }
+        self.blocks.len() < self.limit
+    }
+
+    /// The blocks, the last one first.
+    pub(crate) fn finish(self) -> Vec<Position> {
+        self.blocks
+    }
+}
+
 /// The index of what has settled.
 pub(crate) mod tables {
     use super::*;
@@ -258,6 +294,76 @@ pub(crate) mod tables {
         transaction.open_table(table::STREAM_BLOCKS)?;
         transaction.open_table(table::EVENT_IDS)?;
         Ok(())
+    }
+
+    /// Forgets the blocks that hold nothing of a stream but what it was cut of.
+    pub(crate) fn trim(
+        transaction: &WriteTransaction,
+        stream: &StreamKey,
+        before: Seq,
+    ) -> Result<(), Fault> {
+        let mut runs = transaction.open_table(table::STREAM_BLOCKS)?;
+        let least = table::run_key(stream, Seq(0));
+        let most = table::run_key(stream, before);
+        // The last row that begins at or before what remains may hold its block.
+        let mut old = Vec::new();
+        for row in runs.range::<&table::RunKey>(&least..=&most)? {
+            let (key, pairs) = row?;
+            old.push((*key.value(), pairs.value().to_vec()));
+        }
+        let Some((_, last)) = old.last() else {
+            return Ok(());
+        };
+        let pairs: Vec<_> = Pair::decode(last).collect();
+        let holder = pairs.partition_point(|pair| pair.seq <= before);
+        let Some(remaining) = pairs.get(holder.saturating_sub(1)..) else {
+            return Ok(());
+        };
+        let mut remaining = remaining.to_vec();
+        let Some(first) = remaining.first_mut() else {
+            return Ok(());
+        };
+        first.seq = before;
+        let block = first.block;
+        for (key, _) in &old {
+            runs.remove(key)?;
+        }
+        runs.insert(
+            &table::run_key(stream, before),
+            Pair::encode(&remaining).as_slice(),
+        )?;
+        drop(runs);
+        let first = position_in(transaction, block, stream, before)?;
+        let mut heads = transaction.open_table(table::STREAM_HEADS)?;
+        let end = heads.get(stream)?.map(|row| StreamEnd::decode(row.value()));
+        if let Some(mut end) = end {
+            end.head.first = first;
+            heads.insert(stream, &end.encode())?;
+        }
+        Ok(())
+    }
+
+    /// The position of a stream's record that a block holds.
+    fn position_in(
+        transaction: &WriteTransaction,
+        block: Position,
+        stream: &StreamKey,
+        seq: Seq,
+    ) -> Result<Position, Fault> {
+        let blocks = transaction.open_table(table::BLOCKS)?;
+        if let Some(bytes) = blocks.get(block.0)? {
+            for record in Block::parse(block.0, bytes.value())?.records() {
+                let record = record?;
+                if record.stream_key() == stream && record.seq() == seq {
+                    return Ok(record.position());
+                }
+            }
+        }
+        Err(Error::Corrupt {
+            position: block,
+            what: "the index names a block that does not hold what it should".to_owned(),
+        }
+        .into())
     }
 
     /// Where a stream stands; `None` where it has no records.
@@ -322,6 +428,27 @@ pub(crate) mod tables {
             }
         }
         Ok(true)
+    }
+
+    /// Hands a stream's pairs to whoever picks from them, the last one first.
+    pub(crate) fn pick_back(
+        transaction: &ReadTransaction,
+        stream: &StreamKey,
+        picked: &mut PickedBack,
+    ) -> Result<(), Fault> {
+        let Some(runs) = optional(transaction.open_table(table::STREAM_BLOCKS))? else {
+            return Ok(());
+        };
+        let least = table::run_key(stream, Seq(0));
+        let most = table::run_key(stream, picked.to);
+        for row in runs.range::<&table::RunKey>(&least..=&most)?.rev() {
+            let (_, pairs) = row?;
+            let pairs: Vec<_> = Pair::decode(pairs.value()).collect();
+            if !pairs.into_iter().rev().all(|pair| picked.take(pair)) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Hands on every pair, those of one stream in their order.

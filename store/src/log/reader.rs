@@ -185,6 +185,9 @@ impl ReadStream {
         } = self;
         let before = *next;
         let looked = shared.look(|view| {
+            let from = view.end(key)?.map_or(Seq::FIRST, |end| end.head.from);
+            *next = before.max(from);
+            let before = *next;
             let wanted = view.blocks_of(key, before, limits::CHUNK_BLOCKS_MAX)?;
             view.visit(&wanted, |block| {
                 for record in block.records() {
@@ -203,7 +206,7 @@ impl ReadStream {
             })
         });
         // As in a scan: what stands before a bad place is given first.
-        let moved = *next > before;
+        let moved = !chunk.is_empty();
         looked
             .map(|()| moved)
             .or_else(|error| if moved { Ok(true) } else { Err(error) })
@@ -229,6 +232,107 @@ impl Iterator for ReadStream {
             }
         }
         None
+    }
+}
+
+/// Events from one on down to the first.
+pub(crate) struct ReadBack {
+    shared: Arc<Shared>,
+    way: Way,
+    /// What was read, in order.
+    waiting: Vec<Recorded>,
+    over: bool,
+}
+
+/// Which events are read backwards, and which of them comes next.
+enum Way {
+    Stream { key: StreamKey, next: Seq },
+    All { next: Position },
+}
+
+impl ReadBack {
+    pub(crate) fn stream(shared: Arc<Shared>, stream: StreamId, from: Seq) -> Self {
+        let key = stream.to_bytes();
+        Self::new(shared, Way::Stream { key, next: from })
+    }
+
+    pub(crate) fn all(shared: Arc<Shared>, from: Position) -> Self {
+        Self::new(shared, Way::All { next: from })
+    }
+
+    fn new(shared: Arc<Shared>, way: Way) -> Self {
+        Self {
+            shared,
+            way,
+            waiting: Vec::new(),
+            over: false,
+        }
+    }
+
+    /// Reads a few blocks; false where nothing is left.
+    fn fill(&mut self) -> Result<bool> {
+        let mut chunks = Vec::new();
+        let more = match &mut self.way {
+            Way::Stream { key, next } => self.shared.look(|view| {
+                let Some(end) = view.end(key)? else {
+                    return Ok(false);
+                };
+                let to = (*next).min(end.head.seq);
+                let wanted = view.blocks_back(key, to, limits::BACK_BLOCKS_MAX)?;
+                view.visit(&wanted, |block| {
+                    chunks.push(Chunk::of(block, |record| {
+                        record.stream_key() == key && (end.head.from..=to).contains(&record.seq())
+                    })?);
+                    Ok(Go::On)
+                })?;
+                let read: u64 = chunks.iter().map(Chunk::records).sum();
+                *next = Seq(to.0.saturating_sub(read));
+                Ok(read > 0)
+            })?,
+            Way::All { next } => self.shared.look(|view| {
+                let to = *next;
+                view.walk_back(to, |block| {
+                    chunks.push(Chunk::of(block, |record| record.position() <= to)?);
+                    *next = Position(block.first().0 - 1);
+                    let enough = chunks.len() == limits::BACK_BLOCKS_MAX;
+                    Ok(if enough { Go::Stop } else { Go::On })
+                })?;
+                Ok(!chunks.is_empty())
+            })?,
+        };
+        for mut chunk in chunks.into_iter().rev() {
+            while let Some(record) = chunk.next() {
+                self.waiting.push(record.decode()?);
+            }
+        }
+        if let Way::Stream { next, .. } = self.way
+            && !self.waiting.is_empty()
+        {
+            let numbers = (next.0 + 1..).zip(&self.waiting);
+            if let Some((_, wrong)) = { numbers }.find(|(seq, event)| event.seq.0 != *seq) {
+                let what = "a number of its stream is missing";
+                return Err(corrupt(wrong.position, what).near(wrong.position));
+            }
+        }
+        Ok(more)
+    }
+}
+
+impl Iterator for ReadBack {
+    type Item = Result<Recorded>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.waiting.is_empty() && !self.over {
+            match self.fill() {
+                Ok(more) => self.over = !more,
+                Err(error) => {
+                    self.over = true;
+                    self.waiting.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.waiting.pop().map(Ok)
     }
 }
 

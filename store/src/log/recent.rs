@@ -11,11 +11,11 @@ use redb::{ReadTransaction, ReadableTable as _};
 
 use crate::codec::StreamKey;
 use crate::error::{Error, Result};
-use crate::id::{EventId, FrameNumber, Position, Seq};
+use crate::id::{EventId, FrameNumber, Position, Seq, Timestamp};
 use crate::log::Hash;
 use crate::log::block::{Block, Sealed, Tip};
 use crate::log::frames::{self, Run};
-use crate::log::index::{Index, Picked, Stand, tables};
+use crate::log::index::{Index, Picked, PickedBack, tables};
 use crate::log::journal::{Entry, Mark};
 use crate::log::storage::Fault;
 use crate::log::table::{self, Pair, StreamEnd};
@@ -223,26 +223,17 @@ impl View {
 
     /// Where a stream stands; `None` where it has no records.
     pub(crate) fn end(&self, stream: &StreamKey) -> Result<Option<StreamEnd>, Fault> {
-        let mut newest: Option<Stand> = None;
-        for generation in self.memory.iter().rev() {
-            let Some(stand) = generation.get().index.stand(stream) else {
-                continue;
-            };
-            let newest = *newest.get_or_insert(stand);
-            if let Some(born) = stand.born() {
-                return Ok(Some(newest.end(born)));
-            }
-        }
-        let old = if self.is_indexed {
+        let mut end = if self.is_indexed {
             tables::end(&self.transaction, stream)?
         } else {
             None
         };
-        match (newest, old) {
-            (None, old) => Ok(old),
-            (Some(newest), Some(old)) => Ok(Some(newest.end(old.head.first))),
-            (Some(newest), None) => Err(newest.orphan()),
+        for generation in &self.memory {
+            if let Some(stand) = generation.get().index.stand(stream) {
+                end = Some(stand.after(end));
+            }
         }
+        Ok(end)
     }
 
     /// All streams and where they stand, in the order of their names.
@@ -254,11 +245,8 @@ impl View {
         };
         for generation in &self.memory {
             for (stream, stand) in generation.get().index.stands() {
-                let first = stand
-                    .born()
-                    .or_else(|| ends.get(stream).map(|old| old.head.first))
-                    .ok_or_else(|| stand.orphan())?;
-                ends.insert(*stream, stand.end(first));
+                let end = stand.after(ends.get(stream).copied());
+                ends.insert(*stream, end);
             }
         }
         Ok(ends)
@@ -288,6 +276,25 @@ impl View {
                     break;
                 }
             }
+        }
+        Ok(picked.finish())
+    }
+
+    /// The blocks that hold a stream's records up to a number, the last one first, at most `limit` of them.
+    pub(crate) fn blocks_back(
+        &self,
+        stream: &StreamKey,
+        to: Seq,
+        limit: usize,
+    ) -> Result<Vec<Position>, Fault> {
+        let mut picked = PickedBack::new(to, limit);
+        for generation in self.memory.iter().rev() {
+            if !generation.get().index.pick_back(stream, &mut picked) {
+                return Ok(picked.finish());
+            }
+        }
+        if self.is_indexed {
+            tables::pick_back(&self.transaction, stream, &mut picked)?;
         }
         Ok(picked.finish())
     }
@@ -354,6 +361,66 @@ impl View {
             }
         }
         walk_memory(&self.memory, from, each)
+    }
+
+    /// Looks at blocks in descending order, from the one that holds a position, or the last before it.
+    pub(crate) fn walk_back(
+        &self,
+        from: Position,
+        mut each: impl FnMut(Block<'_>) -> Result<Go, Fault>,
+    ) -> Result<(), Fault> {
+        for generation in self.memory.iter().rev() {
+            let mut end = {
+                let blocks = &generation.get().blocks;
+                blocks.partition_point(|(first, _)| *first <= from)
+            };
+            while end > 0 {
+                end -= 1;
+                let (first, bytes) = generation.get().blocks[end].clone();
+                if each(Block::parse(first.0, &bytes)?)? == Go::Stop {
+                    return Ok(());
+                }
+            }
+        }
+        let blocks = self.transaction.open_table(table::BLOCKS)?;
+        for entry in blocks.range(..=from.0)?.rev() {
+            let (first, bytes) = entry?;
+            if each(Block::parse(first.value(), bytes.value())?)? == Go::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first position at or after which events are as young as a time, as far as times ascend.
+    ///
+    /// Searches by halves, so it looks at few blocks of many.
+    pub(crate) fn position_at(&self, time: Timestamp) -> Result<Position, Fault> {
+        let (mut low, mut high) = (Position::FIRST, self.tip()?.position.next());
+        while low < high {
+            let middle = Position(low.0 + (high.0 - low.0) / 2);
+            match self.first_from(middle)? {
+                Some((position, at)) if at < time => low = position.next(),
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    /// The first event from a position on that is not gone, and its time.
+    fn first_from(&self, from: Position) -> Result<Option<(Position, Timestamp)>, Fault> {
+        let mut first = None;
+        self.walk(from, |block| {
+            for record in block.records() {
+                let record = record?;
+                if record.position() >= from {
+                    first = Some((record.position(), record.at()));
+                    return Ok(Go::Stop);
+                }
+            }
+            Ok(Go::On)
+        })?;
+        Ok(first)
     }
 
     /// The frames of the chunk or the commit that holds this number, or of the first after it.

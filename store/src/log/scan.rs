@@ -25,11 +25,38 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// The records of a block that are wanted.
+    pub(crate) fn of(block: Block<'_>, wanted: impl Fn(Record<'_>) -> bool) -> Result<Self> {
+        let mut chunk = Self::default();
+        for record in block.records() {
+            let record = record?;
+            if wanted(record) {
+                chunk.push(record);
+            }
+        }
+        Ok(chunk)
+    }
+
+    /// How many records are left in it.
+    pub(crate) fn records(&self) -> u64 {
+        let mut rest = &self.bytes[self.read..];
+        let mut count = 0;
+        while let Some((_, after)) = Record::split(rest) {
+            rest = after;
+            count += 1;
+        }
+        count
+    }
+
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         // One large record is no reason to hold its memory ever after.
         self.bytes.shrink_to(2 * limits::CHUNK_BYTES_MAX);
         self.read = 0;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -79,6 +106,11 @@ impl Scan {
     /// The first position that was not looked at.
     pub(crate) fn next_position(&self) -> Position {
         self.next
+    }
+
+    /// How many records were copied and not given yet.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.chunk.records()
     }
 
     /// The next event, looking at the storage when the chunk is used up; `None` where there is none now.
@@ -143,6 +175,8 @@ impl Scan {
                 self.next = record.position().next();
             }
         }
+        // What is gone at its end counts, too.
+        self.next = block.last().next();
         Ok(())
     }
 }

@@ -17,11 +17,22 @@ use crate::log::recent::Generation;
 use crate::log::storage::Fault;
 use crate::log::table;
 
+/// What the thread does.
+pub(crate) enum Job {
+    /// Settles a generation.
+    Settle(Arc<Generation>),
+    /// Does what cannot be done while something settles, and says by itself how that went.
+    Upkeep(Upkeep),
+}
+
+/// See [`Job::Upkeep`].
+pub(crate) type Upkeep = Box<dyn FnOnce(&Shared) + Send>;
+
 /// The thread that settles.
 #[derive(Debug)]
 pub(crate) struct Settler {
     /// `None` only while this is dropped.
-    jobs: Option<mpsc::Sender<Arc<Generation>>>,
+    jobs: Option<mpsc::Sender<Job>>,
     outcomes: mpsc::Receiver<Result<()>>,
     busy: bool,
     thread: Option<JoinHandle<()>>,
@@ -30,16 +41,20 @@ pub(crate) struct Settler {
 impl Settler {
     /// Starts the thread.
     pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
-        let (jobs, incoming) = mpsc::channel::<Arc<Generation>>();
+        let (jobs, incoming) = mpsc::channel();
         let (answer, outcomes) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("recount-settle".to_owned())
             .spawn(move || {
-                for generation in incoming {
-                    let settled = settle(&shared, &generation);
-                    // Freed before the writer goes on, which may count on the memory.
-                    drop(generation);
-                    if answer.send(settled).is_err() {
+                for job in incoming {
+                    let done = match job {
+                        Job::Settle(generation) => settle(&shared, &generation),
+                        Job::Upkeep(upkeep) => {
+                            upkeep(&shared);
+                            Ok(())
+                        }
+                    };
+                    if answer.send(done).is_err() {
                         break;
                     }
                 }
@@ -52,16 +67,16 @@ impl Settler {
         })
     }
 
-    /// Settles a generation; none may be settling.
-    pub(crate) fn begin(&mut self, generation: Arc<Generation>) -> Result<()> {
-        assert!(!self.busy, "one generation settles at a time");
+    /// Begins a job; none may be under way.
+    pub(crate) fn begin(&mut self, job: Job) -> Result<()> {
+        assert!(!self.busy, "one job at a time");
         let jobs = self.jobs.as_ref().ok_or(Error::Closed)?;
-        jobs.send(generation).map_err(|_| Error::Closed)?;
+        jobs.send(job).map_err(|_| Error::Closed)?;
         self.busy = true;
         Ok(())
     }
 
-    /// Whether a generation is settling.
+    /// Whether a job is under way.
     ///
     /// # Errors
     ///
@@ -79,7 +94,7 @@ impl Settler {
         Ok(false)
     }
 
-    /// Waits until nothing is settling.
+    /// Waits until no job is under way.
     ///
     /// # Errors
     ///
@@ -130,6 +145,7 @@ fn write(transaction: &WriteTransaction, generation: &Generation) -> Result<(), 
         let old = table.insert(first.0, bytes.as_ref())?;
         assert!(old.is_none(), "a block is written once");
     }
+    drop(table);
     let holder = |position: Position| {
         let after = joined.partition_point(|(first, _)| *first <= position);
         joined[after - 1].0

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
-    ReadableDatabase as _, StorageBackend, StorageError, WriteTransaction,
+    Builder, CompactionError, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase,
+    ReadTransaction, ReadableDatabase as _, StorageBackend, StorageError, WriteTransaction,
 };
 
 use crate::error::{Error, Result};
@@ -105,6 +105,9 @@ impl Storage {
 
     /// Changes the storage, all or nothing, and returns when that is durable.
     ///
+    /// A change has one table open at a time: should redb panic on a damaged one while it opens it, it would panic
+    /// again on closing another, and two panics at once end the process.
+    ///
     /// Quick repair is on: it saves the walk over the whole file that opening after a crash would need.
     pub(crate) fn change<T>(
         &self,
@@ -127,6 +130,39 @@ impl Storage {
         })
     }
 
+    /// The bytes that the file takes on the disk; 0 in memory.
+    ///
+    /// The storage makes a file twice as long when it needs room, and what is not written takes none.
+    pub(crate) fn bytes_on_disk(&self) -> Result<u64, Fault> {
+        match std::fs::metadata(&self.path) {
+            #[cfg(unix)]
+            Ok(metadata) => Ok(std::os::unix::fs::MetadataExt::blocks(&metadata) * 512),
+            #[cfg(not(unix))]
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes the file as short as it can be; false where somebody looks at it, and it has to stay.
+    ///
+    /// Safe against being killed. What opening would have to walk over then is saved by the change after it.
+    pub(crate) fn shrink(&self) -> Result<bool, Fault> {
+        let Handle::Writer(database) = &self.handle else {
+            unreachable!("only the log's writer changes the storage, and it opens it for writing");
+        };
+        let shrunk = guard(|| {
+            let mut database = database.write().unwrap_or_else(PoisonError::into_inner);
+            match database.as_mut().ok_or(Error::Closed)?.compact() {
+                Ok(_) => Ok(true),
+                Err(CompactionError::TransactionInProgress) => Ok(false),
+                Err(error) => Err(redb::Error::from(error).into()),
+            }
+        })?;
+        self.change(|_| Ok(()))?;
+        Ok(shrunk)
+    }
+
     /// Lets go of the file. Looks that are under way end with [`Error::Closed`].
     pub(crate) fn close(&self) -> Result<(), Fault> {
         let Handle::Writer(database) = &self.handle else {
@@ -140,6 +176,13 @@ impl Storage {
             Some(database) => Ok(database.close()?),
             None => Ok(()),
         })
+    }
+}
+
+impl Drop for Storage {
+    /// As closing does: after a panic in redb that was caught, dropping its database may panic once more.
+    fn drop(&mut self) {
+        let _ = self.close();
     }
 }
 

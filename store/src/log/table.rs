@@ -3,7 +3,7 @@
 //! | table | key | value | lifetime |
 //! | --- | --- | --- | --- |
 //! | `meta` | name | bytes | made with the file |
-//! | `blocks` | position of the first record | [block](super::block) | for ever; written once, never changed |
+//! | `blocks` | position of the first record | [block](super::block) | for ever; written once, and thinned where fronts of streams were cut |
 //! | `frames` | number of the first frame | [chunk](super::frames) | until it is old; written once, never changed |
 //! | `derived` | name | number | rewritten with the index |
 //! | `event_ids` | id of an event (16) | its position | derived; written with the index, never changed |
@@ -96,11 +96,24 @@ impl Pair {
 pub(crate) struct StreamEnd {
     pub(crate) head: StreamHead,
     pub(crate) hash: Hash,
+    pub(crate) cut: Option<Cut>,
+}
+
+/// What the front of a stream was cut at, by the last event that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The number that remains first.
+    pub(crate) before: Seq,
+    /// The hash of the record before that one.
+    pub(crate) hash: Hash,
+    /// The number of the event that says so.
+    pub(crate) at: Seq,
 }
 
 impl StreamEnd {
-    /// Number, first and last position, time, and hash.
-    pub(crate) const LEN: usize = 64;
+    /// Number, first and last position, time, and hash; and of a cut, or zeros: what remains first, the
+    /// number of the event that says so, and the hash.
+    pub(crate) const LEN: usize = 112;
 
     pub(crate) fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
@@ -109,6 +122,7 @@ impl StreamEnd {
             first,
             last,
             at,
+            from: _,
         } = self.head;
         for (field, number) in bytes
             .chunks_exact_mut(8)
@@ -116,21 +130,33 @@ impl StreamEnd {
         {
             field.copy_from_slice(&number.to_le_bytes());
         }
-        bytes[32..].copy_from_slice(&self.hash.0);
+        bytes[32..64].copy_from_slice(&self.hash.0);
+        if let Some(cut) = self.cut {
+            bytes[64..72].copy_from_slice(&cut.before.0.to_le_bytes());
+            bytes[72..80].copy_from_slice(&cut.at.0.to_le_bytes());
+            bytes[80..].copy_from_slice(&cut.hash.0);
+        }
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; Self::LEN]) -> Self {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(&bytes[32..]);
+        let hash = |at: usize| Hash(*bytes[at..].first_chunk().expect("32 bytes"));
+        let cut = Some(Cut {
+            before: Seq(number(bytes, 64)),
+            hash: hash(80),
+            at: Seq(number(bytes, 72)),
+        });
+        let cut = cut.filter(|cut| cut.before > Seq(0));
         Self {
             head: StreamHead {
                 seq: Seq(number(bytes, 0)),
                 first: Position(number(bytes, 8)),
                 last: Position(number(bytes, 16)),
                 at: Timestamp(number(bytes, 24)),
+                from: cut.map_or(Seq::FIRST, |cut| cut.before),
             },
-            hash: Hash(hash),
+            hash: hash(32),
+            cut,
         }
     }
 }
@@ -152,10 +178,20 @@ mod tests {
                 first: Position(2),
                 last: Position(3),
                 at: Timestamp(4),
+                from: Seq::FIRST,
             },
             hash: Hash([5; 32]),
+            cut: None,
         };
         assert_eq!(StreamEnd::decode(&end.encode()), end);
+        let mut cut = end;
+        cut.head.from = Seq(6);
+        cut.cut = Some(Cut {
+            before: Seq(6),
+            hash: Hash([7; 32]),
+            at: Seq(8),
+        });
+        assert_eq!(StreamEnd::decode(&cut.encode()), cut);
         let pairs = [1, 2, 3].map(|n| Pair {
             seq: Seq(n),
             block: Position(n * 10),

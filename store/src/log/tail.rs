@@ -15,6 +15,7 @@ use crate::limits;
 use crate::log::Select;
 use crate::log::follow::Last;
 use crate::log::reader::Shared;
+use crate::log::recent::View;
 use crate::log::scan::Scan;
 
 /// Events as they come.
@@ -73,6 +74,22 @@ impl Tail {
                 None => tokio::time::sleep(limits::FOLLOW_INTERVAL).await,
             }
         }
+    }
+
+    /// How many events of the log it has not looked at: how far it lags behind.
+    ///
+    /// A tail misses nothing, however slow it is; what it has not taken is in the log. One that is to show
+    /// the present can see here that it shows the past, and begin another at the end instead.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`] and [`Error::Corrupt`], where another process writes the log.
+    pub fn behind(&self) -> Result<u64> {
+        let end = match &self.durable {
+            Some(durable) => *durable.borrow(),
+            None => self.shared.look(View::tip)?.position,
+        };
+        Ok((end.0 + 1).saturating_sub(self.scan.next_position().0) + self.scan.waiting())
     }
 
     /// The next event if there is one now.

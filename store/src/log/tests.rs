@@ -102,6 +102,7 @@ async fn what_is_appended_is_read() {
         first: Position(1),
         last: Position(4),
         at: third.at,
+        from: Seq::FIRST,
     };
     assert_eq!(log.stream_head(session(1)).expect("a head"), Some(head));
     assert_eq!(log.stream_head(session(9)).expect("a head"), None);

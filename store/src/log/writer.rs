@@ -20,7 +20,7 @@ use crate::log::journal::{Entry, Journal, Mark};
 use crate::log::plan::{Before, Outcome, Part, Plan};
 use crate::log::reader::Shared;
 use crate::log::scan::Scan;
-use crate::log::settle::Settler;
+use crate::log::settle::{Job, Settler, Upkeep};
 use crate::log::{Hash, Select};
 
 /// The way to the writer. The writer ends when it is asked to, or when this is dropped.
@@ -38,6 +38,10 @@ enum Message {
     Settle,
     /// Write the frames that wait, if nobody appends; nobody waits for it.
     Frames,
+    /// Settle everything, then do this.
+    Upkeep(Upkeep),
+    /// Let go of this when nothing is under way.
+    Quiet(oneshot::Sender<()>),
     Close(oneshot::Sender<Result<()>>),
 }
 
@@ -70,7 +74,7 @@ impl Handle {
         let mut settler = Settler::start(Arc::clone(&shared)).map_err(start)?;
         let waiting = shared.recent().settling.clone();
         if let Some(waiting) = waiting {
-            settler.begin(waiting)?;
+            settler.begin(Job::Settle(waiting))?;
         }
         let writer = Writer {
             shared,
@@ -118,6 +122,28 @@ impl Handle {
         match self.send(Message::Close(answer)).await {
             Ok(()) => answered.await.unwrap_or(Ok(())),
             Err(_) => Ok(()),
+        }
+    }
+
+    /// Does something to the settled log that cannot be done while something settles.
+    pub(crate) async fn upkeep<T: Send + 'static>(
+        &self,
+        upkeep: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Upkeep(Box::new(move |shared| {
+            // Whoever asked and went away needs no answer.
+            let _ = answer.send(upkeep(shared));
+        })))
+        .await?;
+        answered.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Resolves when what was queued before is done, and nothing settles.
+    pub(crate) async fn quiet(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.send(Message::Quiet(answer)).await.is_ok() {
+            let _ = answered.await;
         }
     }
 
@@ -176,10 +202,14 @@ impl Writer {
             let mut batch = Batch::default();
             self.gather(first, &mut batch);
             closing = batch.closing.take();
+            let quiet = std::mem::take(&mut batch.quiet);
             if failed.is_none() {
                 failed = self.write(batch).err();
             } else {
                 batch.refuse(failed.as_ref());
+            }
+            if failed.is_none() && !quiet.is_empty() {
+                failed = self.settler.wait().err();
             }
         }
         let closed = self.close(failed);
@@ -229,7 +259,13 @@ impl Writer {
             });
         }
         result?;
-        self.settle(batch.settle)
+        match batch.upkeep {
+            None => self.settle(batch.settle),
+            Some(upkeep) => {
+                self.settle_all()?;
+                self.settler.begin(Job::Upkeep(upkeep))
+            }
+        }
     }
 
     fn commit(&mut self, plan: Plan) -> Result<()> {
@@ -270,16 +306,16 @@ impl Writer {
             }
             self.settler.wait()?;
         }
-        self.journal.switch().map_err(|error| failed(&error))?;
-        let full = self.shared.recent().rotate();
-        self.settler.begin(full)
+        self.settle_growing()
     }
 
     /// Settles everything and lets go of the files.
     fn close(&mut self, failure: Option<Error>) -> Result<()> {
         let settled = match failure {
             Some(error) => Err(error),
-            None => self.settle_all(),
+            None => self
+                .settle_all()
+                .and_then(|()| self.journal.clear().map_err(|error| failed(&error))),
         };
         // Nothing of ours reads or writes after this.
         let journal = self.journal.close().map_err(|error| failed(&error));
@@ -293,11 +329,17 @@ impl Writer {
         self.settler.wait()?;
         let nothing = self.shared.recent().growing.get().is_empty();
         if !nothing || !self.shared.snapshots.is_empty() {
-            let full = self.shared.recent().rotate();
-            self.settler.begin(full)?;
+            self.settle_growing()?;
             self.settler.wait()?;
         }
-        self.journal.clear().map_err(|error| failed(&error))
+        Ok(())
+    }
+
+    /// Lets settle what has gathered, and goes on in the other file of the journal.
+    fn settle_growing(&mut self) -> Result<()> {
+        self.journal.switch().map_err(|error| failed(&error))?;
+        let full = self.shared.recent().rotate();
+        self.settler.begin(Job::Settle(full))
     }
 }
 
@@ -339,6 +381,8 @@ struct Batch {
     appends: Vec<Append>,
     bytes: usize,
     settle: bool,
+    upkeep: Option<Upkeep>,
+    quiet: Vec<oneshot::Sender<()>>,
     closing: Option<oneshot::Sender<Result<()>>>,
 }
 
@@ -355,13 +399,15 @@ impl Batch {
             }
             Message::Settle => self.settle = true,
             Message::Frames => {}
+            Message::Upkeep(upkeep) => self.upkeep = Some(upkeep),
+            Message::Quiet(answer) => self.quiet.push(answer),
             Message::Close(answer) => self.closing = Some(answer),
         }
     }
 
     /// Whether no more is taken: it is large, or nothing may come after what it has.
     fn is_full(&self) -> bool {
-        self.bytes >= limits::COMMIT_BYTES_MAX || self.closing.is_some()
+        self.bytes >= limits::COMMIT_BYTES_MAX || self.upkeep.is_some() || self.closing.is_some()
     }
 
     fn refuse(self, error: Option<&Error>) {

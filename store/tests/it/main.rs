@@ -6,10 +6,12 @@ mod crash;
 mod damage;
 mod disk;
 mod failure;
+mod frames;
 mod format;
 mod history;
 mod life;
 mod power;
+mod upkeep;
 
 use recount_store::{Event, NewEvent, Recorded, SessionId, StreamId, Timestamp};
 

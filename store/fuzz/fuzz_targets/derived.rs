@@ -1,0 +1,5 @@
+//! See `recount_store::fuzz::derived`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| recount_store::fuzz::derived(bytes));
