@@ -20,7 +20,7 @@ use crate::group::{Row, Sink};
 pub type Key = [u8; StreamId::LEN];
 
 /// What the log puts around a payload: place, time, cause, hash.
-pub const ENVELOPE: usize = 85;
+pub const ENVELOPE: usize = 86;
 
 /// The stream of the n-th session.
 #[must_use]
