@@ -920,7 +920,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
         &expect![[r#"
             not whole
             --- stderr
-            recount: the log is not whole: the log is damaged at position 25: no block begins there
+            recount: the log is not whole: the log is damaged at position 25: it is missing
               what comes before it can still be read: recount log ID
             --- exit 1
         "#]],
@@ -930,7 +930,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
         &expect![[r#"
             not whole
             --- stderr
-            recount: the log is not whole: the log is damaged at position 25: no block begins there
+            recount: the log is not whole: the log is damaged at position 25: it is missing
               what comes before it can still be read: recount log ID
             --- exit 1
         "#]],
@@ -939,7 +939,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
         &["sign", "--key", "key.pem", "--out", "worse.json"],
         &expect![[r#"
             --- stderr
-            recount: cannot go on: the log is damaged at position 25: no block begins there
+            recount: nothing was signed: the log is damaged at position 25: it is missing
               recount verify    names the first bad place
             --- exit 1
         "#]],

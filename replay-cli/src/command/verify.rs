@@ -57,7 +57,7 @@ pub(crate) fn signed(
     let trusted = public_key.map(key_file::public).transpose()?;
     let mut bar = Bar::new();
     let checked = check(reader, &signed, trusted.as_ref(), |progress| {
-        bar.show(progress)
+        bar.show(progress);
     });
     drop(bar);
     let verified = match checked {

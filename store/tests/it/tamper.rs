@@ -545,6 +545,56 @@ fn a_log_that_grew_is_still_the_one_that_was_signed() {
 }
 
 #[test]
+fn what_was_cut_off_needs_a_later_signed_head() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = Log::open(folder.path()).expect("a log");
+    runtime().block_on(async {
+        let early = vec![said("a"), said("b"), said("c")];
+        log.append(session(1), Expected::Any, early)
+            .await
+            .expect("appended");
+        let sign = || log.head().expect("a head").sign(Timestamp(7), &key());
+        let inside = {
+            let mut signed = sign();
+            signed.head.position = Position(2);
+            signed.head.sign(Timestamp(7), &key())
+        };
+        let at_its_end = sign();
+        log.close().await.expect("closed");
+
+        let log = Log::open(folder.path()).expect("a log");
+        log.cut(session(1), Seq(4), Timestamp(8))
+            .await
+            .expect("cut");
+        log.close().await.expect("closed");
+        let log = Log::open(folder.path()).expect("a log");
+        log.compact(|_| {}).await.expect("compacted");
+        let now = log.head().expect("a head");
+        let proven = |signed| check(&log, &signed, None, |_| {}).map(|verified| verified.head);
+        assert_eq!(proven(at_its_end).expect("proven"), now);
+        assert_eq!(proven(now.sign(Timestamp(9), &key())).expect("proven"), now);
+        let cut_off = proven(inside);
+        assert!(
+            matches!(
+                cut_off,
+                Err(CheckError::CutOff {
+                    position: Position(2)
+                })
+            ),
+            "{cut_off:?}"
+        );
+        let mut other = at_its_end.head;
+        other.hash.0[0] ^= 1;
+        let differs = proven(other.sign(Timestamp(9), &key()));
+        assert!(
+            matches!(differs, Err(CheckError::Differs { .. })),
+            "{differs:?}"
+        );
+        log.close().await.expect("closed");
+    });
+}
+
+#[test]
 fn of_nothing_everything_is_proven() {
     let empty = make(Vec::new());
     assert_eq!(empty.seen.head, Head::default());
