@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use expect_test::{Expect, expect};
 use recount_store::{
-    ConnectionId, ConnectionState, Event, Expected, Json, Log, MessageId, NewEvent, OutputKind,
-    Placement, Provenance, Rerun, SessionId, StreamId, Target, Timestamp, ToolOutcome,
+    ConnectionId, ConnectionState, Event, Expected, FrameNumber, FramesBefore, Json, Log,
+    MessageId, NewEvent, OutputKind, Placement, Provenance, Rerun, SessionId, StreamId, Target,
+    Timestamp, ToolOutcome,
 };
 use recount_tests::command::VERB_TIMEOUT;
 use recount_tests::process::{Running, recount};
@@ -347,6 +348,143 @@ fn a_session_is_looked_at_from_each_side() {
             --- exit 0
         "#]],
     );
+}
+
+/// Adds frames to a log, and what they told of a session: the first of them nothing, the last one is dropped again.
+fn with_frames() -> Place {
+    let place = with_a_log();
+    let keep = |log: &Log, number: u64, text: &str| {
+        let at = Timestamp(BEGIN + number * 100_000);
+        let kept = log.keep_frame(CONNECTION, at, text.as_bytes());
+        assert_eq!(kept, Some(FrameNumber(number)));
+    };
+    let told = |event, number| {
+        let told = NewEvent::live(event, Timestamp(BEGIN + 4_000_000));
+        told.from_frame(FrameNumber(number))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let log = Log::open(place.data()).unwrap();
+        keep(&log, 1, r#"{"type":"gone"}"#);
+        log.close().await.unwrap();
+        let log = Log::open(place.data()).unwrap();
+        keep(&log, 2, r#"{"type":"server.heartbeat"}"#);
+        keep(&log, 3, "{\"type\":\n\"session.error\"}");
+        let error = |name: &str| Event::AgentErrorReported {
+            message: MESSAGE,
+            name: name.to_owned(),
+            reason: String::new(),
+        };
+        let events = vec![told(error("Old"), 1), told(error("New"), 3)];
+        let stream = StreamId::Session(SESSION);
+        log.append(stream, Expected::Any, events).await.unwrap();
+        log.drop_frames(FramesBefore::Number(FrameNumber(2)))
+            .await
+            .unwrap();
+        log.close().await.unwrap();
+    });
+    place
+}
+
+#[test]
+fn frames_are_seen_as_they_came_and_under_what_was_made_from_them() {
+    let place = with_frames();
+    place.check(
+        &["frames"],
+        &expect![[r#"
+        2026-11-22 UTC
+        09:14:03.200     2  0g2081040g208104  {"type":"server.heartbeat"}
+        09:14:03.300     3  0g2081040g208104  {"type":\n"session.error"}
+        --- exit 0
+    "#]],
+    );
+    place.check(
+        &["frames", "--connection", "0G2", "--from", "3"],
+        &expect![[r#"
+            2026-11-22 UTC
+            09:14:03.300     3  0g2081040g208104  {"type":\n"session.error"}
+            --- exit 0
+        "#]],
+    );
+    place.check(
+        &["frames", "--from", "4"],
+        &expect![[r#"
+        --- stderr
+        recount: no such frames are kept
+        --- exit 0
+    "#]],
+    );
+    place.check(
+        &["frames", "--connection", "081"],
+        &expect![[r#"
+        --- stderr
+        recount: which connection: no connection is called "081"; there are:
+          0g2081040g208104    last event 2026-11-22T09:14:04.600000Z
+        --- exit 1
+    "#]],
+    );
+    let verified = place.told(&["verify"]);
+    assert_eq!(
+        verified.lines().next(),
+        Some("whole: 26 events in 3 streams; 2 frames")
+    );
+    let shown = place.told(&["log", "081", "--frames"]);
+    let (_, shown) = shown.split_once("run 2: stop\n").unwrap();
+    expect![[r#"
+        09:14:07.000    17  AgentErrorReported     Old:
+                            frame 1  (not there any more)
+        09:14:07.000    18  AgentErrorReported     New:
+                            frame 3  {"type":\n"session.error"}
+        --- exit 0
+    "#]]
+    .assert_eq(shown);
+
+    let frame = json!({
+        "frame": 3,
+        "at": "2026-11-22T09:14:03.300000Z",
+        "connection": "0g2081040g208104",
+        "received": "{\"type\":\n\"session.error\"}",
+    });
+    let received = frame["received"].clone();
+    assert_eq!(place.json(&["frames", "--from", "3", "--json"]), [frame]);
+    let events = place.json(&["log", "081", "--frames", "--json"]);
+    let told: Vec<_> = events
+        .iter()
+        .filter(|event| event.get("frame").is_some())
+        .map(|event| json!([event["frame"], event["received"]]))
+        .collect();
+    assert_eq!(told, [json!([1, null]), json!([3, received])]);
+}
+
+#[test]
+fn who_wants_no_frames_kept_says_so() {
+    let kept = |flag: &[&str], variable: Option<&str>| {
+        let place = Place::new();
+        let mut command = place.command(&["run", "--agent", "scripted"]);
+        command.args(flag).arg("hello");
+        if let Some(value) = variable {
+            command.env("RECOUNT_FRAMES", value);
+        }
+        let output = finish(&mut command, Vec::new());
+        if !output.status.success() {
+            return Err(output.status.code().unwrap());
+        }
+        let frames = place.json(&["frames", "--json"]);
+        assert!(!frames.is_empty(), "what came is kept, or how much did");
+        let events = place.json(&["log", "latest", "--json"]);
+        let received = frames.iter().any(|frame| frame["received"].is_string());
+        let named = events.iter().any(|event| event["frame"].is_u64());
+        assert_eq!(named, received, "only what is kept can be named");
+        Ok(received)
+    };
+    assert_eq!(kept(&[], None), Ok(true));
+    assert_eq!(kept(&["--no-frames"], None), Ok(false));
+    assert_eq!(kept(&["--no-frames"], Some("1")), Ok(false));
+    assert_eq!(kept(&[], Some("0")), Ok(false));
+    assert_eq!(kept(&[], Some("1")), Ok(true));
+    assert_eq!(kept(&[], Some("perhaps")), Err(2));
 }
 
 #[test]

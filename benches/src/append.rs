@@ -1,103 +1,80 @@
-//! Appending: 256-byte events, each appender waits for its own acknowledgement before the next.
+//! Appending: each appender waits for its own acknowledgement before the next.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput};
-use recount_store::{
-    Event, Expected, Log, MessageId, NewEvent, OutputKind, Placement, SessionId, StreamId,
-    Timestamp,
-};
+use criterion::Throughput;
+use recount_store::{Expected, Log, NewEvent, Timestamp};
 use tokio::runtime::Runtime;
 
+use crate::bench::Bench;
 use crate::group::{Group, Row};
-use crate::peers::{Bare, Sqlite};
-use crate::table::Table;
-use crate::{Plan, Subject, measure};
+use crate::history::{ENVELOPE, output, payload, stream};
+use crate::measure::{Subject, measure};
+use crate::peers::{Bare, Fjall, Preallocated, Sqlite};
 
-/// The bytes of a payload.
-const PAYLOAD: usize = 256;
-/// What the log puts around a payload; the bare file is given as much, to write the same bytes.
-const ENVELOPE: usize = 85;
+/// Payloads, and how many append them.
+const QUICK: [(usize, &[u32]); 3] = [(64, &[16]), (256, &[1, 16, 256]), (4096, &[16])];
+const FULL: [(usize, &[u32]); 3] = [
+    (64, &[1, 16, 256, 4096]),
+    (256, &[1, 16, 256, 4096]),
+    (4096, &[1, 16, 256, 4096]),
+];
 
-/// Measures 1, 16 and 256 appenders.
+/// Measures so many appenders, with payloads of so many bytes.
 ///
 /// # Panics
 ///
 /// If the disk is full, or a subject fails.
-pub fn run(plan: &Plan, criterion: &mut Criterion, folder: &Path, table: &mut Table) {
-    if !plan.wants("append") {
-        return;
+pub fn run(bench: &mut Bench) {
+    for (bytes, all_appenders) in bench.pick(QUICK, FULL) {
+        for &appenders in all_appenders {
+            bench.say(&format!("append: {appenders} x {bytes} bytes"));
+            workload(bench, bytes, appenders);
+        }
     }
-    let runtime = runtime();
-    let mut group = criterion.benchmark_group("append");
-    for appenders in [1, 16, 256] {
-        let folder = folder.join(format!("append-{appenders}"));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let log = Log::open(folder.join("log")).expect("a log");
-        let sqlite = Group::start(Sqlite::open(&folder.join("sqlite")));
-        let bare = Group::start(Bare::open(&folder.join("bare")));
-        let ours = |rounds| {
+}
+
+fn workload(bench: &mut Bench, bytes: usize, appenders: u32) {
+    let folder = bench.folder();
+    let path = |name: &str| folder.path().join(name);
+    let runtime = &bench.runtime;
+    let log = Log::open(path("log")).expect("a log");
+    let ours = |rounds| {
+        let log = log.clone();
+        drive(runtime, appenders, rounds, move |n| {
             let log = log.clone();
-            drive(&runtime, appenders, rounds, move |n| {
-                let (log, stream) = (log.clone(), stream(n));
-                async move {
-                    let event = vec![NewEvent::live(event(), Timestamp(1))];
-                    log.append(stream, Expected::Any, event)
-                        .await
-                        .expect("appended");
-                }
-            })
-        };
-        group.throughput(Throughput::Elements(u64::from(appenders)));
-        let measured = measure(
-            &mut group,
-            &appenders.to_string(),
-            &mut [
-                Subject::new("recount", ours),
-                Subject::new("sqlite", peer(&runtime, sqlite, appenders, PAYLOAD)),
-                Subject::new(
-                    "bare file",
-                    peer(&runtime, bare, appenders, PAYLOAD + ENVELOPE),
-                ),
-            ],
-        );
-        table.add("append", appenders, "events/s", appenders, &measured);
-        drop(log);
-        // What one workload wrote is no load on the disk for the next.
-        std::fs::remove_dir_all(&folder).expect("the folder goes away");
-    }
-}
-
-/// A runtime with as many threads as the smallest machine that is measured on has cores.
-pub(crate) fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_time()
-        .build()
-        .expect("a runtime")
-}
-
-/// The stream of the n-th session.
-pub(crate) fn stream(n: u32) -> StreamId {
-    StreamId::Session(SessionId::from_random(u128::from(n)))
-}
-
-/// An event whose payload has 256 bytes.
-pub(crate) fn event() -> Event {
-    // The message (10), the run (4), three lengths or choices of a part and a text (8 + 4 + 4 + 8).
-    const AROUND: usize = 10 + 4 + 8 + 4 + 4 + 8;
-    let part = "prt_0123456789".to_owned();
-    Event::OutputAppended {
-        message: MessageId::from_bytes([7; 10]),
-        run: 1,
-        kind: OutputKind::Text,
-        placement: Placement::End,
-        text: "x".repeat(PAYLOAD - AROUND - part.len()),
-        part,
-    }
+            async move {
+                let event = vec![NewEvent::live(output(bytes), Timestamp(1))];
+                log.append(stream(n), Expected::Any, event)
+                    .await
+                    .expect("appended");
+            }
+        })
+    };
+    let peer = |group, surplus| peer(runtime, group, appenders, bytes, surplus);
+    let sqlite = Group::start(Sqlite::open(&path("sqlite")));
+    let fjall = Group::start(Fjall::open(&path("fjall")));
+    let bare = Group::start(Bare::open(&path("bare")));
+    let preallocated = Group::start(Preallocated::create(&path("preallocated")));
+    let name = format!("append, {bytes} B");
+    let mut group = bench.criterion.benchmark_group(&name);
+    group.throughput(Throughput::Elements(u64::from(appenders)));
+    let measured = measure(
+        &mut group,
+        &appenders.to_string(),
+        &mut [
+            Subject::new("recount", ours),
+            Subject::new("SQLite", peer(sqlite, 0)),
+            Subject::new("fjall", peer(fjall, 0)),
+            Subject::new("bare file", peer(bare, ENVELOPE)),
+            Subject::new("preallocated file", peer(preallocated, ENVELOPE)),
+        ],
+    );
+    group.finish();
+    bench.table.rates(&name, appenders, appenders, &measured);
+    runtime.block_on(log.close()).expect("closed");
 }
 
 /// So many rounds in which each appender appends one event, and how long that took.
@@ -131,12 +108,13 @@ where
     })
 }
 
-/// The same load on a peer.
+/// The same load on a peer, each row with `surplus` bytes more.
 fn peer(
     runtime: &Runtime,
     group: Group,
     appenders: u32,
     bytes: usize,
+    surplus: usize,
 ) -> impl FnMut(u64) -> Duration {
     let group = Arc::new(group);
     let seqs: Arc<Vec<AtomicU64>> = Arc::new((0..appenders).map(|_| AtomicU64::new(1)).collect());
@@ -144,10 +122,12 @@ fn peer(
         let (group, seqs) = (Arc::clone(&group), Arc::clone(&seqs));
         drive(runtime, appenders, rounds, move |n| {
             let group = Arc::clone(&group);
+            let mut bytes = payload(&output(bytes));
+            bytes.resize(bytes.len() + surplus, b'x');
             let row = Row {
                 session: stream(n).to_bytes(),
                 seq: seqs[n as usize].fetch_add(1, Ordering::Relaxed),
-                bytes: vec![b'x'; bytes],
+                bytes,
             };
             async move { group.append(row).await }
         })

@@ -4,11 +4,13 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::history::Key;
+
 /// What a peer is given to keep.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// Which session.
-    pub session: [u8; 11],
+    pub session: Key,
     /// Its number in the session.
     pub seq: u64,
     /// The event.

@@ -1,175 +1,228 @@
 //! Rebuilding: opening a log, reading one session from the file, decoding and folding each event.
 //!
-//! The fold counts bytes of text. The peers read as many bytes in the same order and decode nothing.
+//! The fold is the engine's own. The peers read the same payloads in the same order, and neither decode
+//! nor fold: they answer the question of what that costs on top of reading. The log and `SQLite` are opened
+//! for each reading; fjall stays open, since opening it takes longer than all else and is a workload of its own.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput};
-use recount_store::{Event, Expected, Log, LogReader, NewEvent, Seq, StreamId, Timestamp};
-use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
+use criterion::Throughput;
+use recount_projections::{Projection as _, Session, state_store};
+use recount_store::{Log, LogReader, Seq, Snapshot, StreamId, derived};
 
-use crate::append::{event, runtime, stream};
+use crate::bench::Bench;
 use crate::group::{Row, Sink as _};
-use crate::peers::{Bare, Sqlite};
-use crate::table::Table;
-use crate::{Plan, Subject, measure};
+use crate::history::{ENVELOPE, Shape, stream};
+use crate::measure::{Subject, measure};
+use crate::part::Part;
+use crate::peers::{Bare, Fjall, Sqlite};
 
-/// Measures one long session, and one of many that were appended to in turn.
+/// What comes after the snapshot: as much as the engine lets gather before it makes a new one.
+const TAIL: u32 = 1000;
+
+/// Measures one long session, one of many that were appended to in turn, and one that has a snapshot.
 ///
 /// # Panics
 ///
 /// If the disk is full, or a subject fails.
-pub fn run(plan: &Plan, criterion: &mut Criterion, folder: &Path, table: &mut Table) {
-    let runtime = runtime();
-    let workloads = [
-        ("rebuild, alone", 1, plan.pick(100_000, 1_000_000)),
-        (
-            "rebuild, one of many",
-            plan.pick(300, 1000),
-            plan.pick(300, 1000),
-        ),
-    ];
-    for (name, sessions, each) in workloads {
-        if plan.wants(name) {
-            let folder = folder.join(name);
-            workload(
-                criterion,
-                &runtime,
-                &folder,
-                name,
-                &Shape { sessions, each },
-                table,
-            );
-        }
-    }
-}
+pub fn run(bench: &mut Bench) {
+    let shape = |sessions, each, run| Shape {
+        sessions,
+        each,
+        run,
+        // With what is around them: payloads of about 256 bytes.
+        text_bytes: 180..=228,
+    };
+    let long = shape(1, bench.pick(100_000, 1_000_000), 1000);
+    let many = bench.pick(300, 1000);
+    let many = shape(many, many, 1);
 
-/// Who is in the log: so many sessions of so many events, one event of each in turn.
-struct Shape {
-    sessions: u32,
-    each: u32,
-}
-
-fn workload(
-    criterion: &mut Criterion,
-    runtime: &Runtime,
-    folder: &Path,
-    name: &'static str,
-    shape: &Shape,
-    table: &mut Table,
-) {
-    std::fs::create_dir_all(folder).expect("a folder");
-    let mut group = criterion.benchmark_group(name);
-    let (log, sqlite, bare) = (
-        folder.join("log"),
-        folder.join("sqlite"),
-        folder.join("bare"),
+    let files = Files::fill(bench, "rebuild, alone", &long);
+    files.whole(
+        bench,
+        "rebuild, alone",
+        &long,
+        |bench, name, n, measured| {
+            bench.table.rates(name, n, n, measured);
+        },
     );
-    let wanted = stream(shape.sessions / 2);
-    fill(runtime, shape, &log, &sqlite, &bare);
-    let ours = |times| {
-        repeat(times, || {
-            let reader = LogReader::open(&log).expect("a log");
-            assert_eq!(fold(&reader, wanted).0, shape.each);
-        })
-    };
-    let bytes = u64::from(shape.each) * 256;
-    let theirs = |times| {
-        repeat(times, || {
-            let read = Sqlite::open(&sqlite).count_bytes(&wanted.to_bytes());
-            assert_eq!(read as u64, bytes);
-        })
-    };
-    let least = |times| {
-        repeat(times, || {
-            assert_eq!(Bare::count_bytes(&bare) as u64, bytes);
-        })
-    };
-    group.throughput(Throughput::Elements(u64::from(shape.each)));
-    let measured = measure(
-        &mut group,
-        &shape.each.to_string(),
-        &mut [
-            Subject::new("recount", ours),
-            Subject::new("sqlite, not decoding", theirs),
-            Subject::new("bare file, that alone", least),
-        ],
+    files.memory(bench, &long);
+    files.snapshot(bench, &long);
+    drop(files);
+
+    let files = Files::fill(bench, "rebuild, one of many", &many);
+    files.whole(
+        bench,
+        "rebuild, one of many",
+        &many,
+        |bench, name, n, measured| {
+            bench.table.times(name, n, measured);
+        },
     );
-    group.finish();
-    let unit = if shape.sessions == 1 {
-        "events/s"
-    } else {
-        "ms"
-    };
-    table.add(name, shape.each, unit, shape.each, &measured);
-    std::fs::remove_dir_all(folder).expect("the folder goes away");
 }
 
-/// The events and the bytes of text of a session.
-fn fold(reader: &LogReader, stream: StreamId) -> (u32, usize) {
-    reader
-        .read(stream, Seq::FIRST)
-        .fold((0, 0), |(events, bytes), recorded| {
-            match recorded.expect("an event").event {
-                Event::OutputAppended { text, .. } => (events + 1, bytes + text.len()),
-                _ => (events + 1, bytes),
-            }
-        })
+/// The log and its peers, filled.
+struct Files {
+    folder: tempfile::TempDir,
+    /// The session that is rebuilt.
+    wanted: u32,
 }
 
-fn repeat(times: u64, mut work: impl FnMut()) -> Duration {
-    let begun = Instant::now();
-    for _ in 0..times {
-        work();
+impl Files {
+    fn fill(bench: &Bench, name: &str, shape: &Shape) -> Self {
+        bench.say(&format!(
+            "{name}: making {} x {} events",
+            shape.sessions, shape.each
+        ));
+        let files = Self {
+            folder: bench.folder(),
+            wanted: shape.sessions / 2,
+        };
+        shape.fill_log(&bench.runtime, &files.path("log"));
+        shape.fill_peer(&mut Sqlite::open(&files.path("sqlite")));
+        let mut fjall = Fjall::open(&files.path("fjall"));
+        shape.fill_peer(&mut fjall);
+        fjall.settle();
+        // One session alone, with what the log has around each of its payloads.
+        let bytes = shape.payload_bytes() + u64::from(shape.each) * ENVELOPE as u64;
+        let bytes = usize::try_from(bytes).expect("it fits into memory");
+        Bare::open(&files.path("bare")).commit(&[Row {
+            session: files.stream().to_bytes(),
+            seq: 1,
+            bytes: vec![b'x'; bytes],
+        }]);
+        files
     }
-    begun.elapsed()
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn stream(&self) -> StreamId {
+        stream(self.wanted)
+    }
+
+    /// Rebuilds a session from its first event on.
+    fn whole(
+        &self,
+        bench: &mut Bench,
+        name: &str,
+        shape: &Shape,
+        keep: impl FnOnce(&mut Bench, &str, u32, &[crate::measure::Measured]),
+    ) {
+        bench.say(&format!("{name}: reading {} events", shape.each));
+        let key = self.stream().to_bytes();
+        let wanted = (u64::from(shape.each), shape.payload_bytes());
+        let ours = || {
+            let reader = LogReader::open(self.path("log")).expect("a log");
+            let session = fold(&reader, self.stream(), u64::from(shape.each));
+            assert_eq!(session.seq.0, wanted.0);
+        };
+        let sqlite = || assert_eq!(Sqlite::open(&self.path("sqlite")).read(&key, 1), wanted);
+        let open = Fjall::open(&self.path("fjall"));
+        let fjall = || assert_eq!(open.read(&key, 1), wanted);
+        let bare = || assert!(Bare::read(&self.path("bare")) > wanted.1);
+        let mut group = bench.criterion.benchmark_group(name);
+        group.throughput(Throughput::Elements(wanted.0));
+        let measured = measure(
+            &mut group,
+            &shape.each.to_string(),
+            &mut [
+                Subject::whole("recount", ours),
+                Subject::whole("SQLite, reading alone", sqlite),
+                Subject::whole("fjall, reading alone", fjall),
+                Subject::whole("bare file, it alone", bare),
+            ],
+        );
+        group.finish();
+        keep(bench, name, shape.each, &measured);
+    }
+
+    /// How much memory a process needs for it at most, beyond what it has when it begins.
+    fn memory(&self, bench: &mut Bench, shape: &Shape) {
+        bench.say("rebuild, memory: in a process of its own");
+        let grown = |fold| {
+            let part = Part::Rebuild {
+                session: self.wanted,
+                fold,
+            };
+            let output = part
+                .start(&self.path("log"))
+                .wait_with_output()
+                .expect("it ends");
+            let line = String::from_utf8(output.stdout).expect("a line");
+            let (events, bytes) = line.trim().split_once(' ').expect("two numbers");
+            assert_eq!(events.parse(), Ok(shape.each));
+            bytes.parse().expect("a number")
+        };
+        let values = [
+            ("recount, decoding", mib(grown(false))),
+            ("recount, folding", mib(grown(true))),
+            ("all payloads", mib(shape.payload_bytes())),
+        ];
+        bench
+            .table
+            .less_is_better("rebuild, memory", shape.each, "MiB", &values);
+    }
+
+    /// Loads the same session from a snapshot and what comes after it.
+    fn snapshot(&self, bench: &mut Bench, shape: &Shape) {
+        let name = "rebuild, from snapshot";
+        bench.say(name);
+        let before = u64::from(shape.each - TAIL);
+        put_snapshot(bench, &self.path("log"), self.stream(), before);
+        let key = self.stream().to_bytes();
+        let ours = || {
+            let reader = LogReader::open(self.path("log")).expect("a log");
+            let session: Session = state_store::load(&reader, self.stream()).expect("it is read");
+            assert_eq!(session.seq, Seq(u64::from(shape.each)));
+        };
+        let sqlite = || {
+            let (events, _) = Sqlite::open(&self.path("sqlite")).read(&key, before + 1);
+            assert_eq!(events, u64::from(TAIL));
+        };
+        let open = Fjall::open(&self.path("fjall"));
+        let fjall = || {
+            let (events, _) = open.read(&key, before + 1);
+            assert_eq!(events, u64::from(TAIL));
+        };
+        let mut group = bench.criterion.benchmark_group(name);
+        let measured = measure(
+            &mut group,
+            &shape.each.to_string(),
+            &mut [
+                Subject::whole("recount", ours),
+                Subject::whole("SQLite, the tail alone", sqlite),
+                Subject::whole("fjall, the tail alone", fjall),
+            ],
+        );
+        group.finish();
+        bench.table.times(name, shape.each, &measured);
+    }
 }
 
-/// Makes the same history in the log and in the peers; the bare file holds one session alone.
-fn fill(runtime: &Runtime, shape: &Shape, log: &Path, sqlite: &Path, bare: &Path) {
-    runtime.block_on(async {
-        let log = Log::open(log).expect("a log");
-        if shape.sessions == 1 {
-            for _ in 0..shape.each / 1000 {
-                let events = (0..1000)
-                    .map(|_| NewEvent::live(event(), Timestamp(1)))
-                    .collect();
-                log.append(stream(0), Expected::Any, events)
-                    .await
-                    .expect("appended");
-            }
-        } else {
-            for _ in 0..shape.each {
-                let mut turn = JoinSet::new();
-                for n in 0..shape.sessions {
-                    let log = log.clone();
-                    turn.spawn(async move {
-                        let event = vec![NewEvent::live(event(), Timestamp(1))];
-                        log.append(stream(n), Expected::Any, event)
-                            .await
-                            .expect("appended");
-                    });
-                }
-                turn.join_all().await;
-            }
-        }
-        log.close().await.expect("closed");
-    });
-    let (mut sqlite, mut bare) = (Sqlite::open(sqlite), Bare::open(bare));
-    let row = |session: u32, seq: u32| Row {
-        session: stream(session).to_bytes(),
-        seq: u64::from(seq),
-        bytes: vec![b'x'; 256],
-    };
-    // Some ten thousand rows a commit: enough to be quick, and no burden on memory.
-    let turns = (10_000 / shape.sessions).max(1);
-    for first in (1..=shape.each).step_by(turns as usize) {
-        let seqs = first..=(first + turns - 1).min(shape.each);
-        bare.commit(&seqs.clone().map(|seq| row(0, seq)).collect::<Vec<_>>());
-        let in_turn =
-            seqs.flat_map(|seq| (0..shape.sessions).map(move |session| row(session, seq)));
-        sqlite.commit(&in_turn.collect::<Vec<_>>());
+/// The session after so many events.
+fn fold(reader: &LogReader, stream: StreamId, events: u64) -> Session {
+    let mut session = Session::default();
+    let events = usize::try_from(events).expect("it fits");
+    for recorded in reader.read(stream, Seq::FIRST).take(events) {
+        session.apply(&recorded.expect("an event"));
     }
+    session
+}
+
+fn put_snapshot(bench: &Bench, path: &Path, stream: StreamId, events: u64) {
+    let log = Log::open(path).expect("a log");
+    let snapshot = Snapshot {
+        fold_version: Session::VERSION,
+        seq: Seq(events),
+        bytes: derived::encode(&fold(&log, stream, events)),
+    };
+    log.put_snapshot(stream, Session::NAME, snapshot);
+    bench.runtime.block_on(log.close()).expect("closed");
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }

@@ -184,7 +184,7 @@ pub type FrameStream = BoxStream<'static, Result<StreamItem, StreamError>>;
 pub enum StreamItem {
     /// Bytes came; the link is alive, whatever they are.
     Alive,
-    /// A whole frame.
+    /// A whole frame, which is as good a sign of life.
     Frame(Frame),
 }
 

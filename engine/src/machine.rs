@@ -10,7 +10,7 @@ pub mod breaker;
 pub mod connection;
 pub mod session;
 
-use recount_store::{Cause, Event, NewEvent, Provenance, Timestamp};
+use recount_store::{Cause, Event, FrameNumber, NewEvent, Provenance, Timestamp};
 
 /// What a machine answers: what to record, and what to do once that is durable.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +73,13 @@ impl<E> Step<E> {
     pub fn and(mut self, effect: E) -> Self {
         self.effects.push(effect);
         self
+    }
+
+    /// Marks all events of this step as told of by a frame that was kept.
+    pub fn told_by(&mut self, frame: Option<FrameNumber>) {
+        for event in &mut self.events {
+            event.frame = frame;
+        }
     }
 
     /// Marks all events of this step as concluded, not seen.

@@ -62,6 +62,7 @@ pub(crate) enum Verb {
     Sessions(Sessions),
     Show(Show),
     Log(Log),
+    Frames(Frames),
     Replay(Replay),
     Verify(Verify),
 }
@@ -74,7 +75,10 @@ pub(crate) enum Verb {
 /// fresh temporary directory, keeps it, and says where it is.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  recount demo")]
-pub(crate) struct Demo {}
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+}
 
 /// Send a message to an agent and stream its answer
 ///
@@ -127,6 +131,9 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) policy: Policy,
 
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+
     /// How long the agent may say nothing before its turn is ended, in seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) silence: Option<u64>,
@@ -152,6 +159,38 @@ Exit codes: 0 nothing is open (what waits for you does not count); 1 otherwise."
 pub(crate) struct Recover {
     #[command(flatten)]
     pub(crate) policy: Policy,
+
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+}
+
+/// What is kept beside the events.
+#[derive(Debug, Args)]
+pub(crate) struct Keeping {
+    /// Keep no frames as they are received, only how many came (also: `RECOUNT_FRAMES=0`)
+    ///
+    /// Frames are what `recount frames` lists: they take about as much room as the events, and hold all that the
+    /// agent says.
+    #[arg(long)]
+    no_frames: bool,
+
+    /// For the environment: a flag says the opposite.
+    #[arg(
+        long = "frames",
+        hide = true,
+        env = "RECOUNT_FRAMES",
+        action = clap::ArgAction::Set,
+        value_parser = clap::builder::BoolishValueParser::new(),
+        default_value_t = true
+    )]
+    frames: bool,
+}
+
+impl Keeping {
+    /// Whether frames are kept.
+    pub(crate) const fn frames(&self) -> bool {
+        self.frames && !self.no_frames
+    }
 }
 
 /// What is decided without asking.
@@ -202,6 +241,7 @@ pub(crate) struct Show {
 Examples:
   recount log latest
   recount log latest --follow                    also while another process runs it
+  recount log latest --frames                    what each was made from
   recount log 7kq3 --json | jq -c 'select(.class == \"decided\") | [.seq, .type]'")]
 pub(crate) struct Log {
     #[command(flatten)]
@@ -210,6 +250,35 @@ pub(crate) struct Log {
     /// Go on with what comes, until the session is closed or Ctrl-C
     #[arg(long, short)]
     pub(crate) follow: bool,
+
+    /// Under each event that an agent told of, the frame in which it did, as it was received
+    ///
+    /// Of an answer's text, which is gathered from many frames, it is the last of them. With --json the frame is
+    /// in `received`, whole; on a terminal it is cut to a line. See `recount frames` for all of them.
+    #[arg(long)]
+    pub(crate) frames: bool,
+}
+
+/// List what agents sent, frame by frame, as it was received
+///
+/// A frame is one item of an agent's stream: the data of a server-sent event, byte for byte. Frames are kept beside
+/// the events that were made from them, so that what was made can be held against what came: `recount log ID
+/// --frames` shows both. Here is everything, in the order of arrival: the frames of all sessions of a
+/// connection, and those that nothing was made from. They are numbered over the whole log.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount frames --from 120
+  recount frames --connection latest
+  recount frames --json | jq -r '.received // empty | fromjson | .payload.type' | sort | uniq -c")]
+pub(crate) struct Frames {
+    /// Only those of this connection: its id, the beginning of it, or `latest`
+    #[arg(long, value_name = "ID")]
+    pub(crate) connection: Option<String>,
+
+    /// From frame N on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from: u64,
 }
 
 /// Play a session again as it happened, with its pauses

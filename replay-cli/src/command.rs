@@ -3,6 +3,7 @@
 
 pub(crate) mod demo;
 mod engine;
+pub(crate) mod frames;
 pub(crate) mod log;
 pub(crate) mod recover;
 pub(crate) mod replay;

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use recount_store::{LogReader, SessionId};
+use recount_store::{FrameNumber, LogReader, SessionId};
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Verb};
@@ -69,8 +69,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         data, json, verb, ..
     } = cli;
     let mut output = Output::stdout();
-    if let Verb::Demo(_) = verb {
-        return command::demo::run(data, json, output);
+    if let Verb::Demo(demo) = &verb {
+        return command::demo::run(data, &demo.keeping, json, output);
     }
     let data = directory::find(data)?;
     match verb {
@@ -91,7 +91,15 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Log(log) => {
             let (reader, id) = open(&data, &log.session.id)?;
             let output = &mut output;
-            until_interrupted(command::log::run(&reader, id, log.follow, json, output))?;
+            until_interrupted(command::log::run(&reader, id, &log, json, output))?;
+        }
+        Verb::Frames(frames) => {
+            let reader = directory::open(&data)?;
+            let only = frames
+                .connection
+                .map(|text| pick::connection(&reader, &text));
+            let from = FrameNumber(frames.from);
+            command::frames::run(&reader, from, only.transpose()?, json, &mut output)?;
         }
         Verb::Replay(replay) => {
             let (reader, id) = open(&data, &replay.session.id)?;

@@ -1,31 +1,42 @@
-//! From what a person types to the session that it means.
+//! From what a person types to the session or the connection that it means.
 
-use recount_store::{LogReader, SessionId, StreamHead, StreamId};
+use std::fmt::Display;
+
+use recount_store::{ConnectionId, Error, LogReader, SessionId, StreamHead, StreamId};
 
 use crate::failure::Failure;
 use crate::render::time;
 
-/// How many sessions an error lists.
+/// How many candidates an error lists.
 const LISTED_MAX: usize = 5;
+
+/// What can be picked.
+struct Kind {
+    noun: &'static str,
+    /// The command that shows all of them.
+    list: &'static str,
+}
+
+const SESSIONS: Kind = Kind {
+    noun: "session",
+    list: "recount sessions",
+};
+
+const CONNECTIONS: Kind = Kind {
+    noun: "connection",
+    list: "recount frames",
+};
 
 /// All sessions of a log, newest first: by the position of their first event.
 ///
 /// # Errors
 ///
 /// Where the log cannot be read.
-pub(crate) fn newest_first(
-    reader: &LogReader,
-) -> Result<Vec<(SessionId, StreamHead)>, recount_store::Error> {
-    let mut sessions: Vec<_> = reader
-        .streams()?
-        .into_iter()
-        .filter_map(|(stream, head)| match stream {
-            StreamId::Session(id) => Some((id, head)),
-            StreamId::Engine | StreamId::Connection(_) => None,
-        })
-        .collect();
-    sessions.sort_by_key(|(_, head)| std::cmp::Reverse(head.first));
-    Ok(sessions)
+pub(crate) fn newest_first(reader: &LogReader) -> Result<Vec<(SessionId, StreamHead)>, Error> {
+    newest(reader, |stream| match stream {
+        StreamId::Session(id) => Some(id),
+        StreamId::Engine | StreamId::Connection(_) => None,
+    })
 }
 
 /// The session that `text` means: `latest`, an id, or the beginning of one.
@@ -34,13 +45,41 @@ pub(crate) fn newest_first(
 ///
 /// Where it means none, or more than one.
 pub(crate) fn session(reader: &LogReader, text: &str) -> Result<SessionId, Failure> {
-    let sessions = newest_first(reader)?;
-    choose(&sessions, text).map_err(|none| {
-        let candidates = match &none {
-            NoSession::Ambiguous { candidates, .. } => candidates.clone(),
-            NoSession::Unknown { .. } => sessions,
+    pick(&SESSIONS, &newest_first(reader)?, text)
+}
+
+/// The connection that `text` means: `latest`, an id, or the beginning of one.
+///
+/// # Errors
+///
+/// Where it means none, or more than one.
+pub(crate) fn connection(reader: &LogReader, text: &str) -> Result<ConnectionId, Failure> {
+    let connections = newest(reader, |stream| match stream {
+        StreamId::Connection(id) => Some(id),
+        StreamId::Engine | StreamId::Session(_) => None,
+    })?;
+    pick(&CONNECTIONS, &connections, text)
+}
+
+fn newest<T>(
+    reader: &LogReader,
+    of_kind: impl Fn(StreamId) -> Option<T>,
+) -> Result<Vec<(T, StreamHead)>, Error> {
+    let streams = reader.streams()?.into_iter();
+    let mut found: Vec<_> = streams
+        .filter_map(|(stream, head)| Some((of_kind(stream)?, head)))
+        .collect();
+    found.sort_by_key(|(_, head)| std::cmp::Reverse(head.first));
+    Ok(found)
+}
+
+fn pick<T: Copy + Display>(kind: &Kind, all: &[(T, StreamHead)], text: &str) -> Result<T, Failure> {
+    choose(kind.noun, all, text).map_err(|none| {
+        let candidates: Vec<_> = match &none {
+            NotOne::Ambiguous { candidates, .. } => candidates.iter().map(|n| all[*n]).collect(),
+            NotOne::Unknown { .. } => all.to_vec(),
         };
-        let failure = Failure::because("which session", none);
+        let failure = Failure::because(format!("which {}", kind.noun), none);
         if candidates.is_empty() {
             return failure.try_next(crate::directory::BEGIN);
         }
@@ -51,48 +90,60 @@ pub(crate) fn session(reader: &LogReader, text: &str) -> Result<SessionId, Failu
             .collect();
         if candidates.len() > LISTED_MAX {
             let more = candidates.len() - LISTED_MAX;
-            next.push(format!("and {more} more: recount sessions"));
+            next.push(format!("and {more} more: {}", kind.list));
         }
         failure.try_next(next.join("\n"))
     })
 }
 
-/// Why a text means no session.
+/// Why a text does not mean exactly one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum NoSession {
-    #[error("no session is called {text:?}{}", if *.any { "; there are:" } else { ", and there are none yet" })]
-    Unknown { text: String, any: bool },
-    #[error("{text:?} begins the names of {} sessions:", candidates.len())]
-    Ambiguous {
+enum NotOne {
+    #[error("no {noun} is called {text:?}{}", if *.any { "; there are:" } else { ", and there are none yet" })]
+    Unknown {
+        noun: &'static str,
         text: String,
-        candidates: Vec<(SessionId, StreamHead)>,
+        any: bool,
+    },
+    #[error("{text:?} begins the names of {} {noun}s:", candidates.len())]
+    Ambiguous {
+        noun: &'static str,
+        text: String,
+        /// Their places among all.
+        candidates: Vec<usize>,
     },
 }
 
-/// Chooses among sessions, which come newest first.
-fn choose(sessions: &[(SessionId, StreamHead)], text: &str) -> Result<SessionId, NoSession> {
-    let unknown = || NoSession::Unknown {
+/// Chooses among all of a kind, which come newest first.
+fn choose<T: Copy + Display>(
+    noun: &'static str,
+    all: &[(T, StreamHead)],
+    text: &str,
+) -> Result<T, NotOne> {
+    let unknown = || NotOne::Unknown {
+        noun,
         text: text.to_owned(),
-        any: !sessions.is_empty(),
+        any: !all.is_empty(),
     };
     if text == "latest" {
-        return sessions.first().map(|(id, _)| *id).ok_or_else(unknown);
+        return all.first().map(|(id, _)| *id).ok_or_else(unknown);
     }
     // As `log --json` prints its stream, and as people read it aloud.
-    let prefix = text.strip_prefix("session/").unwrap_or(text);
-    let prefix = prefix.to_ascii_lowercase();
+    let of_stream = text
+        .strip_prefix(noun)
+        .and_then(|text| text.strip_prefix('/'));
+    let prefix = of_stream.unwrap_or(text).to_ascii_lowercase();
     if prefix.is_empty() {
         return Err(unknown());
     }
-    let mut candidates: Vec<_> = sessions
-        .iter()
-        .filter(|(id, _)| id.to_string().starts_with(&prefix))
-        .copied()
+    let candidates: Vec<_> = (0..all.len())
+        .filter(|n| all[*n].0.to_string().starts_with(&prefix))
         .collect();
-    match candidates.len() {
-        0 => Err(unknown()),
-        1 => Ok(candidates.remove(0).0),
-        _ => Err(NoSession::Ambiguous {
+    match *candidates {
+        [] => Err(unknown()),
+        [only] => Ok(all[only].0),
+        _ => Err(NotOne::Ambiguous {
+            noun,
             text: text.to_owned(),
             candidates,
         }),
@@ -120,7 +171,7 @@ mod tests {
     #[test]
     fn a_unique_beginning_will_do() {
         let sessions = sessions(&["abcd000000000000", "abce000000000000", "7000000000000000"]);
-        let chosen = |text| choose(&sessions, text).map(|id| id.to_string());
+        let chosen = |text| choose("session", &sessions, text).map(|id| id.to_string());
         assert_eq!(chosen("latest").as_deref(), Ok("abcd000000000000"));
         for text in ["7", "7000000000000000", "session/70"] {
             assert_eq!(chosen(text).as_deref(), Ok("7000000000000000"), "{text}");
@@ -131,7 +182,7 @@ mod tests {
     #[test]
     fn an_ambiguous_one_is_not_guessed() {
         let sessions = sessions(&["abcd000000000000", "abce000000000000"]);
-        let Err(error) = choose(&sessions, "abc") else {
+        let Err(error) = choose("session", &sessions, "abc") else {
             panic!("it is ambiguous");
         };
         assert_eq!(error.to_string(), "\"abc\" begins the names of 2 sessions:");
@@ -141,10 +192,12 @@ mod tests {
     fn an_unknown_one_is_not_guessed() {
         let some = sessions(&["abcd000000000000"]);
         for text in ["x", "abcd0000000000000", "", "session/"] {
-            let error = choose(&some, text).expect_err("it is unknown").to_string();
+            let error = choose("session", &some, text)
+                .expect_err("it is unknown")
+                .to_string();
             assert_eq!(error, format!("no session is called {text:?}; there are:"));
         }
-        let error = choose(&[], "latest")
+        let error = choose::<SessionId>("session", &[], "latest")
             .expect_err("it is unknown")
             .to_string();
         assert_eq!(

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod event;
+pub(crate) mod frame;
 pub(crate) mod scene;
 pub(crate) mod sessions;
 pub(crate) mod show;

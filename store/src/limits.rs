@@ -35,7 +35,7 @@ pub(crate) const COMPACT_BLOCKS: usize = if cfg!(test) { 4 } else { 1024 };
 pub(crate) const INDEX_ROW_ENTRIES_MAX: usize = 240;
 
 /// The bytes that a reader gathers under one look at the storage: a few blocks.
-pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
+pub(crate) const CHUNK_BYTES_MAX: usize = 256 << 10;
 
 /// The blocks that a reader visits under one look at the storage: a look pins what it sees.
 pub(crate) const CHUNK_BLOCKS_MAX: usize = 256;

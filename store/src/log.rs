@@ -248,7 +248,8 @@ impl LogReader {
     /// [`Error::Read`] and [`Error::Corrupt`], where another process writes the log.
     pub fn head(&self) -> Result<Head> {
         let position = match &self.shared.durable {
-            Some(durable) => *durable.borrow(),
+            // What is announced comes a moment after what readers are shown.
+            Some(_) => self.shared.recent().growing.get().after.tip.position,
             None => self.shared.look(View::tip)?.position,
         };
         Ok(Head { position })
@@ -598,21 +599,27 @@ impl Log {
         }
     }
 
-    /// Deletes the frames that are old, and gives the number of the first that remains.
+    /// Deletes frames that are old, in whole [chunks](crate::frame): a few that are old may stay until their
+    /// neighbours are too. Gives the number of the first that remains.
     ///
-    /// Frames are deleted by the chunk, so some old ones may stay. Their space comes back with
-    /// [`Log::compact`].
+    /// Events stay as they are: they name frames that are gone. The space comes back with [`Log::compact`].
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`], [`Error::CorruptFrame`]; [`Error::Closed`] after the log was closed.
+    /// [`Error::CorruptFrame`] where a chunk that may be old cannot be read; [`Error::Failed`] where the change
+    /// could not be written; [`Error::Closed`] after the log was closed.
     pub async fn drop_frames(&self, old: FramesBefore) -> Result<FrameNumber> {
         self.writer
             .upkeep(move |shared| {
                 let dropped = shared
                     .storage
                     .change(|transaction| frames::drop_old(transaction, old));
-                dropped.map_err(|fault| fault.near(Position::FIRST))
+                dropped.map_err(|fault| match fault {
+                    Fault::Ours(error) => error,
+                    fault => Error::Failed {
+                        cause: fault.to_string().into(),
+                    },
+                })
             })
             .await
     }
@@ -678,7 +685,8 @@ impl Log {
     ///
     /// It never waits: the frame is written with what is appended next, or by itself when much has gathered.
     /// So an event that names it is never durable without it. `None` where frames are not kept by this log's
-    /// [`Options`], or where too many wait to be written; then it is counted as skipped.
+    /// [`Options`], or where too much waits to be written: then it is counted, and the count is kept
+    /// ([`FrameContent::Skipped`](crate::FrameContent::Skipped)).
     #[must_use = "an event that comes from it should name it"]
     pub fn keep_frame(
         &self,
@@ -717,6 +725,12 @@ impl Log {
     /// [`Error::Failed`] where a write failed; what had been acknowledged is safe.
     pub async fn close(&self) -> Result<()> {
         self.writer.close().await
+    }
+
+    /// Resolves when no thread of the log does anything but wait, for tests that need each step in turn.
+    #[doc(hidden)]
+    pub async fn quiet(&self) {
+        self.writer.quiet().await;
     }
 }
 

@@ -187,11 +187,7 @@ impl Machine {
                     self.lose(&mut step, reason, now);
                 }
             }
-            Input::Heard => {
-                if let Phase::Streaming { heard, .. } = &mut self.phase {
-                    *heard = now;
-                }
-            }
+            Input::Heard => self.heard(now),
             Input::Suspected => {
                 if let Phase::Streaming {
                     url,
@@ -208,7 +204,12 @@ impl Machine {
             Input::Counted {
                 agent_session,
                 number,
-            } => self.counted(&mut step, agent_session, number, now),
+                frame,
+            } => {
+                self.heard(now);
+                self.counted(&mut step, agent_session, number, now);
+                step.told_by(frame);
+            }
             Input::GapFilled { agent_session } => {
                 if let Some(found) = self.connection.gaps.get(&agent_session) {
                     let cause = Cause::At(*found);

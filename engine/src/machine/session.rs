@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use recount_projections::{Message, MessageState, Session, Turn};
 use recount_store::{
-    Event, MessageId, OutputKind, PermissionAnswer, Provenance, SessionId, Timestamp,
+    Event, FrameNumber, MessageId, OutputKind, PermissionAnswer, Provenance, SessionId, Timestamp,
 };
 
 use crate::adapter::{
@@ -51,6 +51,8 @@ pub enum Input {
     Observed {
         /// In which opening of the stream.
         epoch: u64,
+        /// The frame that it said it in, where that was kept.
+        frame: Option<FrameNumber>,
         /// What it said.
         observation: Observation,
         /// Whether a sub-agent's session said it.
@@ -294,11 +296,14 @@ impl SessionMachine {
             self.gather.clear();
             return Step::default();
         };
+        let Some((event, frame)) = self.gather.flush(message.id, turn.run().number) else {
+            return Step::default();
+        };
         let mut draft = Draft::after(message.moved, now);
-        if let Some(event) = self.gather.flush(message.id, turn.run().number) {
-            draft.push(event, Provenance::Live);
-        }
-        draft.step()
+        draft.push(event, Provenance::Live);
+        let mut step = draft.step();
+        step.told_by(frame);
+        step
     }
 
     fn take(&mut self, state: &Session, input: Input, now: Timestamp) -> Step {
@@ -327,6 +332,7 @@ impl SessionMachine {
             }
             Input::Observed {
                 epoch,
+                frame,
                 observation,
                 from_child,
             } => {
@@ -339,7 +345,9 @@ impl SessionMachine {
                     self.linked(epoch, now);
                 }
                 self.last_activity = self.last_activity.max(now);
-                self.observed(state, observation, from_child, now)
+                let mut step = self.observed(state, observation, frame, from_child, now);
+                step.told_by(frame);
+                step
             }
             Input::Bound(outcome) => self.bound(state, outcome, now),
             Input::Stored(outcome) => self.stored(state, outcome, now),

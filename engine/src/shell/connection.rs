@@ -4,7 +4,7 @@ mod driver;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use recount_store::ConnectionId;
+use recount_store::{ConnectionId, FrameNumber};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use driver::{Driver, Setting};
@@ -37,6 +37,8 @@ pub enum Link {
 pub struct FromAgent {
     /// The opening of the stream that it came over.
     pub epoch: u64,
+    /// The frame that it came in, where that was kept.
+    pub frame: Option<FrameNumber>,
     /// What it said.
     pub observation: Observation,
     /// Whether it said so of a sub-agent's session that works for this one.

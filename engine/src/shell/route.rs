@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use recount_store::FrameNumber;
 use tokio::sync::mpsc;
 
 use super::connection::FromAgent;
@@ -41,7 +42,14 @@ impl Routes {
     }
 
     /// To whom an observation goes; `None` where nobody here follows its session.
-    pub(super) fn route(&mut self, translated: Translated, epoch: u64) -> Option<Parcel> {
+    ///
+    /// `frame` is the one that was translated, and `epoch` the opening of the stream that it came over.
+    pub(super) fn route(
+        &mut self,
+        translated: Translated,
+        frame: Option<FrameNumber>,
+        epoch: u64,
+    ) -> Option<Parcel> {
         let Translated {
             session,
             observation,
@@ -57,6 +65,7 @@ impl Routes {
         };
         let content = FromAgent {
             epoch,
+            frame,
             observation,
             from_child,
         };
@@ -135,31 +144,44 @@ mod tests {
         let mut routes = Routes::default();
         let (inbox, _receiver) = mpsc::channel(1);
         routes.attach("a".to_owned(), inbox);
-        assert!(routes.route(says("b", child_of("a")), 1).is_none());
-        assert!(routes.route(says("c", child_of("b")), 1).is_none());
+        assert!(routes.route(says("b", child_of("a")), None, 1).is_none());
+        assert!(routes.route(says("c", child_of("b")), None, 1).is_none());
 
         let own = routes
-            .route(says("a", Observation::Busy), 1)
+            .route(says("a", Observation::Busy), Some(FrameNumber(7)), 1)
             .map(|parcel| parcel.content);
         let expected = |from_child| FromAgent {
             epoch: 1,
+            frame: Some(FrameNumber(7)),
             observation: Observation::Busy,
             from_child,
         };
         assert_eq!(own, Some(expected(false)));
         let grandchild = routes
-            .route(says("c", Observation::Busy), 1)
+            .route(says("c", Observation::Busy), Some(FrameNumber(7)), 1)
             .map(|parcel| parcel.content);
         assert_eq!(grandchild, Some(expected(true)));
-        assert!(routes.route(says("c", Observation::Ignored), 1).is_none());
-        assert!(routes.route(says("x", Observation::Busy), 1).is_none());
+        assert!(
+            routes
+                .route(says("c", Observation::Ignored), None, 1)
+                .is_none()
+        );
+        assert!(
+            routes
+                .route(says("x", Observation::Busy), None, 1)
+                .is_none()
+        );
     }
 
     #[test]
     fn parents_in_a_circle_end() {
         let mut routes = Routes::default();
-        routes.route(says("a", child_of("b")), 1);
-        routes.route(says("b", child_of("a")), 1);
-        assert!(routes.route(says("a", Observation::Busy), 1).is_none());
+        routes.route(says("a", child_of("b")), None, 1);
+        routes.route(says("b", child_of("a")), None, 1);
+        assert!(
+            routes
+                .route(says("a", Observation::Busy), None, 1)
+                .is_none()
+        );
     }
 }

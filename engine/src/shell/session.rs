@@ -386,7 +386,7 @@ impl Task {
                     None => return Err(Error::Stopped),
                 },
                 Some(outcome) = self.outcomes.recv() => outcome,
-                Some(frame) = self.frames.recv() => self.seen(frame),
+                Some(said) = self.frames.recv() => self.seen(said),
                 changed = self.link.changed() => match changed {
                     Ok(()) => self.link_input(),
                     Err(_) => return Err(Error::Stopped),
@@ -511,12 +511,13 @@ impl Task {
         }
     }
 
-    fn seen(&mut self, frame: FromAgent) -> Input {
+    fn seen(&mut self, said: FromAgent) -> Input {
         let FromAgent {
             epoch,
+            frame,
             observation,
             from_child,
-        } = frame;
+        } = said;
         if let Observation::Delta { part, text, .. } = &observation
             && self.updates.receiver_count() > 0
             && let Some(message) = self.state.with(|state| state.queue.head().map(|m| m.id))
@@ -530,6 +531,7 @@ impl Task {
         }
         Input::Observed {
             epoch,
+            frame,
             observation,
             from_child,
         }

@@ -25,6 +25,8 @@ use crate::policy::ConnectionPolicy;
 pub struct Options {
     /// The data directory; made where it is missing.
     pub data: PathBuf,
+    /// How the log in it is kept: whether frames are, for one.
+    pub log: recount_store::Options,
     /// The agents that it can talk to.
     pub adapters: Vec<Arc<dyn AgentAdapter>>,
     /// How sessions behave.
@@ -43,6 +45,7 @@ impl Options {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
+            log: recount_store::Options::default(),
             adapters: vec![
                 Arc::new(OpenCode::new()),
                 Arc::new(Scripted::new(Script::default())),
@@ -154,6 +157,7 @@ impl SessionManager {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let Options {
             data,
+            log,
             adapters,
             session: policy,
             connection,
@@ -161,7 +165,7 @@ impl SessionManager {
             sessions_cached_max,
         } = options;
         let clock = Clock::system();
-        let log = Log::open(&data)?;
+        let log = Log::open_with(&data, log)?;
         let event = Event::EngineStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::engine;
 use super::log::Printer;
-use crate::args::{Agent, Policy};
+use crate::args::{Agent, Keeping, Policy};
 use crate::directory;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -28,7 +28,12 @@ const PROMPT: &str = "What happens to your answer if your server dies?";
 const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Plays the demonstration in a directory of its own, or in the one that was named.
-pub(crate) fn run(named: Option<PathBuf>, json: bool, mut output: Output) -> Result<(), Failure> {
+pub(crate) fn run(
+    named: Option<PathBuf>,
+    keeping: &Keeping,
+    json: bool,
+    mut output: Output,
+) -> Result<(), Failure> {
     let data = match named {
         Some(named) => named,
         None => fresh()?,
@@ -39,7 +44,7 @@ pub(crate) fn run(named: Option<PathBuf>, json: bool, mut output: Output) -> Res
         output.line(INTRODUCTION)?;
         Some(Stage::whole(output, false))
     };
-    let id = engine::runtime()?.block_on(play(&data, view.as_mut()))?;
+    let id = engine::runtime()?.block_on(play(&data, keeping, view.as_mut()))?;
     let mut output = view.map_or_else(Output::stdout, Stage::into_front);
     let reader = directory::open(&data)?;
     let events: Vec<Recorded> = Timeline::of(&reader, id)?
@@ -74,9 +79,13 @@ fn fresh() -> Result<PathBuf, Failure> {
 }
 
 /// Has the agent asked, and its answer played to the end.
-async fn play(data: &Path, stage: Option<&mut Stage>) -> Result<SessionId, Failure> {
+async fn play(
+    data: &Path,
+    keeping: &Keeping,
+    stage: Option<&mut Stage>,
+) -> Result<SessionId, Failure> {
     let mut interrupted = engine::interrupts();
-    let options = engine::options(data, &Policy::default());
+    let options = engine::options(data, &Policy::default(), keeping);
     let agent = Scripted::new(Script::demo());
     let manager = engine::start(options.with_adapter(Arc::new(agent))).await?;
     let played = tokio::select! {

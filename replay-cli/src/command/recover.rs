@@ -38,7 +38,7 @@ pub(crate) fn run(
     let policy = &recover.policy;
     let done = engine::runtime()?.block_on(async {
         let mut interrupted = engine::interrupts();
-        let manager = engine::start(engine::options(data, policy)).await?;
+        let manager = engine::start(engine::options(data, policy, &recover.keeping)).await?;
         let from = manager.log().head()?.position.next();
         let progress = tokio::spawn(progress(manager.log().clone(), from));
         let done = tokio::select! {

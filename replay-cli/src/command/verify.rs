@@ -27,6 +27,7 @@ pub(crate) fn run(
                 "events": verified.events,
                 "streams": verified.streams,
                 "unknown": verified.unknown,
+                "frames": only.is_none().then_some(verified.frames),
                 "position": head.map(|(position, _)| position),
                 "head": head.map(|(_, hash)| hash.to_string()),
             }))?;
@@ -55,6 +56,19 @@ pub(crate) fn run(
             )
             .try_next("what comes before it can still be read: recount log ID"));
         }
+        Err(Error::CorruptFrame { number, what }) => {
+            if json {
+                output.json(&json!({"ok": false, "frame": number, "what": what}))?;
+            } else {
+                output.line(&output.look.bad("not whole"))?;
+            }
+            output.flush()?;
+            return Err(Failure::because(
+                "the log is not whole",
+                Error::CorruptFrame { number, what },
+            )
+            .try_next("all events are, and do not need the frames"));
+        }
         Err(error) => return Err(Failure::because("cannot verify the log", error)),
     }
     Ok(())
@@ -80,8 +94,12 @@ fn told(verified: &Verified) -> String {
         1 => ", 1 of them of a newer release".to_owned(),
         many => format!(", {many} of them of a newer release"),
     };
+    let frames = match verified.frames {
+        0 => String::new(),
+        some => format!("; {}", text::count(some, "frame")),
+    };
     format!(
-        "whole: {} in {}{unknown}",
+        "whole: {} in {}{unknown}{frames}",
         text::count(verified.events, "event"),
         text::count(verified.streams, "stream")
     )

@@ -1,16 +1,18 @@
 //! One event as a line: for people, and as JSON.
 
+use std::borrow::Cow;
 use std::io;
 
 use recount_store::{
-    Class, ConnectionState, Event, EventId, FrameNumber, Json, MessageId, OutputKind,
+    Class, ConnectionState, Event, EventId, Frame, FrameNumber, Json, MessageId, OutputKind,
     PermissionAnswer, Placement, Position, Provenance, Recorded, Refusal, Rerun, Resolution, Seq,
     StreamId, Target, ToolOutcome,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Look, text, time};
+use super::time::Days;
+use super::{Look, frame, text, time};
 
 /// How many columns the longest name of a type takes, of those that are often there.
 const TYPE_WIDTH: usize = 21;
@@ -18,21 +20,17 @@ const TYPE_WIDTH: usize = 21;
 /// Prints events as lines, with the day where it changes.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    day: Option<String>,
+    days: Days,
 }
 
 impl Lines {
     /// The event as lines: itself, and the day before it where it is another.
     pub(crate) fn next(&mut self, recorded: &Recorded, look: &Look) -> String {
-        let mut out = String::new();
-        let day = time::day(recorded.at, &look.zone);
-        if self.day.as_ref() != Some(&day) {
-            out.push_str(&look.dim(&day));
-            out.push('\n');
-            self.day = Some(day);
+        let line = line(recorded, look);
+        match self.days.next(recorded.at, look) {
+            Some(day) => format!("{day}\n{line}"),
+            None => line,
         }
-        out.push_str(&line(recorded, look));
-        out
     }
 }
 
@@ -422,7 +420,7 @@ fn hex(bytes: &[u8]) -> String {
 /// # Errors
 ///
 /// Where it cannot be said in JSON.
-pub(crate) fn json_line(recorded: &Recorded) -> io::Result<String> {
+pub(crate) fn json_line(recorded: &Recorded, told_by: Option<&Frame>) -> io::Result<String> {
     #[derive(Serialize)]
     struct Line<'a> {
         position: Position,
@@ -436,6 +434,8 @@ pub(crate) fn json_line(recorded: &Recorded) -> io::Result<String> {
         id: Option<EventId>,
         #[serde(skip_serializing_if = "Option::is_none")]
         frame: Option<FrameNumber>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        received: Option<Cow<'a, str>>,
         r#type: &'a str,
         data: &'a RawValue,
     }
@@ -452,6 +452,7 @@ pub(crate) fn json_line(recorded: &Recorded) -> io::Result<String> {
             provenance: recorded.provenance.name(),
             id: recorded.id,
             frame: recorded.frame,
+            received: told_by.and_then(frame::received),
             r#type,
             data: data.unwrap_or(&none),
         })
@@ -539,7 +540,7 @@ mod tests {
     fn json_has_the_agreed_members_in_one_line() {
         let mut recorded = session_event(7, Event::SessionClosed);
         recorded.cause = Some(Position(6));
-        expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":6,"class":"observed","provenance":"live","type":"SessionClosed","data":{}}"#]].assert_eq(&json_line(&recorded).expect("it can be said"));
+        expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":6,"class":"observed","provenance":"live","type":"SessionClosed","data":{}}"#]].assert_eq(&json_line(&recorded, None).expect("it can be said"));
         let mut cut = session_event(
             7,
             Event::StreamCut {
@@ -549,7 +550,7 @@ mod tests {
         );
         cut.id = Some(EventId::from_random(0xcd));
         cut.frame = Some(FrameNumber(3));
-        expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":null,"class":"observed","provenance":"live","id":"000000000000000000000000000000cd","frame":3,"type":"StreamCut","data":{"before":5,"hash":"abababababababababababababababababababababababababababababababab"}}"#]].assert_eq(&json_line(&cut).expect("it can be said"));
+        expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":null,"class":"observed","provenance":"live","id":"000000000000000000000000000000cd","frame":3,"type":"StreamCut","data":{"before":5,"hash":"abababababababababababababababababababababababababababababababab"}}"#]].assert_eq(&json_line(&cut, None).expect("it can be said"));
         assert_eq!(summary(&cut.event), "the events before number 5 were cut");
         // What an agent sent in lines, and a number that no float holds.
         let tool = Event::ToolCallStarted {
@@ -559,7 +560,7 @@ mod tests {
             tool: "bash".to_owned(),
             input: Json(b"{\n  \"n\": 12345678901234567890\n}".to_vec()),
         };
-        expect![[r#"{"position":8,"stream":"session/081040g2081040g2","seq":8,"at":"2026-11-22T09:14:11.000000Z","cause":null,"class":"observed","provenance":"live","type":"ToolCallStarted","data":{"message":"040g2081040g2081","run":1,"call":"c","tool":"bash","input":{   "n": 12345678901234567890 }}}"#]].assert_eq(&json_line(&session_event(8, tool)).expect("it can be said"));
+        expect![[r#"{"position":8,"stream":"session/081040g2081040g2","seq":8,"at":"2026-11-22T09:14:11.000000Z","cause":null,"class":"observed","provenance":"live","type":"ToolCallStarted","data":{"message":"040g2081040g2081","run":1,"call":"c","tool":"bash","input":{   "n": 12345678901234567890 }}}"#]].assert_eq(&json_line(&session_event(8, tool), None).expect("it can be said"));
     }
 
     #[test]

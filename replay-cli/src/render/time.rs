@@ -5,6 +5,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use recount_store::Timestamp;
 
+use super::Look;
+
 /// The time as machines want it: RFC 3339 with microseconds, UTC.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
     moment(at).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
@@ -24,6 +26,25 @@ pub(crate) fn full(at: Timestamp, zone: &TimeZone) -> String {
 /// The day and its zone: `2026-11-22 CET`.
 pub(crate) fn day(at: Timestamp, zone: &TimeZone) -> String {
     zoned(at, zone, "%Y-%m-%d %Z")
+}
+
+/// Says the day where it changes.
+#[derive(Debug, Default)]
+pub(crate) struct Days {
+    shown: Option<String>,
+}
+
+impl Days {
+    /// The line that stands before what happened at this time; none where the day is that of the last.
+    pub(crate) fn next(&mut self, at: Timestamp, look: &Look) -> Option<String> {
+        let day = day(at, &look.zone);
+        if self.shown.as_ref() == Some(&day) {
+            return None;
+        }
+        let line = look.dim(&day);
+        self.shown = Some(day);
+        Some(line)
+    }
 }
 
 /// The time of day, in a zone, with milliseconds: `09:14:03.120`.

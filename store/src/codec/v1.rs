@@ -222,7 +222,28 @@ events! {
 pub(super) const STREAM_CUT: u16 = 700;
 
 /// The bytes of a session's, a connection's or a message's id.
-type Id = [u8; 10];
+///
+/// Serde would walk an array byte by byte. As two little-endian numbers the bytes are the same, and taken in two steps.
+struct Id([u8; 10]);
+
+impl Serialize for Id {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (mut head, mut tail) = ([0; 8], [0; 2]);
+        head.copy_from_slice(&self.0[..8]);
+        tail.copy_from_slice(&self.0[8..]);
+        (u64::from_le_bytes(head), u16::from_le_bytes(tail)).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (head, tail) = <(u64, u16)>::deserialize(deserializer)?;
+        let mut bytes = [0; 10];
+        bytes[..8].copy_from_slice(&head.to_le_bytes());
+        bytes[8..].copy_from_slice(&tail.to_le_bytes());
+        Ok(Self(bytes))
+    }
+}
 
 /// Microseconds since 1970.
 type Time = u64;
@@ -254,10 +275,10 @@ macro_rules! ids {
         $(
             impl Frozen<'_, $id> for Id {
                 fn freeze(domain: &$id) -> Self {
-                    domain.to_bytes()
+                    Self(domain.to_bytes())
                 }
                 fn thaw(self) -> $id {
-                    $id::from_bytes(self)
+                    $id::from_bytes(self.0)
                 }
             }
         )*

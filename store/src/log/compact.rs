@@ -139,6 +139,7 @@ fn thin_step(
             None => drop(blocks.remove(first.0)?),
         }
     }
+    // One table is open at a time, see `Storage::change`.
     drop(blocks);
     if !ids.is_empty() {
         let mut known = transaction.open_table(table::EVENT_IDS)?;

@@ -16,7 +16,7 @@ mod chunk;
 mod gathering;
 mod run;
 
-use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
+use redb::{AccessGuard, ReadTransaction, ReadableTable as _, WriteTransaction};
 
 use crate::error::Error;
 use crate::frame::FramesBefore;
@@ -54,38 +54,48 @@ pub(crate) fn ends(transaction: &ReadTransaction) -> Result<Ends, Fault> {
 
 /// The frames of the chunk that holds this number, or of the first chunk after it.
 pub(crate) fn at(transaction: &ReadTransaction, number: FrameNumber) -> Result<Option<Run>, Fault> {
-    let Some(frames) = optional(transaction.open_table(table::FRAMES))? else {
+    let Some((first, bytes)) = row(transaction, number)? else {
         return Ok(None);
     };
-    for before in [true, false] {
-        let row = if before {
-            frames.range(..=number.0)?.next_back()
-        } else {
-            frames.range(number.0..)?.next()
-        };
-        let Some(row) = row else { continue };
-        let (first, bytes) = row?;
-        let chunk = Chunk::parse(FrameNumber(first.value()), bytes.value())?;
-        if chunk.next() > number {
-            return Ok(Some(chunk.frames()?));
-        }
-    }
-    Ok(None)
+    Ok(Some(Chunk::parse(first, bytes.value())?.frames()?))
 }
 
-/// Proves that the chunk at `expected` is whole, and gives the number after its last frame; `None` where
-/// `expected` is the number after the last of all.
+/// The chunk at `expected`, or the first of all where that was dropped meanwhile, proven to be whole; `None`
+/// where `expected` is the number after the last of all.
 pub(crate) fn verify(
     transaction: &ReadTransaction,
     expected: FrameNumber,
-) -> Result<Option<FrameNumber>, Fault> {
-    let Some(run) = at(transaction, expected)? else {
+) -> Result<Option<Run>, Fault> {
+    let expected = expected.max(ends(transaction)?.from);
+    let Some((first, bytes)) = row(transaction, expected)? else {
         return Ok(None);
     };
-    if run.first() != expected {
+    if first != expected {
         return Err(corrupt(expected, "it is missing").into());
     }
-    Ok(Some(run.next()))
+    Ok(Some(Chunk::parse(first, bytes.value())?.frames()?))
+}
+
+/// The bytes of a chunk in the table.
+type Row = AccessGuard<'static, &'static [u8]>;
+
+/// The row of the chunk that holds this number, or of the first chunk after it.
+fn row(
+    transaction: &ReadTransaction,
+    number: FrameNumber,
+) -> Result<Option<(FrameNumber, Row)>, Fault> {
+    let Some(frames) = optional(transaction.open_table(table::FRAMES))? else {
+        return Ok(None);
+    };
+    if let Some(row) = frames.range(..=number.0)?.next_back() {
+        let (first, bytes) = row?;
+        let first = FrameNumber(first.value());
+        if Chunk::parse(first, bytes.value())?.next() > number {
+            return Ok(Some((first, bytes)));
+        }
+    }
+    let after = frames.range(number.0..)?.next().transpose()?;
+    Ok(after.map(|(first, bytes)| (FrameNumber(first.value()), bytes)))
 }
 
 /// Writes frames that are durable elsewhere into the table, cut into chunks.

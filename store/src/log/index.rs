@@ -333,33 +333,37 @@ pub(crate) mod tables {
             Pair::encode(&remaining).as_slice(),
         )?;
         drop(runs);
-        let mut remaining = None;
-        {
-            let blocks = transaction.open_table(table::BLOCKS)?;
-            let bytes = blocks.get(block.0)?.ok_or_else(|| orphan(block))?;
-            for record in Block::parse(block.0, bytes.value())?.records() {
-                let record = record?;
-                if record.stream_key() == stream && record.seq() == before {
-                    remaining = Some(record.position());
-                }
-            }
-        }
+        let first = position_in(transaction, block, stream, before)?;
         let mut heads = transaction.open_table(table::STREAM_HEADS)?;
         let end = heads.get(stream)?.map(|row| StreamEnd::decode(row.value()));
-        let mut end = end.ok_or_else(|| orphan(block))?;
-        if let Some(first) = remaining {
+        if let Some(mut end) = end {
             end.head.first = first;
+            heads.insert(stream, &end.encode())?;
         }
-        heads.insert(stream, &end.encode())?;
         Ok(())
     }
 
-    fn orphan(block: Position) -> Fault {
-        Error::Corrupt {
-            position: block,
-            what: "the index names a block that is not there".to_owned(),
+    /// The position of a stream's record that a block holds.
+    fn position_in(
+        transaction: &WriteTransaction,
+        block: Position,
+        stream: &StreamKey,
+        seq: Seq,
+    ) -> Result<Position, Fault> {
+        let blocks = transaction.open_table(table::BLOCKS)?;
+        if let Some(bytes) = blocks.get(block.0)? {
+            for record in Block::parse(block.0, bytes.value())?.records() {
+                let record = record?;
+                if record.stream_key() == stream && record.seq() == seq {
+                    return Ok(record.position());
+                }
+            }
         }
-        .into()
+        Err(Error::Corrupt {
+            position: block,
+            what: "the index names a block that does not hold what it should".to_owned(),
+        }
+        .into())
     }
 
     /// Where a stream stands; `None` where it has no records.

@@ -51,7 +51,7 @@ impl Chunk {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         // One large record is no reason to hold its memory ever after.
-        self.bytes.shrink_to(4 * limits::CHUNK_BYTES_MAX);
+        self.bytes.shrink_to(2 * limits::CHUNK_BYTES_MAX);
         self.read = 0;
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::codec::{Record, StreamKey};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::id::{Position, Seq, StreamId};
+use crate::id::{FrameNumber, Position, Seq, StreamId};
 use crate::limits;
 use crate::log::block::{Block, Item, Tip};
 use crate::log::follow::Last;
@@ -24,6 +24,8 @@ pub struct Verified {
     pub streams: u64,
     /// Those of a type or version that this build does not know: they are whole, and that is all it can say.
     pub unknown: u64,
+    /// The [frames](crate::frame) that have settled and were looked at: of everything alone.
+    pub frames: u64,
     /// The position of the log's last event.
     pub head_position: Position,
     /// The hash over the whole log up to it: who notes it elsewhere can prove later that nothing was changed.
@@ -33,14 +35,16 @@ pub struct Verified {
 /// Proves that a log is whole: everything, or one stream.
 ///
 /// Of everything: positions and numbers have no gaps, each envelope and payload can be read, each stream's
-/// chain of hashes and the head over all hold, and the index agrees with the blocks. Of one stream: the
-/// same for its events; of the head it says where the log stands, and has not proven it.
+/// chain of hashes and the head over all hold, the index agrees with the blocks, and no frame that was kept is
+/// missing or changed. Of one stream: the same for its events; of the head it says where the log stands, and
+/// has not proven it.
 ///
 /// It reads the log once, in short looks, while others may write. It holds about 200 bytes for each stream.
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] with the first bad place; [`Error::Read`]; [`Error::Closed`] after the log was closed.
+/// [`Error::Corrupt`] with the first bad place, or [`Error::CorruptFrame`] where it is a frame; [`Error::Read`];
+/// [`Error::Closed`] after the log was closed.
 pub fn verify(reader: &LogReader, only: Option<StreamId>) -> Result<Verified> {
     match only {
         None => all(&reader.shared),
@@ -80,8 +84,10 @@ fn all_once(shared: &Shared) -> Result<Option<Verified>> {
     if !compared {
         return Ok(None);
     }
-    verify_frames(shared)?;
-    Ok(Some(walk.verified(walk.tip)))
+    Ok(Some(Verified {
+        frames: verify_frames(shared)?,
+        ..walk.verified(walk.tip)
+    }))
 }
 
 /// The first numbers that remain of streams that were cut.
@@ -92,12 +98,14 @@ fn fronts(ends: &BTreeMap<StreamKey, StreamEnd>) -> HashMap<StreamKey, Seq> {
     cuts.collect()
 }
 
-fn verify_frames(shared: &Shared) -> Result<()> {
-    let mut next = shared.look(|view| Ok(frames::ends(&view.transaction)?.from))?;
-    while let Some(after) = shared.look(|view| frames::verify(&view.transaction, next))? {
-        next = after;
+fn verify_frames(shared: &Shared) -> Result<u64> {
+    let mut next = FrameNumber::FIRST;
+    let mut count = 0;
+    while let Some(run) = shared.look(|view| frames::verify(&view.transaction, next))? {
+        count += u64::from(run.count());
+        next = run.next();
     }
-    Ok(())
+    Ok(count)
 }
 
 fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
@@ -352,6 +360,7 @@ impl Walk {
             events: self.events,
             streams: self.streams.len() as u64,
             unknown: self.unknown,
+            frames: 0,
             head_position: tip.position,
             head_hash: tip.hash,
         }

@@ -40,6 +40,8 @@ enum Message {
     Frames,
     /// Settle everything, then do this.
     Upkeep(Upkeep),
+    /// Let go of this when nothing is under way.
+    Quiet(oneshot::Sender<()>),
     Close(oneshot::Sender<Result<()>>),
 }
 
@@ -137,6 +139,14 @@ impl Handle {
         answered.await.map_err(|_| Error::Closed)?
     }
 
+    /// Resolves when what was queued before is done, and nothing settles.
+    pub(crate) async fn quiet(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.send(Message::Quiet(answer)).await.is_ok() {
+            let _ = answered.await;
+        }
+    }
+
     /// Asks for settling soon, unless the queue is full: then it comes by anyway.
     pub(crate) fn settle_soon(&self) {
         self.nudge(Message::Settle);
@@ -192,10 +202,14 @@ impl Writer {
             let mut batch = Batch::default();
             self.gather(first, &mut batch);
             closing = batch.closing.take();
+            let quiet = std::mem::take(&mut batch.quiet);
             if failed.is_none() {
                 failed = self.write(batch).err();
             } else {
                 batch.refuse(failed.as_ref());
+            }
+            if failed.is_none() && !quiet.is_empty() {
+                failed = self.settler.wait().err();
             }
         }
         let closed = self.close(failed);
@@ -368,6 +382,7 @@ struct Batch {
     bytes: usize,
     settle: bool,
     upkeep: Option<Upkeep>,
+    quiet: Vec<oneshot::Sender<()>>,
     closing: Option<oneshot::Sender<Result<()>>>,
 }
 
@@ -385,6 +400,7 @@ impl Batch {
             Message::Settle => self.settle = true,
             Message::Frames => {}
             Message::Upkeep(upkeep) => self.upkeep = Some(upkeep),
+            Message::Quiet(answer) => self.quiet.push(answer),
             Message::Close(answer) => self.closing = Some(answer),
         }
     }

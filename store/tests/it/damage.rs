@@ -168,7 +168,7 @@ fn derived_tables_can_be_deleted() {
 
 #[test]
 fn an_index_that_lies_is_found() {
-    const HEADS: TableDefinition<&[u8; 11], &[u8; 64]> = TableDefinition::new("stream_heads");
+    const HEADS: TableDefinition<&[u8; 11], &[u8; 112]> = TableDefinition::new("stream_heads");
     let folder = tempfile::tempdir().expect("a folder");
     make(folder.path());
     let database = redb::Builder::new()
@@ -179,7 +179,7 @@ fn an_index_that_lies_is_found() {
     transaction
         .open_table(HEADS)
         .expect("a table")
-        .insert(&session(77).to_bytes(), &[1; 64])
+        .insert(&session(77).to_bytes(), &[1; 112])
         .expect("a row");
     transaction.commit().expect("a commit");
     drop(database);

@@ -151,6 +151,13 @@ impl Disk {
                 .any(|o| matches!(o.change, Change::Shrunk(_)))
     }
 
+    /// A disk with nothing of this one but a file.
+    pub(crate) fn only(&self, file: File) -> Self {
+        let mut files: [Image; File::COUNT] = Default::default();
+        files[file as usize] = self.lock().files[file as usize].clone();
+        Self::holding(files)
+    }
+
     /// Opens the log that it holds, or makes one.
     pub(crate) fn open(&self) -> Result<Log> {
         let journal = [File::JournalA, File::JournalB]
@@ -325,7 +332,7 @@ struct Operation {
     change: Change,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Change {
     Write {
         offset: u64,
@@ -349,7 +356,27 @@ impl Change {
     }
 }
 
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { offset, bytes } => write!(f, "write {offset} {}", bytes.len()),
+            Self::SetLen(len) => write!(f, "length {len}"),
+            Self::Shrunk(len) => write!(f, "shrunk {len}"),
+            Self::Sync => f.write_str("sync"),
+            Self::FailedSync => f.write_str("failed sync"),
+        }
+    }
+}
+
 impl Trace {
+    /// What happened, without what was written.
+    pub(crate) fn operations(&self) -> Vec<(File, String)> {
+        self.operations
+            .iter()
+            .map(|operation| (operation.file, operation.change.to_string()))
+            .collect()
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.operations.len() as u64
     }

@@ -24,7 +24,8 @@ fn with_faults(seed: u64, step: usize, fault: impl Fn(u64) -> Fault, then: impl 
 /// The log has said what is wrong, and what is left of it is whole.
 fn failed_well(disk: &Disk, life: &Life, cause: &str) {
     if disk.failures() > 0 && !life.untold {
-        let said = match (&life.failed, &life.refused) {
+        let failed = life.failed.as_ref().or(life.failed_before.as_ref());
+        let said = match (failed, &life.refused) {
             (Some(failed), _) => failed.to_string(),
             (None, Some(refused)) => refused.to_string(),
             (None, None) => panic!("nobody was told"),
@@ -86,7 +87,7 @@ fn a_disk_that_is_gone() {
 #[test]
 fn a_file_that_is_cut_short() {
     let file = File::Database;
-    for (seed, len) in [(5, 0), (6, 8192), (7, 1 << 20)] {
+    for (seed, len) in [(5, 100), (6, 8192), (7, 1 << 20)] {
         let fault = |at| Fault::Shrunk { at, file, len };
         with_faults(seed, 7, fault, |disk, life| {
             let left = disk.survivors(Fate::Applied);

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use recount_store::{
-    Cause, Event, EventId, Expected, FrameNumber, Hash, Log, NewEvent, Position, Provenance,
-    Recorded, SessionId, StreamId, Timestamp, Verified, verify,
+    Cause, ConnectionId, Event, EventId, Expected, FrameNumber, FramesBefore, Hash, Log, NewEvent,
+    Options, Position, Provenance, Recorded, SessionId, StreamId, Timestamp, Verified, verify,
 };
 use redb::{ReadOnlyDatabase, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde_json::{Map, Value};
@@ -346,7 +346,7 @@ fn streams() -> [StreamId; 3] {
     [
         StreamId::Engine,
         StreamId::Session(SessionId::from_text("a")),
-        StreamId::Connection(recount_store::ConnectionId::from_text("b")),
+        StreamId::Connection(ConnectionId::from_text("b")),
     ]
 }
 
@@ -411,6 +411,90 @@ fn a_log_is_what_the_page_says() {
         }
     }
     assert_eq!(walk.told, read);
+}
+
+#[test]
+fn frames_are_what_the_page_says() {
+    const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+    const FRAMES: TableDefinition<u64, &[u8]> = TableDefinition::new("frames");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (a, b) = ([7; 10], [8; 10]);
+    runtime().block_on(async {
+        // A chunk that is dropped, then one of an entry, then one of a log that keeps none.
+        for keep_frames in [true, true, false] {
+            let options = Options {
+                keep_frames,
+                ..Options::default()
+            };
+            let log = Log::open_with(folder.path(), options).expect("a log");
+            for (connection, at, text) in [(a, 5, "one"), (b, 6, ""), (a, 4, "three")] {
+                let connection = ConnectionId::from_bytes(connection);
+                let kept = log.keep_frame(connection, Timestamp(at), text.as_bytes());
+                assert_eq!(kept.is_some(), keep_frames);
+            }
+            log.close().await.expect("closed");
+        }
+        let log = Log::open(folder.path()).expect("a log");
+        let old = FramesBefore::Number(FrameNumber(4));
+        let remaining = log.drop_frames(old).await;
+        assert_eq!(remaining.expect("dropped"), FrameNumber(4));
+        log.close().await.expect("closed");
+    });
+
+    let database = ReadOnlyDatabase::open(folder.path().join("log.redb")).expect("a database");
+    let transaction = database.begin_read().expect("a transaction");
+    let meta = transaction.open_table(META).expect("a table");
+    let from = meta.get("frames_from").expect("read").expect("a row");
+    let mut next = Bytes(from.value()).number(8);
+    let mut told = Vec::new();
+    let frames = transaction.open_table(FRAMES).expect("a table");
+    for entry in frames.iter().expect("read") {
+        let (first, bytes) = entry.expect("read");
+        assert_eq!(first.value(), next);
+        let (header, stream) = bytes.value().split_at(49);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&next.to_le_bytes());
+        hasher.update(&header[..17]);
+        hasher.update(stream);
+        let mut header = Bytes(header);
+        assert_eq!(header.number(1), 1);
+        let (count, length) = (header.number(4), header.number(4));
+        let latest = header.number(8);
+        assert_eq!(header.take(32), hasher.finalize().as_bytes());
+        let items = zstd::stream::decode_all(stream).expect("zstd");
+        assert_eq!(items.len() as u64, length);
+        let mut items = Bytes(&items);
+        let mut times = Vec::new();
+        for _ in 0..count {
+            let (kind, connection) = (items.number(1), items.take(10).to_vec());
+            let (at, number) = (items.number(8), items.number(4));
+            times.push(at);
+            told.push((
+                next,
+                connection,
+                at,
+                match kind {
+                    0 => {
+                        let bytes = items.take(usize::try_from(number).expect("a length"));
+                        Ok(String::from_utf8(bytes.to_vec()).expect("text"))
+                    }
+                    1 => Err(number),
+                    other => panic!("there is no kind {other}"),
+                },
+            ));
+            next += 1;
+        }
+        assert_eq!(items.0, [0; 0]);
+        assert_eq!(times.iter().max(), Some(&latest));
+    }
+    let expected = [
+        (4, a.to_vec(), 5, Ok("one".to_owned())),
+        (5, b.to_vec(), 6, Ok(String::new())),
+        (6, a.to_vec(), 4, Ok("three".to_owned())),
+        (7, a.to_vec(), 5, Err(2)),
+        (8, b.to_vec(), 6, Err(1)),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

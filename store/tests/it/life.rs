@@ -8,7 +8,11 @@
 //! - an append that was under way is there whole or not at all, and nothing else is;
 //! - events compare equal, field by field, with what was acknowledged; positions and numbers have no gaps;
 //! - `verify` finds nothing, streams and their heads follow from the events;
+//! - frames are those that were kept, in order, with all that any event names, and all that were kept
+//!   before an append that is there;
 //! - a snapshot is one that was put, and not ahead of its stream;
+//! - an append that is repeated, known by its ids, gives what is there and adds nothing;
+//! - the database alone is the whole log once it was closed;
 //! - appending, closing and opening again work and change nothing else.
 
 use std::collections::BTreeMap;
@@ -16,12 +20,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use recount_store::{
-    Cause, Error, Expected, Log, NewEvent, Position, Recorded, Select, Seq, Snapshot, StreamHead,
-    StreamId, Tail, verify,
+    Append, Cause, ConnectionId, Error, EventId, Expected, Frame, FrameContent, FrameNumber, Log,
+    NewEvent, Position, Recorded, Select, Seq, Snapshot, StreamHead, StreamId, Tail, Timestamp,
+    verify,
 };
 
 use crate::chance::Chance;
-use crate::disk::{Disk, Fate, Trace};
+use crate::disk::{Disk, Fate, File, Trace};
 use crate::{said, session};
 
 const PROJECTION: &str = "queue";
@@ -35,8 +40,12 @@ pub(crate) struct Life {
     pub(crate) opened: u64,
     /// How many events it held then.
     kept: usize,
+    /// And how many frames.
+    frames_kept: usize,
     /// What it held in the end, and then what it refused first, which may be there too.
     events: Arc<Vec<Recorded>>,
+    /// What was kept of frames, and what may be lost again with what was refused.
+    frames: Vec<Frame>,
     /// In the order of their places.
     appends: Vec<Appended>,
     /// After so many operations, somebody had read so many events.
@@ -45,6 +54,8 @@ pub(crate) struct Life {
     snapshots: Vec<(u64, StreamId, Snapshot)>,
     /// Why it takes no more writes, if it said so.
     pub(crate) failed: Option<Arc<str>>,
+    /// Why it took no more writes when it was closed, if it was opened again since.
+    pub(crate) failed_before: Option<Arc<str>>,
     /// Whether something failed while it was dropped, which tells nobody.
     pub(crate) untold: bool,
     /// Why it could not be opened, if it could not: that was the end.
@@ -59,14 +70,17 @@ struct Appended {
     acknowledged: Option<u64>,
     /// How many events the log holds up to its last one.
     end: usize,
+    /// How many frames had been kept before it was called.
+    frames: usize,
 }
 
 /// What a log may hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Allowed {
     events: Arc<Vec<Recorded>>,
-    /// How many of them.
-    counts: Vec<usize>,
+    /// How many of them, and how many frames there are then at least.
+    counts: BTreeMap<usize, usize>,
+    frames: Vec<Frame>,
     snapshots: Vec<(StreamId, Snapshot)>,
 }
 
@@ -75,32 +89,36 @@ impl Allowed {
     pub(crate) fn nothing() -> Self {
         Self {
             events: Arc::default(),
-            counts: vec![0],
+            counts: BTreeMap::from([(0, 0)]),
+            frames: Vec::new(),
             snapshots: Vec::new(),
         }
     }
 
     /// Any number of its appends may be gone from its end: somebody took them.
     pub(crate) fn or_less(mut self, life: &Life) -> Self {
-        self.counts = life.appends.iter().map(|append| append.end).collect();
-        self.counts.push(0);
+        self.counts = life.appends.iter().map(|append| (append.end, 0)).collect();
+        self.counts.insert(0, 0);
         self
     }
 }
 
 impl Life {
     /// A log that was opened and held some of what was allowed.
-    fn begun(disk: &Disk, before: Allowed, kept: usize) -> Self {
+    fn begun(disk: &Disk, before: Allowed, kept: usize, frames: usize) -> Self {
         Self {
             trace: disk.trace(),
             opened: disk.operations(),
             kept,
+            frames_kept: frames,
+            frames: before.frames[..frames].to_vec(),
             events: Arc::new(before.events[..kept].to_vec()),
             before,
             appends: Vec::new(),
             read: Vec::new(),
             snapshots: Vec::new(),
             failed: None,
+            failed_before: None,
             untold: false,
             refused: None,
         }
@@ -126,13 +144,14 @@ impl Life {
             .appends
             .iter()
             .take_while(|append| append.called < after)
-            .map(|append| append.end);
+            .map(|append| (append.end, append.frames));
         Allowed {
             events: Arc::clone(&self.events),
-            counts: std::iter::once(self.kept)
+            counts: std::iter::once((self.kept, self.frames_kept))
                 .chain(possible)
-                .filter(|count| *count >= least)
+                .filter(|(count, _)| *count >= least)
                 .collect(),
+            frames: self.frames.clone(),
             snapshots: self
                 .snapshots
                 .iter()
@@ -156,20 +175,33 @@ pub(crate) fn new_disk() -> Disk {
 /// Opens what a loss of power left, checks it, and lives on for a little.
 pub(crate) fn revive(disk: &Disk, before: Allowed) -> Life {
     let log = disk.open().expect("it opens");
-    let kept = check(&log, &before);
-    let mut life = Life::begun(disk, before, kept);
+    let (kept, frames) = check(&log, &before);
+    let mut life = Life::begun(disk, before, kept, frames);
 
     let mut events = life.events.to_vec();
-    let after = vec![said("after"), said("all")];
-    append(disk, &log, &mut life, &mut events, session(1), true, after);
+    let frame = keep_frame(&log, &mut life, b"after");
+    let mark = EventId::from_random(events.len() as u128);
+    let after = vec![said("after").with_id(mark).from_frame(frame), said("all")];
+    let again = vec![(session(1), after)];
+    append(disk, &log, &mut life, &mut events, true, again.clone());
     assert_eq!(life.failed, None);
     wait(log.close()).expect("closed");
     drop(log);
     life.events = Arc::new(events);
     life.trace = disk.trace();
 
+    let end = life.allowed(u64::MAX);
+    check(
+        &disk
+            .survivors(Fate::Lost)
+            .only(File::Database)
+            .open()
+            .expect("it is all"),
+        &end,
+    );
     let log = disk.open().expect("it opens again");
-    check(&log, &life.allowed(u64::MAX));
+    assert_eq!(repeat(&log, again, &life.events[kept..]), None);
+    check(&log, &end);
     life
 }
 
@@ -178,7 +210,7 @@ pub(crate) fn revive(disk: &Disk, before: Allowed) -> Life {
 /// The disk may fail; then it goes on, and expects to be refused.
 pub(crate) fn alone(disk: &Disk, seed: u64, steps: u64) -> Life {
     let mut chance = Chance::new(seed);
-    let mut life = Life::begun(disk, Allowed::nothing(), 0);
+    let mut life = Life::begun(disk, Allowed::nothing(), 0, 0);
     let mut events = Vec::new();
     let mut open = match disk.open() {
         Ok(log) => log,
@@ -188,7 +220,9 @@ pub(crate) fn alone(disk: &Disk, seed: u64, steps: u64) -> Life {
             return life;
         }
     };
+    wait(open.quiet());
     life.opened = disk.operations();
+    let mut known = Vec::new();
     let mut tail = open.tail(Select::All, Position::FIRST);
     for n in 0..steps {
         let log = &open;
@@ -224,9 +258,8 @@ pub(crate) fn alone(disk: &Disk, seed: u64, steps: u64) -> Life {
                 {
                     life.failed = Some(cause);
                 }
-                let failures = disk.failures();
                 drop((tail, open));
-                life.untold |= disk.failures() > failures;
+                life.untold |= disk.failures() > 0 && life.failed.is_none();
                 open = match disk.open() {
                     Ok(log) => log,
                     Err(error) => {
@@ -237,14 +270,43 @@ pub(crate) fn alone(disk: &Disk, seed: u64, steps: u64) -> Life {
                     }
                 };
                 tail = open.tail(Select::All, Position(events.len() as u64 + 1));
-                life.failed = None;
+                life.failed_before = life.failed.take().or(life.failed_before);
+                // What could not be written when it was dropped is lost, and its numbers come again.
+                life.frames
+                    .truncate(open.frames(FrameNumber::FIRST).count());
+            }
+            22..27 if !known.is_empty() && life.failed.is_none() => {
+                let (parts, placed): &(_, Vec<_>) = &known[chance.below(known.len())];
+                life.failed = repeat(log, Vec::clone(parts), placed);
             }
             size => {
-                let batch = batch(size, n, &mut chance);
+                let mut parts = vec![(stream, batch(size, n, &mut chance))];
+                if chance.percent(20) {
+                    let other = self::stream(chance.below(4));
+                    parts.push((other, batch(0, n + 1000, &mut chance)));
+                }
+                if chance.percent(30) && life.failed.is_none() {
+                    let said = chance.text(500);
+                    let frame = keep_frame(log, &mut life, said.as_bytes());
+                    let first = &mut parts[0].1[0];
+                    *first = first.clone().from_frame(frame);
+                }
+                let has_id = chance.percent(30);
+                if has_id {
+                    let first = &mut parts[0].1[0];
+                    let id = EventId::from_random(u128::from(chance.number()));
+                    *first = first.clone().with_id(id);
+                }
                 let exact = chance.percent(50);
-                append(disk, log, &mut life, &mut events, stream, exact, batch);
+                let before = events.len();
+                append(disk, log, &mut life, &mut events, exact, parts.clone());
+                if has_id && life.failed.is_none() {
+                    known.push((parts, events[before..].to_vec()));
+                }
             }
         }
+        // Or the threads of the log would take turns as they like.
+        wait(open.quiet());
         if chance.percent(30) && life.failed.is_none() {
             let read = drain(&mut tail);
             assert_eq!(read, events[events.len() - read.len()..]);
@@ -288,42 +350,89 @@ fn append(
     log: &Log,
     life: &mut Life,
     events: &mut Vec<Recorded>,
-    stream: StreamId,
     exact: bool,
-    batch: Vec<NewEvent>,
+    parts: Vec<(StreamId, Vec<NewEvent>)>,
 ) {
-    let ended = events_of(events, stream);
-    let expected = match (exact, ended) {
-        (false, _) => Expected::Any,
-        (true, 0) => Expected::NoStream,
-        (true, ended) => Expected::Exact(Seq(ended)),
-    };
-    let placed = place(&batch, stream, events.len() as u64, ended);
+    let start = events.len();
+    let mut after = events.clone();
+    let mut appends = Vec::new();
+    for (stream, batch) in parts {
+        let ended = events_of(&after, stream);
+        let expected = match (exact, ended) {
+            (false, _) => Expected::Any,
+            (true, 0) => Expected::NoStream,
+            (true, ended) => Expected::Exact(Seq(ended)),
+        };
+        after.extend(place(&batch, stream, after.len() as u64, ended));
+        appends.push(Append {
+            stream,
+            expected,
+            events: batch,
+        });
+    }
+    let frames = life.frames.len();
     let called = disk.operations();
-    let answer = wait(log.append(stream, expected, batch));
-    let end = events.len() + placed.len();
-    match (answer, &life.failed) {
+    let answer = wait(log.append_all(appends));
+    let acknowledged = match (answer, &life.failed) {
         (Ok(recorded), None) => {
-            assert_eq!(recorded, placed);
-            life.appends.push(Appended {
-                called,
-                acknowledged: Some(disk.operations()),
-                end,
-            });
-            events.extend(placed);
+            assert_eq!(recorded.concat(), after[start..]);
+            Some(disk.operations())
         }
-        (Err(Error::Failed { cause }), Some(failed)) => assert_eq!(cause, *failed),
+        (Err(Error::Failed { cause }), Some(failed)) => {
+            assert_eq!(cause, *failed);
+            return;
+        }
         (Err(Error::Failed { cause }), None) => {
             life.failed = Some(cause);
-            life.appends.push(Appended {
-                called,
-                acknowledged: None,
-                end,
-            });
-            events.extend(placed);
+            None
         }
         (other, failed) => panic!("{other:?} after {failed:?}"),
+    };
+    life.appends.push(Appended {
+        called,
+        acknowledged,
+        end: after.len(),
+        frames,
+    });
+    *events = after;
+}
+
+/// Appends what is there already, and expects to be told so, whatever is expected of the stream; or why
+/// the log takes no more writes.
+fn repeat(
+    log: &Log,
+    parts: Vec<(StreamId, Vec<NewEvent>)>,
+    placed: &[Recorded],
+) -> Option<Arc<str>> {
+    let appends = parts
+        .into_iter()
+        .map(|(stream, events)| Append {
+            stream,
+            expected: Expected::NoStream,
+            events,
+        })
+        .collect();
+    match wait(log.append_all(appends)) {
+        Ok(again) => {
+            assert_eq!(again.concat(), placed);
+            None
+        }
+        Err(Error::Failed { cause }) => Some(cause),
+        Err(error) => panic!("{error:?}"),
     }
+}
+
+fn keep_frame(log: &Log, life: &mut Life, bytes: &[u8]) -> FrameNumber {
+    let frame = Frame {
+        number: FrameNumber(life.frames.len() as u64 + 1),
+        connection: ConnectionId::from_bytes([7; 10]),
+        at: Timestamp(life.frames.len() as u64),
+        content: FrameContent::Received(bytes.to_vec()),
+    };
+    let number = log.keep_frame(frame.connection, frame.at, bytes);
+    assert_eq!(number, Some(frame.number));
+    life.frames.push(frame);
+    life.frames[life.frames.len() - 1].number
 }
 
 /// What an append comes to be where the log holds `position` events, and the stream `seq`.
@@ -362,7 +471,7 @@ fn drain(tail: &mut Tail) -> Vec<Recorded> {
 /// The life of a log with several appenders and a tail, all at once.
 pub(crate) fn crowd(disk: &Disk, seed: u64) -> Life {
     let log = disk.open().expect("a log");
-    let mut life = Life::begun(disk, Allowed::nothing(), 0);
+    let mut life = Life::begun(disk, Allowed::nothing(), 0, 0);
     let appended = Arc::new(Mutex::new(Vec::new()));
     life.read = crate::runtime().block_on(async {
         let mut tail = log.tail(Select::All, Position::FIRST);
@@ -412,6 +521,7 @@ pub(crate) fn crowd(disk: &Disk, seed: u64) -> Life {
             called,
             acknowledged: Some(acknowledged),
             end: events.len(),
+            frames: 0,
         });
     }
     life.events = Arc::new(events);
@@ -419,15 +529,15 @@ pub(crate) fn crowd(disk: &Disk, seed: u64) -> Life {
     life
 }
 
-/// Checks that a log is one of those allowed; gives how many events it holds.
-pub(crate) fn check(log: &Log, allowed: &Allowed) -> usize {
+/// Checks that a log is one of those allowed; gives how many events and frames it holds.
+pub(crate) fn check(log: &Log, allowed: &Allowed) -> (usize, usize) {
     let found: Vec<_> = log
         .read_all(Position::FIRST)
         .map(|recorded| recorded.expect("an event"))
         .collect();
     let count = found.len();
     assert!(
-        allowed.counts.contains(&count),
+        allowed.counts.contains_key(&count),
         "it holds {count} events, and not one of {:?}",
         allowed.counts
     );
@@ -463,6 +573,24 @@ pub(crate) fn check(log: &Log, allowed: &Allowed) -> usize {
     assert_eq!(
         (verified.events, verified.streams, verified.unknown),
         (count as u64, streams.len() as u64, 0)
+    );
+    (count, check_frames(log, allowed, &found))
+}
+
+fn check_frames(log: &Log, allowed: &Allowed, events: &[Recorded]) -> usize {
+    let frames: Vec<_> = log
+        .frames(FrameNumber::FIRST)
+        .map(|frame| frame.expect("a frame"))
+        .collect();
+    let count = frames.len();
+    assert!(count <= allowed.frames.len(), "frames that nobody kept");
+    assert_eq!(frames, allowed.frames[..count]);
+    let named = events.iter().filter_map(|recorded| recorded.frame).max();
+    let named = named.map_or(0, |number| number.0);
+    let kept = allowed.counts[&events.len()] as u64;
+    assert!(
+        count as u64 >= named.max(kept),
+        "{count} frames, not {named} and {kept}"
     );
     count
 }
@@ -510,7 +638,7 @@ fn batch(size: usize, n: u64, chance: &mut Chance) -> Vec<NewEvent> {
         .collect()
 }
 
-/// Waits on this thread: a test of one operation after the other needs no other.
+/// Waits on this thread: a test of one step after the other needs no other.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .build()

@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod disk;
 mod failure;
+mod frames;
 mod format;
 mod history;
 mod life;

@@ -49,6 +49,14 @@ fn every_loss_of_power_leaves_a_log() {
 }
 
 #[test]
+fn a_seed_gives_the_same_life_each_time() {
+    for seed in 0..10 {
+        let again = || alone(&new_disk(), seed, STEPS).trace.operations();
+        assert_eq!(again(), again(), "seed {seed}");
+    }
+}
+
+#[test]
 fn every_loss_of_power_leaves_a_log_of_many_appenders() {
     for seed in 0..4 {
         let life = crowd(&new_disk(), seed);

@@ -27,6 +27,12 @@ impl Machine {
         };
     }
 
+    pub(super) fn heard(&mut self, now: Timestamp) {
+        if let Phase::Streaming { heard, .. } = &mut self.phase {
+            *heard = now;
+        }
+    }
+
     pub(super) fn watch(&mut self, now: Timestamp) -> Step<Effect> {
         let Phase::Streaming {
             url,

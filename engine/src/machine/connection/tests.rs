@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use recount_projections::connection::{Process, Server};
-use recount_store::{Class, Position, Provenance, Seq, StreamId};
+use recount_store::{Class, FrameNumber, Position, Provenance, Seq, StreamId};
 
 use super::*;
 use crate::machine::backoff;
@@ -834,10 +834,29 @@ fn a_start_that_is_not_wanted_any_more_is_seen_to_its_end() {
 // ---- gaps
 
 #[test]
+fn what_the_agent_counts_was_heard_and_a_gap_names_its_frame() {
+    let counted = |number| Input::Counted {
+        agent_session: "a".to_owned(),
+        number,
+        frame: Some(FrameNumber(number)),
+    };
+    let much_of_it = ConnectionPolicy::default().silence_answering_max * 2 / 3;
+    let mut world = World::connected()
+        .after(much_of_it)
+        .when(counted(4))
+        .after(much_of_it)
+        .then(&[], &[]);
+    let step = world.machine.handle(counted(6), world.now);
+    let frames: Vec<_> = step.events.iter().map(|event| event.frame).collect();
+    assert_eq!(frames, [Some(FrameNumber(6))]);
+}
+
+#[test]
 fn a_number_that_is_too_high_is_a_gap_until_it_was_filled() {
     let counted = |number| Input::Counted {
         agent_session: "a".to_owned(),
         number,
+        frame: Some(FrameNumber(number)),
     };
     let filled = || Input::GapFilled {
         agent_session: "a".to_owned(),
@@ -919,6 +938,7 @@ impl Chance {
             20 => Input::Counted {
                 agent_session: session,
                 number: self.below(9),
+                frame: None,
             },
             _ => Input::GapFilled {
                 agent_session: session,

@@ -1,6 +1,7 @@
 //! What a connection's machine is told, and what it wants done.
 
 use recount_projections::connection::{Process, Server};
+use recount_store::FrameNumber;
 
 /// What can happen to a connection.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,16 +71,18 @@ pub enum Input {
         /// Why, for a person.
         reason: String,
     },
-    /// Bytes came over the stream.
+    /// Bytes came over the stream, a frame among them or not.
     Heard,
     /// A call to the server failed.
     Suspected,
-    /// The agent counted something of one of its sessions.
+    /// The agent counted something of one of its sessions, which was heard over the stream.
     Counted {
         /// The agent's name of the session.
         agent_session: String,
         /// Its number.
         number: u64,
+        /// The frame that it did so in, where that was kept.
+        frame: Option<FrameNumber>,
     },
     /// What was missing of a session was read from the agent's history.
     GapFilled {

@@ -1,6 +1,6 @@
 //! Deltas, gathered for a moment: one event for many, and each piece stored once.
 
-use recount_store::{Event, MessageId, OutputKind, Placement, Timestamp};
+use recount_store::{Event, FrameNumber, MessageId, OutputKind, Placement, Timestamp};
 
 use super::Input;
 use super::policy::SessionPolicy;
@@ -11,12 +11,21 @@ use crate::adapter::Observation;
 pub(super) struct Gather(Option<Piece>);
 
 #[derive(Debug)]
-struct Piece {
+pub(super) struct Piece {
     part: String,
     kind: OutputKind,
     placement: Placement,
     text: String,
     since: Timestamp,
+    /// The last frame that added to it.
+    frame: Option<FrameNumber>,
+}
+
+impl Piece {
+    pub(super) fn add(&mut self, text: &str, frame: Option<FrameNumber>) {
+        self.text.push_str(text);
+        self.frame = frame;
+    }
 }
 
 impl Gather {
@@ -49,22 +58,22 @@ impl Gather {
         }
     }
 
-    pub(super) fn add(
+    /// What is gathered, or from now on is.
+    pub(super) fn piece(
         &mut self,
         part: String,
         kind: OutputKind,
         placement: Placement,
-        text: &str,
         now: Timestamp,
-    ) {
-        let piece = self.0.get_or_insert_with(|| Piece {
+    ) -> &mut Piece {
+        self.0.get_or_insert_with(|| Piece {
             part,
             kind,
             placement,
             text: String::new(),
             since: now,
-        });
-        piece.text.push_str(text);
+            frame: None,
+        })
     }
 
     /// When it is to be recorded.
@@ -78,21 +87,28 @@ impl Gather {
         Some(piece.since.plus(pause))
     }
 
-    pub(super) fn flush(&mut self, message: MessageId, run: u32) -> Option<Event> {
+    /// The event that records what was gathered, and the last frame that told of it.
+    pub(super) fn flush(
+        &mut self,
+        message: MessageId,
+        run: u32,
+    ) -> Option<(Event, Option<FrameNumber>)> {
         let Piece {
             part,
             kind,
             placement,
             text,
+            frame,
             ..
         } = self.0.take()?;
-        Some(Event::OutputAppended {
+        let event = Event::OutputAppended {
             message,
             run,
             part,
             kind,
             placement,
             text,
-        })
+        };
+        Some((event, frame))
     }
 }

@@ -2,7 +2,9 @@
 
 use recount_projections::turn::Question;
 use recount_projections::{Message, Session, Turn, TurnState};
-use recount_store::{Event, Json, PermissionAnswer, Placement, Provenance, Timestamp, ToolOutcome};
+use recount_store::{
+    Event, FrameNumber, Json, PermissionAnswer, Placement, Provenance, Timestamp, ToolOutcome,
+};
 
 use super::draft::Draft;
 use super::look::reconcile_part;
@@ -17,6 +19,7 @@ impl SessionMachine {
         &mut self,
         state: &Session,
         observation: Observation,
+        told_by: Option<FrameNumber>,
         from_child: bool,
         now: Timestamp,
     ) -> Step {
@@ -78,7 +81,8 @@ impl SessionMachine {
                 } else {
                     Placement::AfterHole
                 };
-                self.gather.add(part, kind, placement, &text, now);
+                let piece = self.gather.piece(part, kind, placement, now);
+                piece.add(&text, told_by);
             }
             Observation::PartEnded { part, answer } => {
                 if !self.is_past(turn, &answer) {

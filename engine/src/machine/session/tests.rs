@@ -139,9 +139,15 @@ impl World {
     }
 
     fn observed(&mut self, observation: Observation) -> Then {
+        self.told_by(None, observation)
+    }
+
+    /// The agent says this, in this frame.
+    fn told_by(&mut self, frame: Option<u64>, observation: Observation) -> Then {
         let epoch = self.epoch;
         self.when(Input::Observed {
             epoch,
+            frame: frame.map(FrameNumber),
             observation,
             from_child: false,
         })
@@ -151,6 +157,7 @@ impl World {
         let epoch = self.epoch;
         self.when(Input::Observed {
             epoch,
+            frame: None,
             observation,
             from_child: true,
         })
@@ -230,6 +237,12 @@ impl Then {
     #[track_caller]
     fn nothing(&self) {
         self.then([], []);
+    }
+
+    /// The frames that told of what followed.
+    fn frames(&self) -> Vec<Option<u64>> {
+        let frames = self.events.iter().map(|new| new.frame);
+        frames.map(|frame| frame.map(|number| number.0)).collect()
     }
 
     fn provenances(&self) -> Vec<Provenance> {

@@ -146,7 +146,7 @@ impl Driver {
                 Happened::Done(done) => Some(self.done(done)),
                 Happened::Probed(input) => Some(input),
                 Happened::Exited(how) => Some(self.exited(&how)),
-                Happened::Streamed(item) => self.streamed(item),
+                Happened::Streamed(item) => Some(self.streamed(item)),
                 // While an inbox was full nothing was read: that was no silence of the agent's.
                 Happened::Unblocked => Some(Input::Heard),
                 Happened::Woke if self.blocked.is_some() => Some(Input::Heard),
@@ -330,37 +330,42 @@ impl Driver {
         }
     }
 
-    fn streamed(&mut self, item: Option<Result<StreamItem, StreamError>>) -> Option<Input> {
+    fn streamed(&mut self, item: Option<Result<StreamItem, StreamError>>) -> Input {
         match item {
-            Some(Ok(StreamItem::Alive)) => Some(Input::Heard),
+            Some(Ok(StreamItem::Alive)) => Input::Heard,
             Some(Ok(StreamItem::Frame(frame))) => self.take_frame(&frame),
-            Some(Err(error)) => Some(Input::StreamEnded {
+            Some(Err(error)) => Input::StreamEnded {
                 reason: error.to_string(),
-            }),
-            None => Some(Input::StreamEnded {
+            },
+            None => Input::StreamEnded {
                 reason: "the server ended the stream".to_owned(),
-            }),
+            },
         }
     }
 
     /// Passes a frame on to whom it concerns, and gives what the machine has to know of it.
-    fn take_frame(&mut self, frame: &Frame) -> Option<Input> {
+    ///
+    /// It is kept before it is translated: what it leads to is never durable without it.
+    fn take_frame(&mut self, frame: &Frame) -> Input {
+        let Setting { log, clock, .. } = &self.setting;
+        let number = log.keep_frame(self.id, clock.now(), frame.data.as_bytes());
         let translated = self.adapter.translate(frame);
-        let counted = match (&translated.session, &translated.observation) {
-            (Some(session), Observation::Counted { number })
+        let input = match (&translated.session, &translated.observation) {
+            (Some(session), Observation::Counted { number: count })
                 if self.routes.is_attached(session) =>
             {
-                Some(Input::Counted {
+                Input::Counted {
                     agent_session: session.clone(),
-                    number: *number,
-                })
+                    number: *count,
+                    frame: number,
+                }
             }
-            _ => None,
+            _ => Input::Heard,
         };
-        if let Some(parcel) = self.routes.route(translated, self.epoch) {
+        if let Some(parcel) = self.routes.route(translated, number, self.epoch) {
             self.blocked = pass_on(parcel);
         }
-        counted
+        input
     }
 }
 

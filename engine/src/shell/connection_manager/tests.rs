@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use recount_projections::connection::Process;
-use recount_store::{ConnectionState, MessageId, PermissionAnswer, Provenance, Timestamp};
+use recount_store::{
+    ConnectionState, FrameNumber, MessageId, PermissionAnswer, Provenance, Timestamp,
+};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -172,9 +174,12 @@ impl World {
     }
 
     fn engine(&self) -> ConnectionManager {
+        self.engine_with(ConnectionPolicy::default())
+    }
+
+    fn engine_with(&self, policy: ConnectionPolicy) -> ConnectionManager {
         let adapters: Vec<Arc<dyn AgentAdapter>> = vec![self.agent.clone()];
         let servers = self.folder.path().join("servers");
-        let policy = ConnectionPolicy::default();
         ConnectionManager::new(self.log.clone(), servers, adapters, policy, Clock::system())
     }
 
@@ -421,11 +426,33 @@ async fn a_slow_session_makes_the_reader_wait_and_loses_nothing() {
     for n in 0..20 {
         let expected = FromAgent {
             epoch: 1,
+            // The first frame said whose child it is.
+            frame: Some(FrameNumber(n + 2)),
             observation: Observation::Busy,
             from_child: n % 2 == 1,
         };
         assert_eq!(observations.recv().await, Some(expected));
     }
+    engine.shut_down(false).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_nothing_but_frames_is_not_silent() {
+    let world = World::new();
+    let engine = world.engine_with(ConnectionPolicy {
+        silence_max: Duration::from_secs(2),
+        silence_answering_max: Duration::from_secs(2),
+        ..ConnectionPolicy::default()
+    });
+    let connection = world.open(&engine).await;
+    connection.want().await;
+    up(&connection, 1).await;
+    for _ in 0..30 {
+        world.agent.say("a busy");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let lost = |event: &Event| matches!(event, Event::StreamLost { .. });
+    assert_eq!(world.count(connection.id(), lost), 0);
     engine.shut_down(false).await;
 }
 

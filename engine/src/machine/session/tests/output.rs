@@ -39,6 +39,27 @@ fn deltas_are_gathered_for_a_moment_and_recorded_once() {
 }
 
 #[test]
+fn an_event_names_the_last_frame_that_told_of_it() {
+    let mut world = begun();
+    world.told_by(Some(1), part_opened("x1", "p")).nothing();
+    world.told_by(Some(2), delta("x1", "p", "Hel")).nothing();
+    world.told_by(Some(3), delta("x1", "p", "lo")).nothing();
+    assert_eq!(world.woken().frames(), [Some(3)]);
+    world.told_by(Some(4), delta("x1", "p", "!")).nothing();
+    // What was gathered is not what this frame told, and both are recorded because of it.
+    let asked = world.told_by(Some(6), Observation::PermissionAsked(permission("q")));
+    assert_eq!(asked.frames(), [Some(4), Some(6)]);
+    // One that was not kept cannot be named, and no older one is named for it.
+    world.told_by(Some(7), delta("x1", "p", "?")).nothing();
+    world.told_by(None, delta("x1", "p", "?")).nothing();
+    assert_eq!(world.woken().frames(), [None]);
+    // What a look finds was told by no frame.
+    world.told_by(Some(9), Observation::Idle).then([], [look()]);
+    let end = with(finished("x1", "stop"), [whole("p", "Hello!??")]);
+    assert_eq!(world.looked(idle([end])).frames(), [None]);
+}
+
+#[test]
 fn much_output_is_not_gathered_for_long() {
     let mut world = begun();
     let long = "x".repeat(world.policy.gather_bytes);
@@ -206,6 +227,7 @@ fn what_an_older_opening_of_the_stream_said_is_passed_over() {
     world
         .when(Input::Observed {
             epoch: 1,
+            frame: None,
             observation: part_opened("x1", "p"),
             from_child: false,
         })

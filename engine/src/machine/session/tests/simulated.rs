@@ -365,6 +365,7 @@ impl Simulation {
                     let epoch = self.world.epoch;
                     self.frames.push_back(Input::Observed {
                         epoch,
+                        frame: None,
                         observation,
                         from_child: false,
                     });
@@ -419,6 +420,7 @@ impl Simulation {
                     let epoch = self.world.epoch;
                     self.when(Input::Observed {
                         epoch,
+                        frame: None,
                         observation: said,
                         from_child: what % 2 == 0,
                     });
