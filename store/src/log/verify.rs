@@ -496,10 +496,12 @@ impl Walk {
         }
         let mut mixes: HashMap<StreamKey, Mixing> = HashMap::new();
         view.pairs(|stream, pair| {
+            let front = self.fronts.get(stream).copied().unwrap_or(Seq::FIRST);
             if pair.block <= self.settled {
-                let front = self.fronts.get(stream).copied();
-                let mixing = mixes.entry(*stream).or_default();
-                mixing.add(pair, front.unwrap_or(Seq::FIRST));
+                mixes.entry(*stream).or_default().add(pair, front);
+            } else if pair.seq <= front {
+                // All that settled of this stream was cut off.
+                mixes.remove(stream);
             }
         })?;
         let mixes: HashMap<StreamKey, Mix> = mixes
@@ -511,7 +513,8 @@ impl Walk {
             .iter()
             .filter(|(key, end)| {
                 let pairs = self.pairs.get(*key).map(|(_, mix)| mix);
-                ends.get(*key) != Some(*end) || mixes.get(*key) != pairs
+                !agrees(ends.get(*key), end, self.fronts.contains_key(*key))
+                    || mixes.get(*key) != pairs
             })
             .map(|(_, end)| end.head.first)
             .min();
@@ -610,6 +613,20 @@ impl Ids {
         self.count += 1;
         self.sum = self.sum.wrapping_add(u64::from_le_bytes(mixed));
     }
+}
+
+/// Whether the index says of a stream what its blocks do.
+///
+/// Compacting takes what was cut off out of the index first and out of the blocks later. In between, and
+/// where it was killed there, the index names a later first event of such a stream than the blocks hold.
+fn agrees(index: Option<&StreamEnd>, blocks: &StreamEnd, is_cut: bool) -> bool {
+    let Some(mut index) = index.copied() else {
+        return false;
+    };
+    if is_cut && index.head.first > blocks.head.first && index.head.first <= blocks.head.last {
+        index.head.first = blocks.head.first;
+    }
+    index == *blocks
 }
 
 fn corrupt(position: Position, what: &str) -> Error {

@@ -135,6 +135,11 @@ impl Disk {
         self.lock().failures
     }
 
+    /// Whether a fault is arranged for.
+    pub(crate) fn may_fail(&self) -> bool {
+        !self.lock().faults.is_empty()
+    }
+
     /// Ends all faults. What they did stays done.
     pub(crate) fn mend(&self) {
         self.lock().faults.clear();

@@ -15,14 +15,14 @@
 //! - the database alone is the whole log once it was closed;
 //! - appending, closing and opening again work and change nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use recount_store::{
-    Append, Cause, ConnectionId, Error, EventId, Expected, Frame, FrameContent, FrameNumber, Log,
-    NewEvent, Position, Recorded, Select, Seq, Snapshot, StreamHead, StreamId, Tail, Timestamp,
-    verify,
+    Append, Cause, ConnectionId, Error, Event, EventId, Expected, Frame, FrameContent, FrameNumber,
+    Log, NewEvent, Position, Recorded, Select, Seq, Snapshot, StreamHead, StreamId, Tail,
+    Timestamp, verify,
 };
 
 use crate::chance::Chance;
@@ -185,6 +185,12 @@ pub(crate) fn revive(disk: &Disk, before: Allowed) -> Life {
     let again = vec![(session(1), after)];
     append(disk, &log, &mut life, &mut events, true, again.clone());
     assert_eq!(life.failed, None);
+    // Now and then, to be cut short in its turn.
+    match life.opened % 6 {
+        0 => drop(wait(log.compact(|_| {})).expect("compacted")),
+        1 => wait(log.rebuild(|_| {})).expect("rebuilt"),
+        _ => {}
+    }
     wait(log.close()).expect("closed");
     drop(log);
     life.events = Arc::new(events);
@@ -220,6 +226,8 @@ pub(crate) fn alone(disk: &Disk, seed: u64, steps: u64) -> Life {
     wait(open.quiet());
     life.opened = disk.operations();
     let mut known = Vec::new();
+    // What an upkeep that fails has done is not for this to say.
+    let upkeep = !disk.may_fail();
     let mut tail = open.tail(Select::All, Position::FIRST);
     for n in 0..steps {
         let log = &open;
@@ -271,6 +279,26 @@ pub(crate) fn alone(disk: &Disk, seed: u64, steps: u64) -> Life {
                 // What could not be written when it was dropped is lost, and its numbers come again.
                 life.frames
                     .truncate(open.frames(FrameNumber::FIRST).count());
+            }
+            27..30 if upkeep => {
+                wait(log.compact(|_| {})).expect("compacted");
+            }
+            30..32 if upkeep => wait(log.rebuild(|_| {})).expect("rebuilt"),
+            32..38 if upkeep => {
+                // A tail that had not come so far would step over what is gone.
+                drain(&mut tail);
+                known.clear();
+                let before = Seq(1 + chance.number() % (1 + events_of(&events, stream)));
+                let called = disk.operations();
+                if let Ok(cut) = wait(log.cut(stream, before, Timestamp(7))) {
+                    events.push(cut);
+                    life.appends.push(Appended {
+                        called,
+                        acknowledged: Some(disk.operations()),
+                        end: events.len(),
+                        frames: life.frames.len(),
+                    });
+                }
             }
             22..27 if !known.is_empty() && life.failed.is_none() => {
                 let (parts, placed): &(_, Vec<_>) = &known[chance.below(known.len())];
@@ -526,38 +554,55 @@ pub(crate) fn crowd(disk: &Disk, seed: u64) -> Life {
     life
 }
 
-/// Checks that a log is one of those allowed; gives how many events and frames it holds.
+/// Checks that a log is one of those allowed; gives how many events and frames it ever held.
 pub(crate) fn check(log: &Log, allowed: &Allowed) -> (usize, usize) {
-    let found: Vec<_> = log
-        .read_all(Position::FIRST)
-        .map(|recorded| recorded.expect("an event"))
-        .collect();
-    let count = found.len();
+    let head = log.head().expect("a head").position.0;
+    let count = usize::try_from(head).expect("small");
     assert!(
         allowed.counts.contains_key(&count),
         "it holds {count} events, and not one of {:?}",
         allowed.counts
     );
-    let strange = found
+    let held = &allowed.events[..count];
+    let streams = streams_of(held);
+    let cuts: HashMap<_, _> = streams
         .iter()
-        .zip(allowed.events.iter())
-        .find(|(found, expected)| found != expected);
-    assert_eq!(strange, None, "another event stands there");
-    assert_eq!(log.head().expect("a head").position, Position(count as u64));
-
-    let streams = streams_of(&found);
-    let heads: Vec<_> = streams
-        .iter()
-        .map(|(name, head, _)| (*name, *head))
+        .map(|(stream, head, _)| (*stream, head.from))
         .collect();
-    assert_eq!(log.streams().expect("streams"), heads);
-    for (stream, head, events) in &streams {
+
+    // What was cut off may be there until it is compacted.
+    let mut found = log
+        .read_all(Position::FIRST)
+        .map(|recorded| recorded.expect("an event"))
+        .peekable();
+    let mut there = 0;
+    for expected in held {
+        if found.peek() == Some(expected) {
+            found.next();
+            there += 1;
+        } else if expected.seq >= cuts[&expected.stream] {
+            panic!("{:?} stands in the place of {expected:?}", found.next());
+        }
+    }
+    assert_eq!(found.next(), None, "nobody appended this");
+
+    let found = log.streams().expect("streams");
+    let mut heads = found.iter();
+    for (stream, expected, events) in &streams {
+        let (name, head) = heads.next().expect("a stream");
+        let expected = StreamHead {
+            // Somewhere among those that were cut off, or the first that was not.
+            first: head.first,
+            ..*expected
+        };
+        assert_eq!((name, head), (stream, &expected));
         // From the middle, which has to be found first.
         let from = Seq(head.seq.0.div_ceil(2));
         let read: Vec<_> = log
             .read(*stream, from)
             .map(|recorded| recorded.expect("an event"))
             .collect();
+        let from = from.max(head.from);
         let expected = &events[usize::try_from(from.0 - 1).expect("small")..];
         assert!(read.iter().eq(expected.iter().copied()), "of {stream}");
         if let Some(snapshot) = log.snapshot(*stream, PROJECTION).expect("read") {
@@ -566,12 +611,13 @@ pub(crate) fn check(log: &Log, allowed: &Allowed) -> (usize, usize) {
             assert!(allowed.snapshots.contains(&put), "nobody put {put:?}");
         }
     }
+    assert_eq!(heads.next(), None, "a stream of nothing");
     let verified = verify(log, None).expect("whole");
     assert_eq!(
         (verified.events, verified.streams, verified.unknown),
-        (count as u64, streams.len() as u64, 0)
+        (there, streams.len() as u64, 0)
     );
-    (count, check_frames(log, allowed, &found))
+    (count, check_frames(log, allowed, held))
 }
 
 fn check_frames(log: &Log, allowed: &Allowed, events: &[Recorded]) -> usize {
@@ -608,11 +654,23 @@ fn streams_of(events: &[Recorded]) -> Vec<(StreamId, StreamHead, Vec<&Recorded>)
                 first: first.position,
                 last: last.position,
                 at: last.at,
-                from: Seq::FIRST,
+                from: events
+                    .iter()
+                    .rev()
+                    .find_map(|event| cut(event))
+                    .unwrap_or(Seq::FIRST),
             };
             (first.stream, head, events)
         })
         .collect()
+}
+
+/// The first number that remains, if this event says so.
+fn cut(recorded: &Recorded) -> Option<Seq> {
+    match recorded.event {
+        Event::StreamCut { before, .. } => Some(before),
+        _ => None,
+    }
 }
 
 fn stream(n: usize) -> StreamId {
