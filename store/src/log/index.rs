@@ -318,10 +318,10 @@ pub(crate) mod tables {
             let (key, pairs) = row?;
             old.push((*key.value(), pairs.value().to_vec()));
         }
-        let Some((_, last)) = old.last() else {
+        let Some((_, run)) = old.last() else {
             return Ok(());
         };
-        let pairs: Vec<_> = Pair::decode(last).collect();
+        let pairs: Vec<_> = Pair::decode(run).collect();
         let holder = pairs.partition_point(|pair| pair.seq <= before);
         let Some(remaining) = pairs.get(holder.saturating_sub(1)..) else {
             return Ok(());

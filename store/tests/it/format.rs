@@ -302,7 +302,7 @@ impl Walk {
 
 /// An event of every line of the golden file, so of every type, and two that nobody knows. No two batches
 /// have an id in common.
-fn events(batch: u128) -> Vec<(NewEvent, Option<&'static str>)> {
+pub(crate) fn events(batch: u128) -> Vec<(NewEvent, Option<&'static str>)> {
     let golden = GOLDEN.lines().map(|line| {
         let columns: Vec<&str> = line.splitn(4, ' ').collect();
         let [number, version, payload, shown] = columns[..] else {
@@ -342,7 +342,7 @@ fn events(batch: u128) -> Vec<(NewEvent, Option<&'static str>)> {
     (0..).zip(golden.chain(later)).map(event).collect()
 }
 
-fn streams() -> [StreamId; 3] {
+pub(crate) fn streams() -> [StreamId; 3] {
     [
         StreamId::Engine,
         StreamId::Session(SessionId::from_text("a")),

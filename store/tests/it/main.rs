@@ -11,6 +11,7 @@ mod format;
 mod history;
 mod life;
 mod power;
+mod released;
 mod tamper;
 mod upkeep;
 
