@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -22,6 +23,10 @@ use crate::log::reader::Shared;
 use crate::log::scan::Scan;
 use crate::log::settle::{Job, Settler, Upkeep};
 use crate::log::{Hash, Head, Select};
+
+/// Which part of the time of a commit is spent on waiting for those who may come back: it pays if a
+/// quarter of them would have missed it.
+const GATHER_FRACTION: u32 = 4;
 
 /// The way to the writer. The writer ends when it is asked to, or when this is dropped.
 pub(crate) struct Handle {
@@ -83,6 +88,8 @@ impl Handle {
             settler,
             durable,
             incoming,
+            answered: 0,
+            commit_took: Duration::ZERO,
         };
         let thread = std::thread::Builder::new()
             .name("recount-log".to_owned())
@@ -189,6 +196,9 @@ struct Writer {
     settler: Settler,
     durable: watch::Sender<Head>,
     incoming: mpsc::Receiver<Message>,
+    /// How many were answered last, and how long their commit took.
+    answered: usize,
+    commit_took: Duration,
 }
 
 impl Writer {
@@ -221,17 +231,22 @@ impl Writer {
     /// Takes what waits, up to what one commit may hold.
     ///
     /// Those who were just answered tend to come back together, but the first of them wakes this thread:
-    /// a commit for it alone would let the others wait for two. So when nothing more is there the other
-    /// threads get the processor once, and it goes on only while that brings something. Who is alone pays
-    /// for one look at an empty queue.
+    /// a commit for it alone would let the others wait for two. So as long as fewer are here than were
+    /// answered last, the other threads get the processor, for a fraction of what a commit takes. Who is
+    /// alone was answered alone, and does not wait.
     fn gather(&mut self, first: Message, batch: &mut Batch) {
         batch.take(first);
+        let begun = Instant::now();
+        let patience = self.commit_took / GATHER_FRACTION;
         let mut yielded = false;
         while !batch.is_full() {
             match self.incoming.try_recv() {
                 Ok(message) => {
                     batch.take(message);
                     yielded = false;
+                }
+                Err(_) if batch.appends.len() < self.answered && begun.elapsed() < patience => {
+                    std::thread::yield_now();
                 }
                 Err(_) if yielded => break,
                 Err(_) => {
@@ -250,7 +265,10 @@ impl Writer {
             let planned = plan.add(append.parts, &*self.shared);
             answers.push((append.answer, planned));
         }
+        let begun = Instant::now();
         let result = self.commit(plan);
+        self.commit_took = begun.elapsed();
+        self.answered = answers.len();
         for (answer, planned) in answers {
             // An appender that went away needs no answer; what it wanted is done.
             let _ = answer.send(match &result {
