@@ -63,7 +63,7 @@ fn a_sync_that_fails() {
 fn a_disk_that_fills_up() {
     let fault = |from| Fault::Full { from };
     with_faults(2, 3, fault, |disk, life| {
-        failed_well(disk, life, "no storage space")
+        failed_well(disk, life, "no storage space");
     });
 }
 
@@ -71,7 +71,7 @@ fn a_disk_that_fills_up() {
 fn a_disk_that_may_not_be_written_any_more() {
     let fault = |from| Fault::ReadOnly { from };
     with_faults(3, 3, fault, |disk, life| {
-        failed_well(disk, life, "read-only")
+        failed_well(disk, life, "read-only");
     });
 }
 
@@ -79,7 +79,7 @@ fn a_disk_that_may_not_be_written_any_more() {
 fn a_disk_that_is_gone() {
     let fault = |at| Fault::Crash { at };
     with_faults(4, 3, fault, |disk, life| {
-        failed_well(disk, life, "the power is lost")
+        failed_well(disk, life, "the power is lost");
     });
 }
 
