@@ -20,7 +20,7 @@ use crate::group::{Row, Sink};
 pub type Key = [u8; StreamId::LEN];
 
 /// What the log puts around a payload: place, time, cause, hash.
-pub const ENVELOPE: usize = 85;
+pub const ENVELOPE: usize = 86;
 
 /// The stream of the n-th session.
 #[must_use]
@@ -251,6 +251,20 @@ impl Shape {
     ///
     /// If the disk refuses.
     pub fn fill_log(&self, runtime: &Runtime, folder: &Path) {
+        self.fill_log_from(runtime, folder, |_, _| {});
+    }
+
+    /// The same, where each event is first shown with the log that it goes to.
+    ///
+    /// # Panics
+    ///
+    /// If the disk refuses.
+    pub fn fill_log_from(
+        &self,
+        runtime: &Runtime,
+        folder: &Path,
+        mut first: impl FnMut(&Log, &mut NewEvent),
+    ) {
         runtime.block_on(async {
             let log = Log::open(folder).expect("a log");
             for turn in self.turns() {
@@ -259,7 +273,11 @@ impl Shape {
                     let log = log.clone();
                     let events = events
                         .into_iter()
-                        .map(|event| NewEvent::live(event, Timestamp(1)))
+                        .map(|event| {
+                            let mut event = NewEvent::live(event, Timestamp(1));
+                            first(&log, &mut event);
+                            event
+                        })
                         .collect();
                     appends.spawn(async move {
                         log.append(stream(n), Expected::Any, events)

@@ -118,6 +118,11 @@ impl Files {
             let session = fold(&reader, self.stream(), u64::from(shape.each));
             assert_eq!(session.seq.0, wanted.0);
         };
+        let reader = LogReader::open(self.path("log")).expect("a log");
+        let ours_open = || {
+            let session = fold(&reader, self.stream(), u64::from(shape.each));
+            assert_eq!(session.seq.0, wanted.0);
+        };
         let sqlite = || assert_eq!(Sqlite::open(&self.path("sqlite")).read(&key, 1), wanted);
         let open = Fjall::open(&self.path("fjall"));
         let fjall = || assert_eq!(open.read(&key, 1), wanted);
@@ -129,8 +134,9 @@ impl Files {
             &shape.each.to_string(),
             &mut [
                 Subject::whole("recount", ours),
-                Subject::whole("SQLite, reading alone", sqlite),
-                Subject::whole("fjall, reading alone", fjall),
+                Subject::whole("recount, open already", ours_open),
+                Subject::whole("SQLite", sqlite),
+                Subject::whole("fjall, open already", fjall),
                 Subject::whole("bare file, it alone", bare),
             ],
         );
@@ -192,8 +198,8 @@ impl Files {
             &shape.each.to_string(),
             &mut [
                 Subject::whole("recount", ours),
-                Subject::whole("SQLite, the tail alone", sqlite),
-                Subject::whole("fjall, the tail alone", fjall),
+                Subject::whole("SQLite, those alone", sqlite),
+                Subject::whole("fjall, those alone", fjall),
             ],
         );
         group.finish();

@@ -1,11 +1,14 @@
 //! Bytes on disk for events as they stream: pieces of a few words, gathered for some milliseconds each.
 //!
 //! All are closed first. Peers keep the payload under its session and number; the log's records hold
-//! time, cause and hashes besides. fjall compresses, and is given the time to merge all that it has.
+//! time, cause and hashes besides. fjall compresses, and is given the time to merge all that it has. Once more
+//! the log keeps the frames that the events came from, beside the bytes that were received: one an event.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use recount_store::{ConnectionId, Event, Log, SessionId};
 
 use crate::bench::Bench;
 use crate::history::Shape;
@@ -27,6 +30,12 @@ pub fn run(bench: &mut Bench) {
     let path = |name: &str| folder.path().join(name);
     bench.say(&format!("size: {} events", shape.events()));
     shape.fill_log(&bench.runtime, &path("log"));
+    let closed = on_disk(&path("log"));
+    let log = Log::open(path("log")).expect("a log");
+    bench.runtime.block_on(async {
+        log.compact(|_| {}).await.expect("compacted");
+        log.close().await.expect("closed");
+    });
     fs::create_dir(path("sqlite")).expect("a folder");
     shape.fill_peer(&mut Sqlite::open(&path("sqlite").join("file")));
     let mut fjall = Fjall::open(&path("fjall"));
@@ -37,7 +46,8 @@ pub fn run(bench: &mut Bench) {
     let each = |bytes: u64| bytes as f64 / shape.events() as f64;
     let payloads = shape.payload_bytes() * u64::from(shape.sessions);
     let values = [
-        ("recount", each(on_disk(&path("log")))),
+        ("recount", each(closed)),
+        ("recount, compacted", each(on_disk(&path("log")))),
         ("SQLite", each(on_disk(&path("sqlite")))),
         ("fjall, compressed", each(on_disk(&path("fjall")))),
         ("payloads alone", each(payloads)),
@@ -46,6 +56,35 @@ pub fn run(bench: &mut Bench) {
     bench
         .table
         .less_is_better("size", events, "B/event", &values);
+
+    bench.say("size: with the frames that they came from");
+    let mut received = 0;
+    shape.fill_log_from(&bench.runtime, &path("frames"), |log, event| {
+        let bytes = frame(received, &event.event);
+        received += bytes.len() as u64;
+        event.frame = log.keep_frame(ConnectionId::from_random(1), event.at, &bytes);
+        assert!(event.frame.is_some(), "there is room for it");
+    });
+    let values = [
+        ("recount", each(on_disk(&path("frames")))),
+        ("received", each(received)),
+    ];
+    bench
+        .table
+        .less_is_better("size, with frames", events, "B/event", &values);
+}
+
+/// What an agent sent for an event: JSON with the names of everything in full, and one that is new each time.
+fn frame(number: u64, event: &Event) -> Vec<u8> {
+    let id = SessionId::from_text(&number.to_string());
+    let (part, text) = match event {
+        Event::OutputAppended { part, text, .. } => (part.as_str(), text.as_str()),
+        other => ("prt_of_no_text", other.type_name()),
+    };
+    format!(
+        r#"{{"id":"evt_2021957710{id}","type":"message.part.delta","properties":{{"sessionID":"ses_dfde6a8e5ffe0i9xzroriJF8Y7","messageID":"msg_20219573d001j0oVMYIHymNhZh","partID":"{part}","field":"text","delta":"{text}"}}}}"#
+    )
+    .into_bytes()
 }
 
 /// What the files of a folder take of the disk: what is allotted, since some have holes and some have more than they use.

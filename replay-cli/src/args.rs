@@ -50,6 +50,7 @@ Examples:
   recount show latest                   how the newest session stands
   recount log latest --follow           what happens in it, as it happens
   recount recover                       carry on after a crash
+  recount verify                        prove that the log is whole
 
 Exit codes: 0 done; 1 failed; 2 wrong use; 130 ended by Ctrl-C.";
 
@@ -65,6 +66,8 @@ pub(crate) enum Verb {
     Frames(Frames),
     Replay(Replay),
     Verify(Verify),
+    Sign(Sign),
+    Key(Key),
 }
 
 /// See a session fall and recover, with an agent that is built in
@@ -306,18 +309,85 @@ pub(crate) struct Replay {
 /// Prove that the log is whole
 ///
 /// Numbers without gaps, each event readable, the chain of hashes unbroken; of everything, or of one
-/// session and its connection. Names the first bad place.
+/// session and its connection. Names the first bad place. What no log can show by itself is that its end
+/// was cut off, or that all of it was written again: `--signed` holds it against a head that was signed and
+/// kept elsewhere. Needs no network.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   recount verify
   recount verify latest
+  recount verify --signed head.json --public-key recount.pub    what `recount sign` printed
 
-Exit codes: 0 whole; 1 not.")]
+With --json a log that is not proven has a \"reason\": corrupt (not whole), short (events are missing at
+the end), differs (other events than were signed), cut_off (what was signed was taken out by retention),
+bad_signature, other_key, newer_format.
+Exit codes: 0 whole, and as signed; 1 not; 2 wrong use.")]
 pub(crate) struct Verify {
     /// Only this session and its connection: its id, the beginning of it, or `latest`
     #[arg(value_name = "ID")]
     pub(crate) session: Option<String>,
+
+    /// Prove, too, that this is the log that was signed: a file that `recount sign` made
+    #[arg(long, value_name = "FILE", conflicts_with = "session")]
+    pub(crate) signed: Option<PathBuf>,
+
+    /// The key that must have signed: 64 hexadecimal digits, or a file of them or of PEM
+    #[arg(long, value_name = "KEY|FILE", requires = "signed")]
+    pub(crate) public_key: Option<String>,
+}
+
+/// Sign where the log stands, to prove later that it was not changed
+///
+/// First it proves that the log is whole, as `recount verify` does. Then it prints one line of JSON: the
+/// position of the last event, the hash over everything up to it, the time, and an ed25519 signature. Keep that
+/// where nobody who can change the log can change it, too. The log is only read; another process may be
+/// writing it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount key new recount.pem > recount.pub                     once
+  recount sign --key recount.pem --out head-17.json             now and then
+  recount verify --signed head-17.json --public-key recount.pub
+
+Exit codes: 0 signed; 1 not, for example since the log is not whole; 2 wrong use.")]
+pub(crate) struct Sign {
+    /// The private key: ed25519, PEM (PKCS#8), readable by nobody else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+
+    /// Write it to this new file, not to standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Make a key to sign with
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    pub(crate) verb: KeyVerb,
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    New(NewKey),
+}
+
+/// Make a pair of keys: the private one into a file, the public one printed
+///
+/// The file is PEM (PKCS#8), as OpenSSL makes and reads it, and its owner's alone (mode 600). One that is there
+/// is never overwritten. Give the public key to whoever is to verify.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount key new recount.pem > recount.pub
+  openssl genpkey -algorithm ed25519 -out recount.pem           makes one as good
+  openssl pkey -in recount.pem -pubout                          shows the public key again")]
+pub(crate) struct NewKey {
+    /// The file to make
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 /// Which session.

@@ -4,12 +4,14 @@
 pub(crate) mod demo;
 mod engine;
 pub(crate) mod frames;
+pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod recover;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod sessions;
 pub(crate) mod show;
+pub(crate) mod sign;
 pub(crate) mod verify;
 
 use recount_store::Timestamp;

@@ -11,8 +11,10 @@ mod args;
 mod command;
 mod directory;
 mod failure;
+mod key_file;
 mod output;
 mod pick;
+mod progress;
 mod render;
 mod stage;
 mod timeline;
@@ -26,7 +28,7 @@ use clap::Parser as _;
 use recount_store::{FrameNumber, LogReader, SessionId};
 use tracing_subscriber::EnvFilter;
 
-use args::{Cli, Verb};
+use args::{Cli, Key, KeyVerb, Verb};
 use failure::Failure;
 use output::Output;
 
@@ -69,8 +71,16 @@ fn run(cli: Cli) -> Result<(), Failure> {
         data, json, verb, ..
     } = cli;
     let mut output = Output::stdout();
-    if let Verb::Demo(demo) = &verb {
-        return command::demo::run(data, &demo.keeping, json, output);
+    // These two need no data directory to be named.
+    match &verb {
+        Verb::Demo(demo) => return command::demo::run(data, &demo.keeping, json, output),
+        Verb::Key(Key {
+            verb: KeyVerb::New(new),
+        }) => {
+            command::key::new(&new.file, json, &mut output)?;
+            return Ok(output.flush()?);
+        }
+        _ => {}
     }
     let data = directory::find(data)?;
     match verb {
@@ -78,7 +88,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Recover(recover) => {
             return command::recover::run(&data, &recover, json, &mut output);
         }
-        Verb::Demo(_) => {}
+        Verb::Demo(_) | Verb::Key(_) => {}
         Verb::Sessions(_) => {
             if let Some(reader) = command::sessions::open(&data)? {
                 command::sessions::run(&reader, json, &mut output)?;
@@ -108,8 +118,19 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Verb::Verify(verify) => {
             let reader = directory::open(&data)?;
-            let only = verify.session.map(|text| pick::session(&reader, &text));
-            command::verify::run(&reader, only.transpose()?, json, &mut output)?;
+            if let Some(signed) = verify.signed {
+                let key = verify.public_key.as_deref();
+                command::verify::signed(&reader, &signed, key, json, &mut output)?;
+            } else {
+                let only = verify.session.map(|text| pick::session(&reader, &text));
+                command::verify::run(&reader, only.transpose()?, json, &mut output)?;
+            }
+        }
+        Verb::Sign(sign) => {
+            // The key first: a long look at the log would be in vain without it.
+            let key = key_file::private(&sign.key)?;
+            let reader = directory::open(&data)?;
+            command::sign::run(&reader, &key, sign.out.as_deref(), json, &mut output)?;
         }
     }
     output.flush()?;

@@ -4,6 +4,7 @@
 //! - [`frame`]: what agents said as it was received, kept beside the events.
 //! - `codec`: the bytes of events. Old bytes keep their meaning for ever. All bytes are described in [`mod@format`].
 //! - [`log`]: one file that events are appended to, read from, and followed in.
+//! - [`key`]: who signs where the log stands, so that others can prove it later.
 //! - [`derived`]: bytes for what can be folded again, such as snapshots.
 //! - [`limits`] and [`error`]: how much, and what can go wrong.
 //!
@@ -35,7 +36,9 @@ pub mod frame;
 pub mod format {}
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod hex;
 pub mod id;
+pub mod key;
 pub mod limits;
 pub mod log;
 
@@ -48,7 +51,8 @@ pub use frame::{Frame, FrameContent, FramesBefore};
 pub use id::{
     ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, SessionId, StreamId, Timestamp,
 };
+pub use key::{PublicKey, SigningKey};
 pub use log::{
-    Append, Compacted, Expected, Hash, Head, Log, LogReader, Options, Progress, Select, Snapshot,
-    StreamHead, Tail, Verified, verify,
+    Append, CheckError, Compacted, Expected, Hash, Head, Log, LogReader, Options, Progress, Select,
+    SignedHead, Snapshot, StreamHead, Tail, Verified, check, verify, verify_all,
 };

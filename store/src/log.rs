@@ -20,6 +20,7 @@ pub(crate) mod damaged;
 mod files;
 mod follow;
 mod frames;
+pub mod head;
 mod index;
 mod journal;
 mod plan;
@@ -58,8 +59,9 @@ use recent::{Generation, Recent, View};
 use storage::{Fault, Storage};
 
 pub use compact::{Compacted, Progress};
+pub use head::{CheckError, Head, SignedHead};
 pub use tail::Tail;
-pub use verify::{Verified, verify};
+pub use verify::{Verified, check, verify, verify_all};
 
 /// How a log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,13 +165,6 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// Where the whole log stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// The position of the last durable event; 0 where there is none.
-    pub position: Position,
-}
-
 /// Where one stream stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamHead {
@@ -241,18 +236,17 @@ impl LogReader {
         self.shared.storage.path()
     }
 
-    /// Where the whole log stands.
+    /// Where the whole log stands, by its last block's word: [`verify`] proves it.
     ///
     /// # Errors
     ///
     /// [`Error::Read`] and [`Error::Corrupt`], where another process writes the log.
     pub fn head(&self) -> Result<Head> {
-        let position = match &self.shared.durable {
+        match &self.shared.durable {
             // What is announced comes a moment after what readers are shown.
-            Some(_) => self.shared.recent().growing.get().after.tip.position,
-            None => self.shared.look(View::tip)?.position,
-        };
-        Ok(Head { position })
+            Some(_) => Ok(self.shared.recent().growing.get().after.tip.into()),
+            None => self.shared.look(View::tip).map(Head::from),
+        }
     }
 
     /// Where one stream stands; `None` where it has no events.
@@ -479,7 +473,7 @@ impl Log {
         compact::index_settled(&storage, &mut |_| {})?;
         let (recent, mark, journal) = recover(&storage, files, options.settle_bytes)
             .map_err(|fault| fault.near(Position::FIRST))?;
-        let (durable, watching) = watch::channel(mark.tip.position);
+        let (durable, watching) = watch::channel(Head::from(mark.tip));
         let shared = Shared::writing(storage, recent, mark, watching);
         Ok(Self {
             writer: Arc::new(writer::Handle::start(

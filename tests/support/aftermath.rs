@@ -24,9 +24,17 @@ pub fn nothing_open(recovered: &Value) -> bool {
     counts.iter().all(|count| recovered[count] == 0)
 }
 
-/// The events of a session.
+/// The events of a session, each with the frame that it names: however a process died, none is durable without it.
 pub fn log(scene: &Scene, session: &str) -> Vec<Value> {
-    json_of(&scene.home, &["log", session, "--json"])
+    let events = json_of(&scene.home, &["log", session, "--frames", "--json"]);
+    for event in &events {
+        assert_eq!(
+            event["frame"].is_u64(),
+            event["received"].is_string(),
+            "{event:#}"
+        );
+    }
+    events
 }
 
 /// How many events have this name.

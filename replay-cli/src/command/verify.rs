@@ -1,12 +1,18 @@
-//! `recount verify`: that the log is whole.
+//! `recount verify`: that the log is whole, and is the one that was signed.
 
-use recount_store::log::{Verified, verify};
-use recount_store::{Error, LogReader, SessionId, StreamId};
-use serde_json::json;
+use std::path::Path;
+
+use recount_store::{
+    CheckError, Error, Head, LogReader, Position, SessionId, SignedHead, StreamId, Verified, check,
+    verify, verify_all,
+};
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::output::Output;
-use crate::render::text;
+use crate::key_file;
+use crate::output::{Output, note};
+use crate::progress::Bar;
+use crate::render::{text, time};
 use crate::timeline::Timeline;
 
 /// Proves that everything is whole, or one session and its connection.
@@ -16,68 +22,82 @@ pub(crate) fn run(
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    match check(reader, only) {
-        Ok(verified) if json => {
-            // Of a few streams nothing is proven about the whole.
-            let head = only
-                .is_none()
-                .then_some((verified.head_position, verified.head_hash));
-            output.json(&json!({
-                "ok": true,
-                "events": verified.events,
-                "streams": verified.streams,
-                "unknown": verified.unknown,
-                "frames": only.is_none().then_some(verified.frames),
-                "position": head.map(|(position, _)| position),
-                "head": head.map(|(_, hash)| hash.to_string()),
-            }))?;
+    let verified = match only {
+        None => {
+            let mut bar = Bar::new();
+            verify_all(reader, |progress| bar.show(progress))
         }
-        Ok(verified) => {
-            output.line(&told(&verified))?;
-            if only.is_none() {
-                let Verified {
-                    head_position,
-                    head_hash,
-                    ..
-                } = verified;
-                output.line(&format!("head {head_hash} at position {head_position}"))?;
-            }
+        Some(session) => parts(reader, session),
+    };
+    let verified = match verified {
+        Ok(verified) => verified,
+        Err(error) => return Err(disproven(error.into(), json, output)?),
+    };
+    // Of a few streams nothing is proven about the whole.
+    if json {
+        output.json(&told_json(&verified, only.is_none()))?;
+    } else {
+        output.line(&told(&verified))?;
+        if only.is_none() {
+            output.line(&told_head(&verified))?;
         }
-        Err(Error::Corrupt { position, what }) => {
-            if json {
-                output.json(&json!({"ok": false, "position": position, "what": what}))?;
-            } else {
-                output.line(&output.look.bad("not whole"))?;
-            }
-            output.flush()?;
-            return Err(Failure::because(
-                "the log is not whole",
-                Error::Corrupt { position, what },
-            )
-            .try_next("what comes before it can still be read: recount log ID"));
-        }
-        Err(Error::CorruptFrame { number, what }) => {
-            if json {
-                output.json(&json!({"ok": false, "frame": number, "what": what}))?;
-            } else {
-                output.line(&output.look.bad("not whole"))?;
-            }
-            output.flush()?;
-            return Err(Failure::because(
-                "the log is not whole",
-                Error::CorruptFrame { number, what },
-            )
-            .try_next("all events are, and do not need the frames"));
-        }
-        Err(error) => return Err(Failure::because("cannot verify the log", error)),
     }
     Ok(())
 }
 
-fn check(reader: &LogReader, only: Option<SessionId>) -> Result<Verified, Error> {
-    let Some(session) = only else {
-        return verify(reader, None);
+/// Proves that everything is whole and is what was signed, by the word of a file.
+pub(crate) fn signed(
+    reader: &LogReader,
+    file: &Path,
+    public_key: Option<&str>,
+    json: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let signed = read(file)?;
+    let trusted = public_key.map(key_file::public).transpose()?;
+    let mut bar = Bar::new();
+    let checked = check(reader, &signed, trusted.as_ref(), |progress| {
+        bar.show(progress);
+    });
+    drop(bar);
+    let verified = match checked {
+        Ok(verified) => verified,
+        Err(error) => return Err(disproven(error, json, output)?),
     };
+    let SignedHead {
+        head,
+        at,
+        public_key,
+        ..
+    } = signed;
+    if json {
+        let mut answer = told_json(&verified, true);
+        answer["signed"] = json!({
+            "position": head.position,
+            "hash": head.hash.to_string(),
+            "at": time::rfc3339(at),
+            "public_key": public_key.to_string(),
+            "trusted": trusted.is_some(),
+        });
+        output.json(&answer)?;
+        return Ok(());
+    }
+    output.line(&told(&verified))?;
+    output.line(&told_head(&verified))?;
+    output.line(&format!(
+        "as signed up to position {} at {} by {public_key}",
+        head.position,
+        time::rfc3339(at),
+    ))?;
+    output.flush()?;
+    if trusted.is_none() {
+        note("recount: whose key that is, the file alone says: name the one you trust");
+        note("  --public-key KEY    64 hexadecimal digits, or a file of them or of PEM");
+    }
+    Ok(())
+}
+
+fn parts(reader: &LogReader, session: SessionId) -> Result<Verified, Error> {
     let mut sum = verify(reader, Some(StreamId::Session(session)))?;
     if let Some(connection) = Timeline::of(reader, session)?.connection {
         let link = verify(reader, Some(StreamId::Connection(connection)))?;
@@ -86,6 +106,120 @@ fn check(reader: &LogReader, only: Option<SessionId>) -> Result<Verified, Error>
         sum.unknown += link.unknown;
     }
     Ok(sum)
+}
+
+/// The signed head in a file.
+fn read(file: &Path) -> Result<SignedHead, Failure> {
+    let cannot = || format!("cannot use the signed head {}", file.display());
+    let next = "recount sign --key FILE    prints one";
+    let text =
+        key_file::read(file).map_err(|error| Failure::because(cannot(), error).try_next(next))?;
+    serde_json::from_str(&text).map_err(|error| Failure::because(cannot(), error).try_next(next))
+}
+
+/// Says in a word on standard output that the log is not proven, and gives what else there is to say.
+fn disproven(error: CheckError, json: bool, output: &mut Output) -> Result<Failure, Failure> {
+    let verdict = match &error {
+        CheckError::NewerFormat { .. } => Verdict {
+            reason: "newer_format",
+            position: None,
+            word: "not proven",
+            what: "the signed head proves nothing here",
+            next: "recount --version    says which release this is",
+        },
+        CheckError::OtherKey { .. } => Verdict {
+            reason: "other_key",
+            position: None,
+            word: "not proven",
+            what: "the signed head proves nothing",
+            next: "name the key that signed, if you trust it; else get the file again from where it was kept",
+        },
+        CheckError::BadSignature { .. } => Verdict {
+            reason: "bad_signature",
+            position: None,
+            word: "not proven",
+            what: "the signed head proves nothing",
+            next: "get the file again from where it was kept; the log was not looked at",
+        },
+        CheckError::Short { found, .. } => Verdict {
+            reason: "short",
+            position: Some(found.next()),
+            word: "not as signed",
+            what: "the log is not the one that was signed",
+            next: "what is there is whole and can be read: recount sessions",
+        },
+        CheckError::CutOff { .. } => Verdict {
+            reason: "cut_off",
+            position: None,
+            word: "not proven",
+            what: "the signed head is too old",
+            next: "hold the log against a newer one; recount verify proves what is there",
+        },
+        CheckError::Differs { position, .. } => Verdict {
+            reason: "differs",
+            position: Some(*position),
+            word: "not as signed",
+            what: "the log is not the one that was signed",
+            next: "it was written again, or is another log; older signed heads narrow down where it begins",
+        },
+        CheckError::Log(Error::Corrupt { position, .. }) => Verdict {
+            reason: "corrupt",
+            position: Some(*position),
+            word: "not whole",
+            what: "the log is not whole",
+            next: "what comes before it can still be read: recount log ID",
+        },
+        CheckError::Log(Error::CorruptFrame { .. }) => Verdict {
+            reason: "corrupt_frame",
+            position: None,
+            word: "not whole",
+            what: "the log is not whole",
+            next: "all events are, and do not need the frames",
+        },
+        CheckError::Log(_) => return Ok(Failure::because("cannot verify the log", error)),
+    };
+    if json {
+        let (what, frame) = match &error {
+            CheckError::Log(Error::Corrupt { what, .. }) => (what.clone(), None),
+            CheckError::Log(Error::CorruptFrame { what, number }) => (what.clone(), Some(*number)),
+            error => (error.to_string(), None),
+        };
+        output.json(&json!({
+            "ok": false,
+            "reason": verdict.reason,
+            "position": verdict.position,
+            "frame": frame,
+            "what": what,
+        }))?;
+    } else {
+        output.line(&output.look.bad(verdict.word))?;
+    }
+    output.flush()?;
+    Ok(Failure::because(verdict.what, error).try_next(verdict.next))
+}
+
+/// How a log that is not proven is spoken of.
+struct Verdict {
+    /// For machines.
+    reason: &'static str,
+    /// The first bad place, where there is one.
+    position: Option<Position>,
+    word: &'static str,
+    what: &'static str,
+    next: &'static str,
+}
+
+fn told_json(verified: &Verified, of_everything: bool) -> Value {
+    let head = of_everything.then_some(verified.head);
+    json!({
+        "ok": true,
+        "events": verified.events,
+        "streams": verified.streams,
+        "unknown": verified.unknown,
+        "frames": of_everything.then_some(verified.frames),
+        "position": head.map(|head| head.position),
+        "head": head.map(|head| head.hash.to_string()),
+    })
 }
 
 fn told(verified: &Verified) -> String {
@@ -103,4 +237,9 @@ fn told(verified: &Verified) -> String {
         text::count(verified.events, "event"),
         text::count(verified.streams, "stream")
     )
+}
+
+fn told_head(verified: &Verified) -> String {
+    let Head { position, hash } = verified.head;
+    format!("head {hash} at position {position}")
 }

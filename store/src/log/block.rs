@@ -116,6 +116,21 @@ impl<'a> Block<'a> {
         Position(self.first.0 + u64::from(self.count) - 1)
     }
 
+    /// The position of its last record, if its first one follows on `through`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] where it does not.
+    pub(crate) fn following(&self, through: Position) -> Result<Position> {
+        if self.first == through.next() {
+            return Ok(self.last());
+        }
+        Err(Error::Corrupt {
+            position: through.next(),
+            what: "no block begins there".to_owned(),
+        })
+    }
+
     /// Where the log stood after its last record.
     pub(crate) fn tip(&self) -> Tip {
         let mut hash = [0; 32];

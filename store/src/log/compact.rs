@@ -5,6 +5,7 @@
 //! blocks that hold nothing else of a stream, then the blocks lose the records. Appends go on meanwhile,
 //! into the journal.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::id::{EventId, Position, Seq};
 use crate::limits;
 use crate::log::block::{self, Block};
-use crate::log::index::{Index, tables};
+use crate::log::index::{self, Index, tables};
 use crate::log::storage::{Fault, Storage};
 use crate::log::{recent, table};
 
@@ -218,8 +219,10 @@ pub(crate) fn index_settled(storage: &Storage, report: Report<'_>) -> Result<()>
             done: done.0,
             total: total.0,
         });
-        if done == total {
-            return Ok(());
+        match done.cmp(&total) {
+            Ordering::Equal => return Ok(()),
+            Ordering::Greater => return Err(index::ends_nowhere(done)),
+            Ordering::Less => {}
         }
         index_step(storage).map_err(|fault| fault.near(done.next()))?;
     }
@@ -236,11 +239,14 @@ fn index_step(storage: &Storage) -> Result<(), Fault> {
         for entry in blocks.range(from.next().0..)? {
             let (first, bytes) = entry?;
             let block = Block::parse(first.value(), bytes.value())?;
+            through = block.following(through)?;
             index.note(block)?;
-            through = block.last();
             if index.events() >= limits::INDEX_STEP_EVENTS {
                 break;
             }
+        }
+        if through == from {
+            return Err(index::ends_nowhere(from).into());
         }
         (from, through)
     };

@@ -1,16 +1,19 @@
-//! A log whose file was changed from outside: opened, read through, verified, and written.
+//! A log whose files were changed from outside: opened, read through, verified, and written.
 
 use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use redb::StorageBackend;
+use redb::{ReadableDatabase as _, ReadableTable as _, StorageBackend};
 
 use crate::event::{Event, NewEvent, Recorded};
 use crate::frame::Frame;
 use crate::id::{
     ConnectionId, EventId, FrameNumber, Position, Seq, SessionId, StreamId, Timestamp,
 };
-use crate::log::{Expected, Log, Options, Snapshot, verify};
+use crate::log::{Expected, Log, LogReader, Options, Snapshot, table, verify};
 
 /// How large a file may become, so that a length that lies is refused as a full disk would refuse it.
 const FILE_BYTES_MAX: u64 = 32 << 20;
@@ -18,10 +21,17 @@ const FILE_BYTES_MAX: u64 = 32 << 20;
 /// What a page of a file has.
 const PAGE: usize = 4096;
 
+/// The files of a log, in the order of [`NAMES`].
+type Files = [Vec<u8>; 3];
+
+const NAMES: [&str; 3] = ["log.redb", "journal-a", "journal-b"];
+
 /// A good log, damaged as `bytes` say.
 ///
-/// No panic leaves the log, nothing hangs, and what is proven to be whole is what was appended, up to some
-/// event and some frame.
+/// Where anything may be damaged, it is opened for reading; where the storage's own pages are whole, for
+/// writing: redb, when it writes into pages that make no sense, may end the process, and nothing that calls
+/// it can help that. No panic leaves the log, nothing hangs, and what is proven to be whole is what was
+/// appended, up to some event and some frame.
 ///
 /// # Panics
 ///
@@ -29,13 +39,31 @@ const PAGE: usize = 4096;
 pub fn open(bytes: &[u8]) {
     let mut damage = Damage(bytes);
     let sample = &SAMPLES[damage.below(SAMPLES.len())];
+    let writing = damage.below(2) == 1;
+    let places = if writing { &sample.ours } else { &sample.all };
     let mut files = sample.files.clone();
     while !damage.0.is_empty() {
-        damage.once(&mut files, &sample.pages);
+        damage.once(&mut files, places);
     }
-    let Ok(log) = log_in(&files.map(Memory::holding)) else {
-        return;
-    };
+    if writing {
+        if let Ok(log) = log_in(&files.map(Memory::holding)) {
+            read_through(&log, sample);
+            runtime().block_on(async {
+                let _ = log
+                    .append(StreamId::Engine, Expected::Any, vec![said(100_000)])
+                    .await;
+                let _ = log.close().await;
+            });
+        }
+    } else {
+        let folder = Folder::holding(&files);
+        if let Ok(reader) = LogReader::open(&folder.0) {
+            read_through(&reader, sample);
+        }
+    }
+}
+
+fn read_through(log: &LogReader, sample: &Sample) {
     let _ = log.head();
     let _ = log.streams();
     for stream in streams() {
@@ -43,7 +71,7 @@ pub fn open(bytes: &[u8]) {
         let _ = log.stream_head(stream);
         let read = log.read(stream, Seq::FIRST).take_while(Result::is_ok);
         assert!(read.count() <= sample.events.len(), "{stream} has no end");
-        let _ = verify(&log, Some(stream));
+        let _ = verify(log, Some(stream));
     }
     let events: Vec<_> = log
         .read_all(Position::FIRST)
@@ -53,7 +81,7 @@ pub fn open(bytes: &[u8]) {
         .frames(FrameNumber::FIRST)
         .take(sample.frames.len() + 1)
         .collect();
-    if let Ok(verified) = verify(&log, None) {
+    if let Ok(verified) = verify(log, None) {
         let events: Result<Vec<Recorded>, _> = events.into_iter().collect();
         let events = events.expect("what is whole can be read");
         assert_eq!(events.len() as u64, verified.events);
@@ -66,12 +94,6 @@ pub fn open(bytes: &[u8]) {
         let frames = frames.expect("what is whole can be read");
         assert_eq!(frames, sample.frames[..frames.len()], "not what was kept");
     }
-    runtime().block_on(async {
-        let _ = log
-            .append(StreamId::Engine, Expected::Any, vec![said(100_000)])
-            .await;
-        let _ = log.close().await;
-    });
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -90,9 +112,11 @@ fn log_in(files: &[Memory; 3]) -> crate::Result<Log> {
 
 /// A log as its files are, with what it holds.
 struct Sample {
-    files: [Vec<u8>; 3],
-    /// The pages that are not empty: the file, and the offset in it.
-    pages: Vec<(usize, usize)>,
+    files: Files,
+    /// Where something is: pages that are not empty.
+    all: Vec<Place>,
+    /// Where something of ours is: pages of the journal, and blocks inside of the storage.
+    ours: Vec<Place>,
     events: Vec<Recorded>,
     frames: Vec<Frame>,
 }
@@ -153,20 +177,46 @@ fn sample(closed: bool) -> Sample {
         let files = if closed { images() } else { killed };
         (events.expect("read"), frames.expect("read"), files)
     });
-    let mut pages = Vec::new();
-    for (file, image) in files.iter().enumerate() {
-        for (number, page) in image.chunks(PAGE).enumerate() {
-            if page.iter().any(|byte| *byte != 0) {
-                pages.push((file, number * PAGE));
-            }
-        }
-    }
+    let pages = (0..).zip(&files).flat_map(|(file, image)| {
+        let pages = image.chunks(PAGE).enumerate();
+        let some = pages.filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+        some.map(move |(number, page)| Place {
+            file,
+            from: number * PAGE,
+            to: number * PAGE + page.len(),
+        })
+    });
+    let all: Vec<_> = pages.collect();
+    let journal = all.iter().copied().filter(|place| place.file != 0);
+    let ours = journal.chain(blocks(&files[0])).collect();
     Sample {
         files,
-        pages,
+        all,
+        ours,
         events,
         frames,
     }
+}
+
+/// Where the blocks are in the file of a storage.
+fn blocks(image: &[u8]) -> Vec<Place> {
+    let database = redb::Builder::new()
+        .create_with_backend(Memory::holding(image.to_vec()))
+        .expect("a database");
+    let transaction = database.begin_read().expect("a transaction");
+    let blocks = transaction.open_table(table::BLOCKS).expect("a table");
+    let place = |bytes: &[u8]| {
+        let found = image.windows(bytes.len()).position(|there| there == bytes);
+        let from = found.expect("it is written as it is");
+        Place {
+            file: 0,
+            from,
+            to: from + bytes.len(),
+        }
+    };
+    let rows = blocks.iter().expect("read");
+    rows.map(|row| place(row.expect("read").1.value()))
+        .collect()
 }
 
 // ---- the damage
@@ -175,35 +225,38 @@ fn sample(closed: bool) -> Sample {
 struct Damage<'a>(&'a [u8]);
 
 impl<'a> Damage<'a> {
-    /// One change. Places are in pages that hold something, since most of a small file is empty.
-    fn once(&mut self, files: &mut [Vec<u8>; 3], pages: &[(usize, usize)]) {
+    /// One change, within some of `places`.
+    fn once(&mut self, files: &mut Files, places: &[Place]) {
         match self.below(6) {
             0 => {
-                let (at, length) = (self.place(pages), self.below(32) + 1);
+                let (at, length) = (self.place(places), self.below(32) + 1);
                 let bytes = self.take(length);
                 at.write(files, bytes);
             }
             1 => {
-                let (at, bit) = (self.place(pages), self.below(8));
-                if let Some(byte) = files[at.file].get_mut(at.offset) {
-                    *byte ^= 1 << bit;
-                }
+                let (at, bit) = (self.place(places), self.below(8));
+                let flipped: Vec<u8> = at.read(files, 1).iter().map(|b| b ^ 1 << bit).collect();
+                at.write(files, &flipped);
             }
             2 => {
-                let at = self.place(pages);
-                files[at.file].truncate(at.offset);
+                let at = self.place(places);
+                // Of a file that is ours to damage from its first page on.
+                let whole = |place: &Place| place.file == at.file && place.from == 0;
+                if places.iter().any(whole) {
+                    files[at.file].truncate(at.from);
+                }
             }
             3 => {
-                let (at, length, byte) = (self.place(pages), self.length(), self.byte());
+                let (at, length, byte) = (self.place(places), self.length(), self.byte());
                 at.write(files, &vec![byte; length]);
             }
             4 => {
-                let (from, to, length) = (self.place(pages), self.place(pages), self.length());
+                let (from, to, length) = (self.place(places), self.place(places), self.length());
                 let bytes = from.read(files, length);
                 to.write(files, &bytes);
             }
             _ => {
-                let (a, b, length) = (self.place(pages), self.place(pages), self.length());
+                let (a, b, length) = (self.place(places), self.place(places), self.length());
                 let (in_a, in_b) = (a.read(files, length), b.read(files, length));
                 a.write(files, &in_b);
                 b.write(files, &in_a);
@@ -211,13 +264,12 @@ impl<'a> Damage<'a> {
         }
     }
 
-    fn place(&mut self, pages: &[(usize, usize)]) -> Place {
-        let (file, page) = pages[self.below(pages.len())];
-        let within = usize::from(u16::from_le_bytes([self.byte(), self.byte()])) % PAGE;
-        Place {
-            file,
-            offset: page + within,
-        }
+    /// The rest of one of `places`, from somewhere in it.
+    fn place(&mut self, places: &[Place]) -> Place {
+        let mut place = places[self.below(places.len())];
+        let within = usize::from(u16::from_le_bytes([self.byte(), self.byte()]));
+        place.from += within % (place.to - place.from);
+        place
     }
 
     /// Some bytes, or some pages.
@@ -243,30 +295,57 @@ impl<'a> Damage<'a> {
     }
 }
 
-/// A place in the files of a log; they may have become shorter.
+/// Some bytes in the files of a log; the file may have become shorter.
 #[derive(Clone, Copy)]
 struct Place {
     file: usize,
-    offset: usize,
+    from: usize,
+    to: usize,
 }
 
 impl Place {
-    /// What is there of so many bytes.
-    fn read(self, files: &[Vec<u8>; 3], length: usize) -> Vec<u8> {
-        let there = files[self.file].get(self.offset..).unwrap_or_default();
-        there[..length.min(there.len())].to_vec()
+    /// Up to `length` of its bytes, those that are there.
+    fn range(self, files: &Files, length: usize) -> Range<usize> {
+        let end = files[self.file].len();
+        self.from.min(end)..self.to.min(self.from + length).min(end)
+    }
+
+    fn read(self, files: &Files, length: usize) -> Vec<u8> {
+        files[self.file][self.range(files, length)].to_vec()
     }
 
     /// Writes what fits.
-    fn write(self, files: &mut [Vec<u8>; 3], bytes: &[u8]) {
-        let there = files[self.file].iter_mut().skip(self.offset);
-        for (place, byte) in there.zip(bytes) {
-            *place = *byte;
-        }
+    fn write(self, files: &mut Files, bytes: &[u8]) {
+        let range = self.range(files, bytes.len());
+        let fitting = &bytes[..range.len()];
+        files[self.file][range].copy_from_slice(fitting);
     }
 }
 
-// ---- a file in memory
+// ---- files
+
+/// A folder that is there as long as this.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn holding(files: &Files) -> Self {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("recount-damaged-{}-{counter}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir(&folder).expect("a folder");
+        for (name, bytes) in NAMES.iter().zip(files) {
+            std::fs::write(folder.join(name), bytes).expect("a file");
+        }
+        Self(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
 
 /// A file that its maker can look at.
 #[derive(Clone)]

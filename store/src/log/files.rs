@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use redb::ReadTransaction;
 use redb::backends::FileBackend;
+use redb::{ReadTransaction, ReadableTable as _};
 
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -20,7 +20,7 @@ use crate::limits;
 use crate::log::LogReader;
 use crate::log::journal::{self, Key};
 use crate::log::storage::{Fault, Storage, guard};
-use crate::log::{recent, table};
+use crate::log::table;
 
 /// The log's file in its directory.
 const LOG: &str = "log.redb";
@@ -80,8 +80,8 @@ pub(crate) fn open_read_only(directory: &Path) -> Result<Storage> {
         let transaction = storage.begin_read()?;
         let format = format(&transaction)?;
         if format == Some(table::FORMAT_VALUE) {
-            // A file that was cut short may still have its beginning.
-            recent::tip(&transaction)?;
+            // A file that was cut short may still have its beginning. What the end says is not asked here.
+            transaction.open_table(table::BLOCKS)?.last()?;
         }
         Ok(format)
     });

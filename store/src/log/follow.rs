@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use redb::ReadTransaction;
 
+use crate::error::Error;
 use crate::log::journal::{self, Entry, File, Key, Mark, Place};
 use crate::log::recent::{self, Generation, View};
 use crate::log::storage::{Fault, Storage};
@@ -143,8 +144,12 @@ impl Follower {
                 Err(_) if self::settled(&storage.begin_read()?)? != settled => {
                     return Ok(Vec::new());
                 }
-                Err(Fault::Damaged(what)) if damage.as_ref() != Some(&what) => {
-                    damage = Some(what);
+                Err(fault @ (Fault::Damaged(_) | Fault::Ours(Error::Corrupt { .. }))) => {
+                    let found = Some(fault.to_string());
+                    if damage == found {
+                        return Err(fault);
+                    }
+                    damage = found;
                 }
                 Err(fault) => return Err(fault),
             }

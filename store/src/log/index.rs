@@ -122,6 +122,13 @@ impl Index {
         }
     }
 
+    /// Hands on every id and the position of its event.
+    pub(crate) fn ids(&self, mut each: impl FnMut(EventId, Position)) {
+        self.ids
+            .iter()
+            .for_each(|(id, position)| each(*id, *position));
+    }
+
     /// Writes it into the tables, as what follows on all that they cover, up to `through`.
     ///
     /// `settled` gives the block that holds a block's records from now on.
@@ -311,10 +318,10 @@ pub(crate) mod tables {
             let (key, pairs) = row?;
             old.push((*key.value(), pairs.value().to_vec()));
         }
-        let Some((_, last)) = old.last() else {
+        let Some((_, run)) = old.last() else {
             return Ok(());
         };
-        let pairs: Vec<_> = Pair::decode(last).collect();
+        let pairs: Vec<_> = Pair::decode(run).collect();
         let holder = pairs.partition_point(|pair| pair.seq <= before);
         let Some(remaining) = pairs.get(holder.saturating_sub(1)..) else {
             return Ok(());
@@ -451,7 +458,7 @@ pub(crate) mod tables {
         Ok(())
     }
 
-    /// Hands on every pair, those of one stream in their order.
+    /// Hands on every pair, those of one stream in their order; each row is checked to be one.
     pub(crate) fn pairs(
         transaction: &ReadTransaction,
         mut each: impl FnMut(&StreamKey, Pair),
@@ -461,10 +468,42 @@ pub(crate) mod tables {
                 let (key, pairs) = row?;
                 // The type of the key has settled that it is longer than a stream's name.
                 let stream = key.value().first_chunk().expect("a stream");
+                let first = Pair::decode(pairs.value()).next();
+                if first.map(|pair| table::run_key(stream, pair.seq)) != Some(*key.value())
+                    || pairs.value().len() % 16 != 0
+                {
+                    return Err(Error::Corrupt {
+                        position: first.map_or(Position(0), |pair| pair.block),
+                        what: "a row of the index is not where it belongs".to_owned(),
+                    }
+                    .into());
+                }
                 Pair::decode(pairs.value()).for_each(|pair| each(stream, pair));
             }
         }
         Ok(())
+    }
+
+    /// Hands on every id and the position of its event.
+    pub(crate) fn ids(
+        transaction: &ReadTransaction,
+        mut each: impl FnMut(EventId, Position),
+    ) -> Result<(), Fault> {
+        if let Some(ids) = optional(transaction.open_table(table::EVENT_IDS))? {
+            for row in ids.iter()? {
+                let (id, position) = row?;
+                each(EventId::from_bytes(*id.value()), Position(position.value()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The index says that it covers what no block ends with.
+pub(crate) fn ends_nowhere(through: Position) -> Error {
+    Error::Corrupt {
+        position: through,
+        what: "the index ends there, and no block does".to_owned(),
     }
 }
 

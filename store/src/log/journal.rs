@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use redb::StorageBackend;
 
+use crate::error::Error;
 use crate::id::{FrameNumber, Position};
 use crate::limits;
 use crate::log::Hash;
@@ -263,7 +264,7 @@ pub(crate) struct Place {
 ///
 /// # Errors
 ///
-/// [`Fault::Damaged`] where something that was acknowledged cannot be read; [`Fault::Io`].
+/// [`Error::Corrupt`] where something that was acknowledged cannot be read; [`Fault::Io`].
 pub(crate) fn walk(
     files: &[File; 2],
     key: &Key,
@@ -428,11 +429,12 @@ fn refuse_damaged(
             && let Some((entry, _)) = read(file, offset, key)?
             && entry.before.place() > mark.place()
         {
-            return Err(Fault::Damaged(format!(
-                "the journal holds event {} and not event {}",
-                entry.before.tip.position.next(),
-                mark.tip.position.next(),
-            )));
+            let found = entry.before.tip.position.next();
+            return Err(Error::Corrupt {
+                position: mark.tip.position.next(),
+                what: format!("the journal cannot be read there, and holds event {found} after it"),
+            }
+            .into());
         }
         offset += PAGE as u64;
     }

@@ -15,14 +15,14 @@ use crate::log::journal::Mark;
 use crate::log::recent::{Generation, Go, Recent, View};
 use crate::log::scan::{Chunk, Scan};
 use crate::log::storage::{Fault, Storage, guard};
-use crate::log::{Select, frames, snapshot};
+use crate::log::{Head, Select, frames, snapshot};
 
 /// What all handles of an open log share.
 pub(crate) struct Shared {
     pub(crate) storage: Storage,
     recent: Source,
-    /// The last position that is durable, from the writer of this process; `None` where another process has it.
-    pub(crate) durable: Option<watch::Receiver<Position>>,
+    /// Where the log durably stands, from the writer of this process; `None` where another process has it.
+    pub(crate) durable: Option<watch::Receiver<Head>>,
     pub(crate) snapshots: snapshot::Waiting,
     pub(crate) gathering: frames::Gathering,
 }
@@ -41,7 +41,7 @@ impl Shared {
         storage: Storage,
         recent: Recent,
         mark: Mark,
-        durable: watch::Receiver<Position>,
+        durable: watch::Receiver<Head>,
     ) -> Arc<Self> {
         Arc::new(Self {
             storage,

@@ -15,7 +15,7 @@ use crate::id::{EventId, FrameNumber, Position, Seq, Timestamp};
 use crate::log::Hash;
 use crate::log::block::{Block, Sealed, Tip};
 use crate::log::frames::{self, Run};
-use crate::log::index::{Index, Picked, PickedBack, tables};
+use crate::log::index::{self, Index, Picked, PickedBack, tables};
 use crate::log::journal::{Entry, Mark};
 use crate::log::storage::Fault;
 use crate::log::table::{self, Pair, StreamEnd};
@@ -195,19 +195,25 @@ impl View {
             memory,
         };
         if indexed < settled.position {
-            view.complete_index(indexed)?;
+            view.complete_index(indexed, settled.position)?;
         }
         Ok(view)
     }
 
     /// Notes in memory what the index in the tables lacks: somebody deleted it, as they may, and nobody
     /// wrote the log since.
-    fn complete_index(&mut self, indexed: Position) -> Result<(), Fault> {
+    fn complete_index(&mut self, indexed: Position, settled: Position) -> Result<(), Fault> {
         let missing = Generation::after(Mark::START);
         let blocks = self.transaction.open_table(table::BLOCKS)?;
+        let mut through = indexed;
         for entry in blocks.range(indexed.next().0..)? {
             let (first, bytes) = entry?;
-            missing.note(Block::parse(first.value(), bytes.value())?)?;
+            let block = Block::parse(first.value(), bytes.value())?;
+            through = block.following(through)?;
+            missing.note(block)?;
+        }
+        if through != settled {
+            return Err(index::ends_nowhere(through).into());
         }
         self.memory.insert(0, missing);
         Ok(())
@@ -310,6 +316,17 @@ impl View {
         Ok(())
     }
 
+    /// Hands on every id of the index and the position of its event.
+    pub(crate) fn ids(&self, mut each: impl FnMut(EventId, Position)) -> Result<(), Fault> {
+        if self.is_indexed {
+            tables::ids(&self.transaction, &mut each)?;
+        }
+        for generation in &self.memory {
+            generation.get().index.ids(&mut each);
+        }
+        Ok(())
+    }
+
     /// Looks at the blocks whose first positions are given.
     pub(crate) fn visit(
         &self,
@@ -360,6 +377,15 @@ impl View {
                 }
             }
         }
+        walk_memory(&self.memory, from, each)
+    }
+
+    /// Looks at blocks that have not settled, from the one that holds a position, or the first after it.
+    pub(crate) fn walk_memory(
+        &self,
+        from: Position,
+        each: impl FnMut(Block<'_>) -> Result<Go, Fault>,
+    ) -> Result<(), Fault> {
         walk_memory(&self.memory, from, each)
     }
 

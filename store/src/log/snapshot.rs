@@ -2,6 +2,9 @@
 //!
 //! Derived data, so none of it hurries: snapshots gather in memory, the newest of each projection of a
 //! stream alone, and are written with some later commit.
+//!
+//! Nothing else in the file says what a snapshot should be, and a fold believes it. So a row begins with a
+//! checksum over its key and the rest of it: one that was damaged or moved is as good as none.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -71,7 +74,7 @@ impl Waiting {
         let mut rows: Vec<_> = {
             let inner = self.lock();
             let rows = inner.snapshots.iter();
-            rows.map(|(key, snapshot)| (key.clone(), encode(snapshot), snapshot.seq))
+            rows.map(|(key, snapshot)| (key.clone(), encode(key, snapshot), snapshot.seq))
                 .collect()
         };
         rows.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
@@ -103,6 +106,16 @@ impl Waiting {
     }
 }
 
+const CHECKSUM_LEN: usize = 32;
+
+/// The checksum of a row, by its key and what follows the checksum.
+fn checksum(key: &[u8], rest: &[u8]) -> [u8; CHECKSUM_LEN] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key).update(rest);
+    hasher.finalize().into()
+}
+
 /// The snapshot that was written last; one that cannot be read is as good as none.
 pub(crate) fn read(
     transaction: &ReadTransaction,
@@ -114,19 +127,26 @@ pub(crate) fn read(
     };
     let key = table::snapshot_key(stream, projection);
     let row = snapshots.get(key.as_slice())?;
-    Ok(row.and_then(|row| decode(row.value())))
+    Ok(row.and_then(|row| decode(&key, row.value())))
 }
 
-fn encode(snapshot: &Snapshot) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(12 + snapshot.bytes.len());
+fn encode(key: &[u8], snapshot: &Snapshot) -> Vec<u8> {
+    let mut bytes = vec![0; CHECKSUM_LEN];
+    bytes.reserve_exact(12 + snapshot.bytes.len());
     bytes.extend_from_slice(&snapshot.fold_version.to_le_bytes());
     bytes.extend_from_slice(&snapshot.seq.0.to_le_bytes());
     bytes.extend_from_slice(&snapshot.bytes);
+    let checksum = checksum(key, &bytes[CHECKSUM_LEN..]);
+    bytes[..CHECKSUM_LEN].copy_from_slice(&checksum);
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<Snapshot> {
-    let (fold_version, rest) = bytes.split_first_chunk()?;
+fn decode(key: &[u8], bytes: &[u8]) -> Option<Snapshot> {
+    let (found, rest) = bytes.split_first_chunk::<CHECKSUM_LEN>()?;
+    if *found != checksum(key, rest) {
+        return None;
+    }
+    let (fold_version, rest) = rest.split_first_chunk()?;
     let (seq, state) = rest.split_first_chunk()?;
     Some(Snapshot {
         fold_version: u32::from_le_bytes(*fold_version),

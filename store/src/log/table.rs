@@ -9,7 +9,7 @@
 //! | `event_ids` | id of an event (16) | its position | derived; written with the index, never changed |
 //! | `stream_heads` | stream (11) | [`StreamEnd`]: where the stream stands | derived; rewritten with the index |
 //! | `stream_blocks` | stream (11), first number (8, big-endian) | (number, block's position) pairs, 16 bytes each | derived; written with the index, never changed |
-//! | `snapshots` | stream (11), name of the projection | fold version (4), number (8), state | derived; replaced by the next |
+//! | `snapshots` | stream (11), name of the projection | checksum (32), fold version (4), number (8), state | derived; replaced by the next |
 //!
 //! Only `meta` and `blocks` are the log, and `frames` are kept beside it. All else can be deleted while
 //! nobody has the file open, and is made again from the blocks. What was appended lately is in the

@@ -12,11 +12,11 @@ use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::Position;
 use crate::limits;
-use crate::log::Select;
 use crate::log::follow::Last;
 use crate::log::reader::Shared;
 use crate::log::recent::View;
 use crate::log::scan::Scan;
+use crate::log::{Head, Select};
 
 /// Events as they come.
 ///
@@ -25,7 +25,7 @@ pub struct Tail {
     shared: Arc<Shared>,
     scan: Scan,
     /// Moves with the log, where this process writes it.
-    durable: Option<watch::Receiver<Position>>,
+    durable: Option<watch::Receiver<Head>>,
     over: bool,
 }
 
@@ -66,7 +66,11 @@ impl Tail {
                 Some(durable) => {
                     let next = self.scan.next_position();
                     // The writer is gone when the other end is; what it made durable was seen above.
-                    if durable.wait_for(|durable| *durable >= next).await.is_err() {
+                    if durable
+                        .wait_for(|durable| durable.position >= next)
+                        .await
+                        .is_err()
+                    {
                         self.over = true;
                         return None;
                     }
@@ -86,7 +90,7 @@ impl Tail {
     /// [`Error::Read`] and [`Error::Corrupt`], where another process writes the log.
     pub fn behind(&self) -> Result<u64> {
         let end = match &self.durable {
-            Some(durable) => *durable.borrow(),
+            Some(durable) => durable.borrow().position,
             None => self.shared.look(View::tip)?.position,
         };
         Ok((end.0 + 1).saturating_sub(self.scan.next_position().0) + self.scan.waiting())

@@ -1,19 +1,24 @@
 //! Proving that a log is whole.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use redb::{ReadTransaction, ReadableTable as _};
 
 use crate::codec::{Record, StreamKey};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::id::{FrameNumber, Position, Seq, StreamId};
+use crate::id::{EventId, FrameNumber, Position, Seq, StreamId};
+use crate::key::PublicKey;
 use crate::limits;
 use crate::log::block::{Block, Item, Tip};
 use crate::log::follow::Last;
+use crate::log::index::tables;
 use crate::log::reader::Shared;
-use crate::log::recent::{self, Go, View};
+use crate::log::recent::{Go, View};
 use crate::log::storage::Fault;
-use crate::log::table::{Cut, Pair, StreamEnd};
-use crate::log::{Hash, LogReader, StreamHead, frames};
+use crate::log::table::{self, Cut, Pair, StreamEnd};
+use crate::log::{CheckError, Hash, Head, LogReader, Progress, SignedHead, StreamHead, frames};
 
 /// What a log was proven to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +31,9 @@ pub struct Verified {
     pub unknown: u64,
     /// The [frames](crate::frame) that have settled and were looked at: of everything alone.
     pub frames: u64,
-    /// The position of the log's last event.
-    pub head_position: Position,
-    /// The hash over the whole log up to it: who notes it elsewhere can prove later that nothing was changed.
-    pub head_hash: Hash,
+    /// Where the log stands: who [signs](Head::sign) it and keeps that elsewhere can prove later that
+    /// nothing was changed.
+    pub head: Head,
 }
 
 /// Proves that a log is whole: everything, or one stream.
@@ -47,47 +51,66 @@ pub struct Verified {
 /// [`Error::Closed`] after the log was closed.
 pub fn verify(reader: &LogReader, only: Option<StreamId>) -> Result<Verified> {
     match only {
-        None => all(&reader.shared),
+        None => verify_all(reader, |_| {}),
         Some(stream) => one(&reader.shared, stream),
     }
 }
 
-fn all(shared: &Shared) -> Result<Verified> {
-    loop {
-        if let Some(verified) = all_once(shared)? {
-            return Ok(verified);
-        }
-    }
+/// Proves that everything is whole, as [`verify`] does, and tells every few megabytes how far it came.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_all(reader: &LogReader, progress: impl FnMut(Progress)) -> Result<Verified> {
+    let mut walk = Walk::default();
+    walk.all(&reader.shared, progress)?;
+    Ok(walk.verified(walk.tip))
 }
 
-/// `None` where a stream was cut meanwhile, and it has to be looked at again.
-fn all_once(shared: &Shared) -> Result<Option<Verified>> {
+/// Proves that a log is whole and is the one that was signed, or has grown out of it.
+///
+/// It does what [`verify_all`] does, and holds the chain of hashes as it follows from the events against the
+/// signed head. Where no `trusted` key is named, see [`SignedHead::verify_signature`] for what that is worth.
+///
+/// # Errors
+///
+/// A [`CheckError`]: of the signature before the log is looked at, then of the log, the first bad place first.
+pub fn check(
+    reader: &LogReader,
+    signed: &SignedHead,
+    trusted: Option<&PublicKey>,
+    progress: impl FnMut(Progress),
+) -> Result<Verified, CheckError> {
+    signed.verify_signature(trusted)?;
+    let Head { position, hash } = signed.head;
     let mut walk = Walk {
-        fronts: shared.look(|view| Ok(fronts(&view.ends()?)))?,
+        passing: position,
         ..Walk::default()
     };
-    loop {
-        let from = walk.tip.position.next();
-        shared.look_for(from, Last::Sync, |view| {
-            walk.blocks(view, limits::CHUNK_BLOCKS_MAX)
-        })?;
-        if walk.tip.position.next() == from {
-            break;
+    let walked = walk.all(&reader.shared, progress);
+    let passed = match position {
+        Position(0) => Some(Hash::ZERO),
+        _ => walk.passed,
+    };
+    match passed {
+        Some(found) if found != hash => Err(CheckError::Differs {
+            position,
+            signed: hash,
+            found,
+        }),
+        // The blocks are well as far as they go; an index that knows of more bears witness of the same.
+        None if walk.at_the_end && walk.tip.position < position => Err(CheckError::Short {
+            signed: position,
+            found: walk.tip.position,
+        }),
+        passed => {
+            walked?;
+            if passed.is_none() {
+                return Err(CheckError::CutOff { position });
+            }
+            Ok(walk.verified(walk.tip))
         }
     }
-    // What came meanwhile, and the index as it is now, in one look.
-    let near = walk.tip.position.next();
-    let compared = shared.look_for(near, Last::Sync, |view| {
-        walk.blocks(view, usize::MAX)?;
-        walk.compare(view)
-    })?;
-    if !compared {
-        return Ok(None);
-    }
-    Ok(Some(Verified {
-        frames: verify_frames(shared)?,
-        ..walk.verified(walk.tip)
-    }))
 }
 
 /// The first numbers that remain of streams that were cut.
@@ -122,7 +145,7 @@ fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
                 for record in block.records() {
                     let record = record?;
                     if *record.stream_key() == key && record.seq() >= next {
-                        walk.record(view, record)?;
+                        walk.record(Some(view), record)?;
                     }
                 }
                 Ok(Go::On)
@@ -149,12 +172,24 @@ fn one(shared: &Shared, stream: StreamId) -> Result<Verified> {
 struct Walk {
     tip: Tip,
     streams: HashMap<StreamKey, StreamEnd>,
-    /// What the index should say of each stream: the block that held it last, and all of them mixed to a number.
+    /// The rows of blocks that were walked: the key of the last one, and the position that it ends with.
+    row: Option<u64>,
+    settled: Position,
+    /// Whether all was walked that there is.
+    at_the_end: bool,
+    /// The position whose head is wanted, and the hash there once it was passed.
+    passing: Position,
+    passed: Option<Hash>,
+    /// What the index should say of each stream: the row that held it last, and all of them mixed to a number.
+    /// What has not settled will be cut anew, and is not in here.
     pairs: HashMap<StreamKey, (Position, Mix)>,
-    /// Up to where the pairs go. What has not settled will be cut anew, and has none yet.
-    paired: Position,
+    /// What the index should say of the ids in rows.
+    ids: Ids,
     events: u64,
     unknown: u64,
+    frames: u64,
+    /// Where streams were cut, if the index cannot say.
+    cuts: HashMap<StreamKey, Cut>,
     /// The first numbers that remain, of streams that are cut: what comes before has no pairs.
     fronts: HashMap<StreamKey, Seq>,
     /// The records that are gone from the blocks.
@@ -163,30 +198,166 @@ struct Walk {
     missing: u64,
 }
 
+/// How the index compares with what was seen.
+enum Compared {
+    Agrees,
+    /// A stream was cut meanwhile: all has to be looked at again.
+    WasCut,
+    /// It has these ids, which are others.
+    OtherIds(Ids),
+}
+
+/// Where streams were cut, by the records that say so, as far as they can be read.
+fn cuts(transaction: &ReadTransaction) -> Result<HashMap<StreamKey, Cut>, Fault> {
+    let mut cuts = HashMap::new();
+    for row in transaction.open_table(table::BLOCKS)?.iter()? {
+        let (first, bytes) = row?;
+        let Ok(block) = Block::parse(first.value(), bytes.value()) else {
+            break;
+        };
+        for record in block.records().map_while(Result::ok) {
+            cuts.extend(cut_by(record).map(|cut| (*record.stream_key(), cut)));
+        }
+    }
+    Ok(cuts)
+}
+
+/// The cut that a record is.
+fn cut_by(record: Record<'_>) -> Option<Cut> {
+    record.cut().map(|(before, hash)| Cut {
+        before,
+        hash,
+        at: record.seq(),
+    })
+}
+
+/// Walks over some rows, with the index or without.
+type RowsOf<'a> =
+    &'a mut dyn FnMut(Option<&View>, &ReadTransaction) -> Result<Option<Position>, Fault>;
+
 impl Walk {
-    /// Walks over some of the blocks that come next.
-    fn blocks(&mut self, view: &View, limit: usize) -> Result<(), Fault> {
-        let from = self.tip.position.next();
-        let settled = recent::tip(&view.transaction)?.position;
-        let mut walked = 0;
-        view.walk(from, |block| {
-            // The first one of a walk may be the last one that was there.
-            if block.last() < from {
-                return Ok(Go::On);
+    /// Walks over everything, and compares the index with it.
+    fn all(&mut self, shared: &Shared, mut progress: impl FnMut(Progress)) -> Result<()> {
+        let mut suspicion = None;
+        loop {
+            *self = Self {
+                passing: self.passing,
+                ..Self::default()
+            };
+            match shared.look(|view| Ok(fronts(&view.ends()?))) {
+                Ok(fronts) => self.fronts = fronts,
+                Err(error) => {
+                    // What keeps the index from being read may be a block; then the first bad one is named.
+                    self.cuts = shared.storage.view(Position::FIRST, cuts)?;
+                    self.all_rows(&mut progress, |near, walk| {
+                        let rows = |transaction: &_| walk(None, transaction);
+                        shared.storage.view(near, rows)
+                    })?;
+                    return Err(error);
+                }
             }
-            self.block(view, block)?;
-            if block.last() <= settled && block.first() == self.paired.next() {
-                self.pair(block)?;
+            self.all_rows(&mut progress, |near, walk| {
+                shared.look_for(near, Last::Sync, |view| walk(Some(view), &view.transaction))
+            })?;
+            // What came meanwhile, what has not settled, and the index as it is now, in one look.
+            let near = self.tip.position.next();
+            let compared = shared.look_for(near, Last::Sync, |view| {
+                self.rows(Some(view), &view.transaction, usize::MAX)?;
+                view.walk_memory(self.tip.position.next(), |block| {
+                    self.block(Some(view), block)?;
+                    Ok(Go::On)
+                })?;
+                self.at_the_end = true;
+                self.compare(view)
+            })?;
+            match compared {
+                Compared::Agrees => {
+                    progress(self.progress(self.tip.position));
+                    self.frames = verify_frames(shared)?;
+                    return Ok(());
+                }
+                Compared::WasCut => {}
+                // What is compacted while we walk loses its ids. A lie stays as it is.
+                Compared::OtherIds(ids) if suspicion != Some((self.ids, ids)) => {
+                    suspicion = Some((self.ids, ids));
+                }
+                Compared::OtherIds(_) => {
+                    let what = "the index does not agree with the ids of the events";
+                    return Err(corrupt(self.settled, what));
+                }
             }
-            walked += 1;
-            Ok(if walked == limit { Go::Stop } else { Go::On })
-        })
+        }
     }
 
-    /// Notes what the index should say of a block that has settled.
-    fn pair(&mut self, block: Block<'_>) -> Result<()> {
+    /// Walks over all rows, some of them under each look.
+    fn all_rows(
+        &mut self,
+        progress: &mut impl FnMut(Progress),
+        look: impl Fn(Position, RowsOf<'_>) -> Result<Option<Position>>,
+    ) -> Result<()> {
+        loop {
+            let near = self.tip.position.next();
+            let last = look(near, &mut |view, transaction| {
+                self.rows(view, transaction, limits::CHUNK_BLOCKS_MAX)
+            })?;
+            progress(self.progress(last.unwrap_or_default()));
+            if last.is_none_or(|last| last <= self.settled) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn progress(&self, last: Position) -> Progress {
+        let done = self.tip.position.0;
+        Progress {
+            doing: "verifying",
+            done,
+            total: done.max(last.0),
+        }
+    }
+
+    /// Walks over some of the rows that come next; gives where the last of all rows is, if there is any.
+    fn rows(
+        &mut self,
+        view: Option<&View>,
+        transaction: &ReadTransaction,
+        limit: usize,
+    ) -> Result<Option<Position>, Fault> {
+        let rows = transaction.open_table(table::BLOCKS)?;
+        let last = rows.last()?.map(|(first, _)| Position(first.value()));
+        // What was compacted since the last look may have become part of an empty block before.
+        if let Some((first, bytes)) = rows.range(..=self.settled.0)?.next_back().transpose()? {
+            let block = Block::parse(first.value(), bytes.value())?;
+            if block.is_empty() && block.last() > self.settled {
+                self.block(view, block)?;
+                self.settled = block.last();
+            }
+        }
+        // From the last row's own key: one that is hidden behind it is to be found, too.
+        let after = self.row.map_or(Bound::Unbounded, Bound::Excluded);
+        for row in rows.range::<u64>((after, Bound::Unbounded))?.take(limit) {
+            let (first, bytes) = row?;
+            self.row(view, Block::parse(first.value(), bytes.value())?)?;
+            self.row = Some(first.value());
+        }
+        Ok(last)
+    }
+
+    /// Walks over a row, which begins where the one before it ends.
+    fn row(&mut self, view: Option<&View>, block: Block<'_>) -> Result<(), Fault> {
+        let expected = self.settled.next();
+        if block.first() < expected {
+            return Err(corrupt(block.first(), "it is there twice").into());
+        }
+        if block.first() > expected {
+            return Err(corrupt(expected, "it is missing").into());
+        }
+        self.block(view, block)?;
         for record in block.records() {
             let record = record?;
+            if let Some(id) = record.id() {
+                self.ids.add(id, record.position());
+            }
             let front = self.fronts.get(record.stream_key());
             if front.is_some_and(|front| record.seq() < *front) {
                 continue;
@@ -200,22 +371,25 @@ impl Walk {
                 });
             }
         }
-        self.paired = block.last();
+        self.settled = block.last();
         Ok(())
     }
 
-    fn block(&mut self, view: &View, block: Block<'_>) -> Result<(), Fault> {
+    /// Walks over a block, or over the part of it that is new: what settles between two looks is cut anew.
+    fn block(&mut self, view: Option<&View>, block: Block<'_>) -> Result<(), Fault> {
         let expected = self.tip.position.next();
+        if block.last() < expected {
+            return Ok(());
+        }
         if block.first() > expected {
             return Err(corrupt(expected, "it is missing").into());
         }
         if block.is_empty() {
             // Its head is taken as it says: what comes after it must follow from that.
             self.gone += block.last().0 - self.tip.position.0;
-            self.tip = block.tip();
+            self.reach(block.tip());
             return Ok(());
         }
-        // What settles between two looks is cut anew, so the end of one may be in the middle of a block.
         let known = expected.0 - block.first().0;
         for item in block
             .items()
@@ -231,7 +405,7 @@ impl Walk {
                     hash
                 }
             };
-            self.tip = self.tip.after(hash);
+            self.reach(self.tip.after(hash));
         }
         if self.tip != block.tip() {
             let what = "the head over the log does not follow from its events";
@@ -240,7 +414,14 @@ impl Walk {
         Ok(())
     }
 
-    fn record(&mut self, view: &View, record: Record<'_>) -> Result<(), Fault> {
+    fn reach(&mut self, tip: Tip) {
+        self.tip = tip;
+        if tip.position == self.passing {
+            self.passed = Some(tip.hash);
+        }
+    }
+
+    fn record(&mut self, view: Option<&View>, record: Record<'_>) -> Result<(), Fault> {
         let bad = |what: &str| Fault::from(corrupt(record.position(), what));
         let before = self.streams.get(record.stream_key());
         let (seq, hash) = before.map_or((Seq(0), Hash::ZERO), |end| (end.head.seq, end.hash));
@@ -254,8 +435,10 @@ impl Walk {
         let follows = if missing == 0 {
             Some(hash)
         } else {
-            let end = view.end(record.stream_key())?;
-            let cut = end.and_then(|end| end.cut);
+            let cut = match view {
+                Some(view) => view.end(record.stream_key())?.and_then(|end| end.cut),
+                None => self.cuts.get(record.stream_key()).copied(),
+            };
             let cut = cut.filter(|cut| record.seq() <= cut.before);
             let cut =
                 cut.ok_or_else(|| bad("its number is not the one after the last of its stream"))?;
@@ -273,12 +456,7 @@ impl Walk {
         } else if recorded.class != recorded.event.class() {
             return Err(bad("its class is not that of its type"));
         }
-        let cut = record.cut().map(|(before, hash)| Cut {
-            before,
-            hash,
-            at: record.seq(),
-        });
-        let cut = cut.or(before.and_then(|end| end.cut));
+        let cut = cut_by(record).or(before.and_then(|end| end.cut));
         self.events += 1;
 
         let end = StreamEnd {
@@ -296,27 +474,30 @@ impl Walk {
         Ok(())
     }
 
-    /// Compares the index with what was seen; false where a stream was cut meanwhile.
-    fn compare(&mut self, view: &View) -> Result<bool, Fault> {
+    /// Compares the index with what was seen.
+    fn compare(&self, view: &View) -> Result<Compared, Fault> {
+        let indexed = tables::through(&view.transaction)?;
+        if indexed > self.settled {
+            let what = format!("it is missing: the index knows of events up to {indexed}");
+            return Err(corrupt(self.settled.next(), &what).into());
+        }
         let ends = view.ends()?;
         if fronts(&ends) != self.fronts {
-            return Ok(false);
+            return Ok(Compared::WasCut);
         }
-        // What settled while we walked.
-        let settled = recent::tip(&view.transaction)?.position;
-        view.walk(self.paired.next(), |block| {
-            if block.last() > settled {
-                return Ok(Go::Stop);
+        let mut ids = Ids::default();
+        view.ids(|id, position| {
+            if position <= self.settled {
+                ids.add(id, position);
             }
-            if block.first() > self.paired {
-                self.pair(block)?;
-            }
-            Ok(Go::On)
         })?;
+        if ids != self.ids {
+            return Ok(Compared::OtherIds(ids));
+        }
         let mut mixes: HashMap<StreamKey, Mixing> = HashMap::new();
         view.pairs(|stream, pair| {
             let front = self.fronts.get(stream).copied().unwrap_or(Seq::FIRST);
-            if pair.block <= settled {
+            if pair.block <= self.settled {
                 mixes.entry(*stream).or_default().add(pair, front);
             } else if pair.seq <= front {
                 // All that settled of this stream was cut off.
@@ -355,7 +536,7 @@ impl Walk {
             );
             return Err(corrupt(self.tip.position, &what).into());
         }
-        Ok(true)
+        Ok(Compared::Agrees)
     }
 
     fn verified(&self, tip: Tip) -> Verified {
@@ -363,9 +544,8 @@ impl Walk {
             events: self.events,
             streams: self.streams.len() as u64,
             unknown: self.unknown,
-            frames: 0,
-            head_position: tip.position,
-            head_hash: tip.hash,
+            frames: self.frames,
+            head: tip.into(),
         }
     }
 }
@@ -413,6 +593,25 @@ impl Mixing {
     fn finish(mut self) -> Mix {
         self.flush();
         self.mix
+    }
+}
+
+/// Ids and their positions in any order, mixed to a number and counted; as [`Mix`], against mistakes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Ids {
+    count: u64,
+    sum: u64,
+}
+
+impl Ids {
+    fn add(&mut self, id: EventId, position: Position) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&id.to_bytes());
+        hasher.update(&position.0.to_le_bytes());
+        let mut mixed = [0; 8];
+        hasher.finalize_xof().fill(&mut mixed);
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(u64::from_le_bytes(mixed));
     }
 }
 

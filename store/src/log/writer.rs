@@ -21,7 +21,7 @@ use crate::log::plan::{Before, Outcome, Part, Plan};
 use crate::log::reader::Shared;
 use crate::log::scan::Scan;
 use crate::log::settle::{Job, Settler, Upkeep};
-use crate::log::{Hash, Select};
+use crate::log::{Hash, Head, Select};
 
 /// The way to the writer. The writer ends when it is asked to, or when this is dropped.
 pub(crate) struct Handle {
@@ -62,7 +62,7 @@ impl Handle {
         shared: Arc<Shared>,
         mark: Mark,
         journal: Journal,
-        durable: watch::Sender<Position>,
+        durable: watch::Sender<Head>,
     ) -> Result<Self> {
         let path = shared.storage.path().to_owned();
         let start = |source: io::Error| Error::Io {
@@ -187,7 +187,7 @@ struct Writer {
     mark: Mark,
     journal: Journal,
     settler: Settler,
-    durable: watch::Sender<Position>,
+    durable: watch::Sender<Head>,
     incoming: mpsc::Receiver<Message>,
 }
 
@@ -289,7 +289,7 @@ impl Writer {
             frames,
         })?;
         self.mark = after;
-        self.durable.send_replace(tip.position);
+        self.durable.send_replace(tip.into());
         Ok(())
     }
 

@@ -127,7 +127,7 @@ fn what_was_acknowledged_survives_a_kill() {
 fn check(reader: &LogReader, acknowledged: &[u64]) {
     let verified = verify(reader, None).expect("whole");
     assert_eq!(
-        verified.head_position,
+        verified.head.position,
         reader.head().expect("a head").position
     );
     let mut found = Vec::new();

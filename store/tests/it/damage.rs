@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use recount_store::{Error, Expected, Log, LogReader, Position, Seq, Verified, verify};
+use recount_store::{Error, Expected, Log, LogReader, Position, Recorded, Seq, Verified, verify};
 use redb::{ConcurrencyMode, TableDefinition, TableHandle as _};
 
 use crate::{runtime, said, session, text};
@@ -43,6 +43,16 @@ fn found_out(folder: &Path) -> Option<Error> {
     }
     let _ = reader.streams();
     verify(&reader, None).err()
+}
+
+/// All that a reader can be asked for events.
+fn events(folder: &Path) -> Vec<Recorded> {
+    let reader = LogReader::open(folder).expect("it could be opened");
+    let all = reader.read_all(Position::FIRST);
+    let by_stream = (0..5).flat_map(|n| reader.read(session(n), Seq::FIRST));
+    all.chain(by_stream)
+        .collect::<Result<_, _>>()
+        .expect("it was whole")
 }
 
 #[test]
@@ -86,6 +96,7 @@ fn a_changed_byte_anywhere_does_no_harm_or_is_found() {
         .expect("it is not empty");
     // A step that meets every offset within a page, over the whole file.
     let step = (used / 150) | 1;
+    let read = events(folder.path());
     let mut harmless = 0;
     for at in (0..used).step_by(step) {
         let mut bytes = good.clone();
@@ -95,6 +106,7 @@ fn a_changed_byte_anywhere_does_no_harm_or_is_found() {
             harmless += 1;
             let reader = LogReader::open(folder.path()).expect("it could be opened");
             assert_eq!(verify(&reader, None).expect("whole"), whole, "at {at}");
+            assert!(events(folder.path()) == read, "at {at}");
         }
     }
     assert!(harmless < 150, "nothing was found");

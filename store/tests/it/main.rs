@@ -11,6 +11,8 @@ mod format;
 mod history;
 mod life;
 mod power;
+mod released;
+mod tamper;
 mod upkeep;
 
 use recount_store::{Event, NewEvent, Recorded, SessionId, StreamId, Timestamp};

@@ -151,7 +151,7 @@ fn check(model: &Model, reader: &LogReader) {
         .events
         .last()
         .map_or(Position(0), |event| event.position);
-    assert_eq!(verified.head_position, last);
+    assert_eq!(verified.head.position, last);
     for n in 0..4 {
         verify(reader, Some(session(n))).expect("whole");
     }
@@ -266,7 +266,7 @@ fn what_is_cut_gives_its_space_back() {
                 .await
                 .expect("appended");
         }
-        let head = verify(&log, None).expect("whole").head_hash;
+        let head = verify(&log, None).expect("whole").head.hash;
         log.cut(session(0), Seq(20_001), Timestamp(1))
             .await
             .expect("cut");
@@ -278,7 +278,7 @@ fn what_is_cut_gives_its_space_back() {
         );
         let verified = verify(&log, None).expect("whole");
         assert_eq!(verified.events, 20_001);
-        assert_ne!(verified.head_hash, head);
+        assert_ne!(verified.head.hash, head);
         log.close().await.expect("closed");
     });
     let reader = LogReader::open(folder.path()).expect("a reader");

@@ -1,0 +1,54 @@
+//! How far a long look at the log has come, for whoever waits for it.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use recount_store::Progress;
+
+/// What takes less needs no bar.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A bar on standard error where that is a terminal, once it has taken a while; nothing elsewhere. It is
+/// cleared away when this is dropped.
+pub(crate) struct Bar {
+    began: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Bar {
+    /// Begins to wait.
+    pub(crate) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            bar: None,
+        }
+    }
+
+    /// Shows how far it has come.
+    pub(crate) fn show(&mut self, progress: Progress) {
+        if self.bar.is_none() && self.began.elapsed() < PATIENCE {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template(
+                "{msg} {wide_bar} {percent:>3} % of {human_len} events, {eta} left",
+            )
+            .expect("a template that never changes");
+            ProgressBar::with_draw_target(Some(progress.total), ProgressDrawTarget::stderr())
+                .with_style(style)
+                .with_elapsed(self.began.elapsed())
+                .with_message(progress.doing)
+        });
+        // The log may grow meanwhile.
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
