@@ -86,8 +86,15 @@ fn a_disk_that_is_gone() {
 /// Nobody can keep what somebody else takes away. But nothing comes of it that was not there.
 #[test]
 fn a_file_that_is_cut_short() {
-    let file = File::Database;
-    for (seed, len) in [(5, 100), (6, 8192), (7, 1 << 20)] {
+    let shrunk = [
+        (File::Database, 100),
+        (File::Database, 8192),
+        (File::Database, 1 << 20),
+        (File::JournalA, 0),
+        (File::JournalA, 8192),
+        (File::JournalB, 4096),
+    ];
+    for (seed, (file, len)) in (5..).zip(shrunk) {
         let fault = |at| Fault::Shrunk { at, file, len };
         with_faults(seed, 7, fault, |disk, life| {
             let left = disk.survivors(Fate::Applied);
