@@ -1,5 +1,7 @@
 //! Chance that can be had again: numbers that follow from a seed.
 
+use std::fmt::Write as _;
+
 /// A stream of numbers from a seed (`SplitMix64`): small, and good enough to choose with.
 #[derive(Debug, Clone)]
 pub(crate) struct Chance(u64);
@@ -35,7 +37,7 @@ impl Chance {
     pub(crate) fn text(&mut self, length: usize) -> String {
         let mut text = String::with_capacity(length + 16);
         while text.len() < length {
-            text.push_str(&format!("{:016x}", self.number()));
+            write!(text, "{:016x}", self.number()).expect("memory takes it");
         }
         text.truncate(length);
         text

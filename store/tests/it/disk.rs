@@ -530,7 +530,7 @@ impl Unsettled {
                             }
                         }
                     }
-                    change => change.apply(&mut image),
+                    whole => whole.apply(&mut image),
                 },
             }
         }

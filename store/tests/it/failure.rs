@@ -63,7 +63,7 @@ fn a_sync_that_fails() {
 fn a_disk_that_fills_up() {
     let fault = |from| Fault::Full { from };
     with_faults(2, 3, fault, |disk, life| {
-        failed_well(disk, life, "no storage space")
+        failed_well(disk, life, "no storage space");
     });
 }
 
@@ -71,7 +71,7 @@ fn a_disk_that_fills_up() {
 fn a_disk_that_may_not_be_written_any_more() {
     let fault = |from| Fault::ReadOnly { from };
     with_faults(3, 3, fault, |disk, life| {
-        failed_well(disk, life, "read-only")
+        failed_well(disk, life, "read-only");
     });
 }
 
@@ -79,15 +79,22 @@ fn a_disk_that_may_not_be_written_any_more() {
 fn a_disk_that_is_gone() {
     let fault = |at| Fault::Crash { at };
     with_faults(4, 3, fault, |disk, life| {
-        failed_well(disk, life, "the power is lost")
+        failed_well(disk, life, "the power is lost");
     });
 }
 
 /// Nobody can keep what somebody else takes away. But nothing comes of it that was not there.
 #[test]
 fn a_file_that_is_cut_short() {
-    let file = File::Database;
-    for (seed, len) in [(5, 100), (6, 8192), (7, 1 << 20)] {
+    let shrunk = [
+        (File::Database, 100),
+        (File::Database, 8192),
+        (File::Database, 1 << 20),
+        (File::JournalA, 0),
+        (File::JournalA, 8192),
+        (File::JournalB, 4096),
+    ];
+    for (seed, (file, len)) in (5..).zip(shrunk) {
         let fault = |at| Fault::Shrunk { at, file, len };
         with_faults(seed, 7, fault, |disk, life| {
             let left = disk.survivors(Fate::Applied);

@@ -83,7 +83,7 @@ async fn live(seed: u64) -> History {
     let notes = Arc::new(Notes::default());
     let mut tails: Vec<_> = (0..3).map(|n| Tailed::new(n, &notes)).collect();
     let mut disk = new_disk();
-    for life in 0..1 + chance.number() % 4 {
+    for life in 0..=chance.number() % 4 {
         let end = chance.pick(&ENDS);
         let due = disk.operations() + 1 + chance.number() % 150;
         match end {
@@ -93,7 +93,7 @@ async fn live(seed: u64) -> History {
         }
         let slow = chance.number() % 8;
         let slowed = disk.at_pace(move |operation| match slow {
-            0..4 => {}
+            0..=3 => {}
             _ if operation % slow == 0 => std::thread::sleep(Duration::from_micros(50)),
             _ => std::thread::yield_now(),
         });

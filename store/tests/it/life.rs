@@ -198,7 +198,7 @@ pub(crate) fn revive(disk: &Disk, before: Allowed) -> Life {
 
     let end = life.allowed(u64::MAX);
     // One life in four: opening is what takes the time.
-    if life.opened % 4 == 0 {
+    if life.opened.is_multiple_of(4) {
         let database = disk.survivors(Fate::Lost).only(File::Database);
         check(&database.open().expect("it is all of the log"), &end);
     }
@@ -556,15 +556,15 @@ pub(crate) fn crowd(disk: &Disk, seed: u64) -> Life {
 
 /// Checks that a log is one of those allowed; gives how many events and frames it ever held.
 pub(crate) fn check(log: &Log, allowed: &Allowed) -> (usize, usize) {
-    let head = log.head().expect("a head").position.0;
-    let count = usize::try_from(head).expect("small");
+    let position = log.head().expect("a head").position.0;
+    let count = usize::try_from(position).expect("small");
     assert!(
         allowed.counts.contains_key(&count),
         "it holds {count} events, and not one of {:?}",
         allowed.counts
     );
-    let held = &allowed.events[..count];
-    let streams = streams_of(held);
+    let ever = &allowed.events[..count];
+    let streams = streams_of(ever);
     let cuts: HashMap<_, _> = streams
         .iter()
         .map(|(stream, head, _)| (*stream, head.from))
@@ -576,7 +576,7 @@ pub(crate) fn check(log: &Log, allowed: &Allowed) -> (usize, usize) {
         .map(|recorded| recorded.expect("an event"))
         .peekable();
     let mut there = 0;
-    for expected in held {
+    for expected in ever {
         if found.peek() == Some(expected) {
             found.next();
             there += 1;
@@ -617,7 +617,7 @@ pub(crate) fn check(log: &Log, allowed: &Allowed) -> (usize, usize) {
         (verified.events, verified.streams, verified.unknown),
         (there, streams.len() as u64, 0)
     );
-    (count, check_frames(log, allowed, held))
+    (count, check_frames(log, allowed, ever))
 }
 
 fn check_frames(log: &Log, allowed: &Allowed, events: &[Recorded]) -> usize {

@@ -9,6 +9,24 @@
 //! the life of seed 7, cut after operation 117 with fate 2, whose next life was cut after operation 5
 //! with fate 0. The place `7` repeats all losses of that life. `RECOUNT_CRASH_POINTS` says how many
 //! losses there are to be.
+//!
+//! # What these tests find
+//!
+//! The log was made wrong by hand, one mistake at a time, to see it found. By the losses of power:
+//!
+//! - an append acknowledged before its entry was synced;
+//! - an entry's checksum not looked at;
+//! - an entry of the journal taken that does not follow on the state before it;
+//! - the journal emptied at closing before its entries had settled;
+//! - settling without making the tables durable, and then using the journal's file again;
+//! - frames left out of the entry of the append that names them;
+//! - ids forgotten, in memory or in the tables; a stream's expected number not looked at.
+//!
+//! By the failing disk ([`failure`](crate::failure)), besides most of those: appends that go on after a
+//! failure, readers that are shown an event before it is durable, and an entry that a failed sync left in
+//! doubt taken for durable when the log is opened again, since reads show it. By the histories
+//! ([`history`](crate::history)), besides most of those, since threads have to meet: a file of the journal
+//! used again before what it held had settled, and events that are seen twice while they settle.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
