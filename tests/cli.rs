@@ -1806,7 +1806,7 @@ fn what_is_derived_is_made_anew() {
     place.check(
         &["rebuild"],
         &expect![[r#"
-        rebuilt: the index of 25 events in 3 streams, 0 snapshots
+        rebuilt: the index up to position 25, 3 streams, 0 snapshots
         the same: every stream stands where it stood
         --- exit 0
     "#]],
@@ -1831,7 +1831,7 @@ fn what_is_derived_is_made_anew() {
     place.check(
         &["rebuild"],
         &expect![[r#"
-        rebuilt: the index of 25 events in 3 streams, 0 snapshots
+        rebuilt: the index up to position 25, 3 streams, 0 snapshots
         --- stderr
         recount: the index was wrong before, about 1 stream: session/0c1g60r30c1g60r3; it is mended
           recount verify    proves that the events are whole

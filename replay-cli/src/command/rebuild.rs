@@ -50,8 +50,7 @@ pub(crate) async fn run(log: &Log, json: bool, output: &mut Output) -> Result<()
         }))?;
     } else {
         output.line(&format!(
-            "rebuilt: the index of {} in {}, {}",
-            text::count(position.0, "event"),
+            "rebuilt: the index up to position {position}, {}, {}",
             text::count(after.len() as u64, "stream"),
             text::count(snapshots, "snapshot"),
         ))?;
