@@ -948,7 +948,13 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
     let damaged = json(&verify);
     assert_eq!(
         damaged,
-        json!({"ok": false, "reason": "corrupt", "position": 25, "what": "it is missing"})
+        json!({
+            "ok": false,
+            "reason": "corrupt",
+            "position": 25,
+            "frame": null,
+            "what": "it is missing",
+        })
     );
 }
 
