@@ -63,7 +63,7 @@ pub struct Session {
     pub agent_session: Option<String>,
     /// Where the agent was asked for a session of its own, while no answer is recorded.
     pub bind_requested: Option<Position>,
-    /// Whether it was closed.
+    /// Whether it was closed. One whose front was cut is, too: what lost its beginning cannot go on.
     pub closed: bool,
     /// Its messages.
     pub queue: Queue,
@@ -128,7 +128,7 @@ impl Session {
 }
 
 impl Projection for Session {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NAME: &'static str = "session";
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -158,7 +158,7 @@ impl Projection for Session {
                     at: recorded.at,
                 });
             }
-            Event::SessionClosed => self.closed = true,
+            Event::SessionClosed | Event::StreamCut { .. } => self.closed = true,
             Event::AgentSessionRequested { .. } => self.bind_requested = Some(recorded.position),
             Event::AgentSessionBound { agent_session } => {
                 self.agent_session = Some(agent_session.clone());

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use recount_store::{
-    Expected, Log, LogReader, NewEvent, Position, Recorded, Result, Seq, SessionId, Snapshot,
-    StreamId, derived,
+    Expected, Log, LogReader, NewEvent, Position, Progress, Recorded, Result, Seq, SessionId,
+    Snapshot, StreamHead, StreamId, derived,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -149,15 +149,42 @@ impl StateStore {
     ///
     /// Where the log cannot be read.
     pub fn snapshot_pending(&self) -> Result<()> {
-        let pending = self.pending()?;
-        put_snapshot(
-            &self.log,
-            StreamId::Engine,
-            Seq(pending.position.0),
-            &pending,
-        );
-        Ok(())
+        snapshot_pending(&self.log)
     }
+}
+
+/// Keeps a snapshot of each long session and of what is open, as an engine does by and by: for a log that
+/// lost all of them. Gives how many sessions that were.
+///
+/// # Errors
+///
+/// Where the log cannot be read.
+pub fn snapshot_all(log: &Log, mut report: impl FnMut(Progress)) -> Result<u64> {
+    let mut long = log.streams()?;
+    long.retain(|(stream, head)| {
+        matches!(stream, StreamId::Session(_)) && head.seq.0 >= head.from.0 + SNAPSHOT_EVERY
+    });
+    let length = |head: &StreamHead| head.seq.0 - head.from.0 + 1;
+    let mut progress = Progress {
+        doing: "folding sessions",
+        done: 0,
+        total: long.iter().map(|(_, head)| length(head)).sum(),
+    };
+    for (stream, head) in &long {
+        let session: Session = load(log, *stream)?;
+        put_snapshot(log, *stream, session.seq, &session);
+        progress.done += length(head);
+        report(progress);
+    }
+    snapshot_pending(log)?;
+    Ok(long.len() as u64)
+}
+
+fn snapshot_pending(log: &Log) -> Result<()> {
+    let pending = pending(log)?;
+    let seq = Seq(pending.position.0);
+    put_snapshot(log, StreamId::Engine, seq, &pending);
+    Ok(())
 }
 
 impl Cache {

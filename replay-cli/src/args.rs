@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recount_store::{Seq, Timestamp};
@@ -50,6 +51,7 @@ Examples:
   recount show latest                   how the newest session stands
   recount log latest --follow           what happens in it, as it happens
   recount recover                       carry on after a crash
+  recount retain --older-than 90d       let go of what is old
   recount verify                        prove that the log is whole
 
 Exit codes: 0 done; 1 failed; 2 wrong use; 130 ended by Ctrl-C.";
@@ -66,6 +68,11 @@ pub(crate) enum Verb {
     Frames(Frames),
     Replay(Replay),
     Verify(Verify),
+    Close(Close),
+    Cut(Cut),
+    Retain(Retain),
+    Compact(Compact),
+    Rebuild(Rebuild),
     Sign(Sign),
     Key(Key),
 }
@@ -243,6 +250,8 @@ pub(crate) struct Show {
 #[command(after_help = "\
 Examples:
   recount log latest
+  recount log latest --reverse --limit 20        the last 20, newest first
+  recount log 7kq3 --since 2026-11-22T09:00:00Z --until 2026-11-22T10:00:00Z
   recount log latest --follow                    also while another process runs it
   recount log latest --frames                    what each was made from
   recount log 7kq3 --json | jq -c 'select(.class == \"decided\") | [.seq, .type]'")]
@@ -253,6 +262,22 @@ pub(crate) struct Log {
     /// Go on with what comes, until the session is closed or Ctrl-C
     #[arg(long, short)]
     pub(crate) follow: bool,
+
+    /// Newest first
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) reverse: bool,
+
+    /// No more than so many events
+    #[arg(long, value_name = "N", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+
+    /// Only events of this TIME (RFC 3339) and later
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<Timestamp>,
+
+    /// Only events of this TIME (RFC 3339) and earlier
+    #[arg(long, value_name = "TIME", conflicts_with = "follow", value_parser = moment)]
+    pub(crate) until: Option<Timestamp>,
 
     /// Under each event that an agent told of, the frame in which it did, as it was received
     ///
@@ -390,6 +415,119 @@ pub(crate) struct NewKey {
     pub(crate) file: PathBuf,
 }
 
+/// Close a session: it is looked at from then on, and nothing is said in it any more
+///
+/// What is open in it has to be settled before. Only a closed session can be cut.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount close latest
+  recount close 7kq3 && recount cut 7kq3 --all
+
+Exit codes: 0 closed now; 1 not, for example since it was closed already.")]
+pub(crate) struct Close {
+    #[command(flatten)]
+    pub(crate) session: Session,
+}
+
+/// Cut off the front of a closed session's history
+///
+/// The events before the one that is named are gone for every reader at once, for good; one event that says so
+/// stays in their place, and the rest still proves itself whole. The space comes back with `recount compact`.
+///
+/// A session that is not closed is refused: the engine decides by what it folds from the first event on, and
+/// could not go on without it. A connection is refused for the same reason: its first events say where it leads, and
+/// the others what server runs and whether it may be tried. The engine's own stream can be cut up to its last start.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount cut 7kq3 --before 100 --dry-run        what would go
+  recount cut 7kq3 --before 100                  keep event 100 and what follows
+  recount cut 7kq3 --before 2026-11-01T00:00:00Z
+  recount cut 7kq3 --all                         all of it
+  recount cut engine --before 2026-11-01T00:00:00Z
+
+Exit codes: 0 cut; 1 not, for example since the session is not closed; 2 wrong use.")]
+pub(crate) struct Cut {
+    /// The session (its id, the beginning of it, or `latest`), or `engine`
+    #[arg(value_name = "ID")]
+    pub(crate) stream: String,
+
+    /// Up to event N, as `recount log` numbers them, or up to a TIME (RFC 3339); that event itself stays
+    #[arg(long, value_name = "N|TIME", required_unless_present = "all")]
+    pub(crate) before: Option<At>,
+
+    /// Everything: only the event that says so remains
+    #[arg(long, conflicts_with = "before")]
+    pub(crate) all: bool,
+
+    /// Only say what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Cut off what is old: closed sessions, the engine's own events, frames
+///
+/// All of a closed session goes once its last event is so old; one that is not closed is left alone, however old it
+/// is. Of the engine's own stream the old events go, up to its last start. Connections are left alone: where
+/// they lead, what server runs and whether it may be tried is folded from all of their events, so a cut could
+/// change what the engine does next. There are few of them.
+///
+/// Frames are what agents sent, kept as it was received. Events do not need them; `recount frames` lists them.
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("what").required(true).multiple(true).args(["older_than", "frames_older_than"]),
+    after_help = "\
+Examples:
+  recount retain --older-than 30d --dry-run
+  recount retain --older-than 90d --frames-older-than 7d --compact
+  recount retain --frames-older-than 12h
+
+An AGE is a number and a unit: 90m, 12h, 30d, 8w. Run it when no engine writes the log, once a day maybe.
+Exit codes: 0 done, also where nothing was old; 1 failed; 2 wrong use."
+)]
+pub(crate) struct Retain {
+    /// Cut off closed sessions whose last event is older, and the engine's own events
+    #[arg(long, value_name = "AGE")]
+    pub(crate) older_than: Option<Age>,
+
+    /// Drop the frames that came before; they are kept by the chunk, so some may stay longer
+    #[arg(long, value_name = "AGE")]
+    pub(crate) frames_older_than: Option<Age>,
+
+    /// Only say what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Give back the space, too, as `recount compact` does
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) compact: bool,
+}
+
+/// Give back the space of what was cut off
+///
+/// It can be killed at any time, and goes on when it is run again. A process that reads the log meanwhile keeps the file
+/// from becoming shorter; the space is then used again by what comes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  recount compact
+  recount compact --json | jq '.bytes_before - .bytes_after'")]
+pub(crate) struct Compact {}
+
+/// Make anew what is derived from the events: the index and the snapshots
+///
+/// Only the events are the log; the rest is there to be quick, and can be made from them at any time. Says
+/// whether all streams stand where they stood. It can be killed at any time: what is missing is made when the
+/// log is opened again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  recount rebuild && recount verify
+
+Exit codes: 0 made anew, and nothing reads otherwise; 1 failed, or the old index was wrong.")]
+pub(crate) struct Rebuild {}
+
 /// Which session.
 #[derive(Debug, Args)]
 pub(crate) struct Session {
@@ -466,6 +604,40 @@ impl FromStr for At {
     }
 }
 
+/// How old something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Age(pub(crate) Duration);
+
+impl FromStr for Age {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = || {
+            let unit = text.chars().next_back()?;
+            let seconds = match unit {
+                's' => 1,
+                'm' => 60,
+                'h' => 3600,
+                'd' => 86_400,
+                'w' => 7 * 86_400,
+                _ => return None,
+            };
+            let number = text.strip_suffix(unit)?;
+            // Numbers with signs are parsed, too.
+            let digits = number.bytes().all(|digit| digit.is_ascii_digit());
+            let number: u64 = number.parse().ok().filter(|_| digits)?;
+            number.checked_mul(seconds)
+        };
+        seconds()
+            .map(|seconds| Self(Duration::from_secs(seconds)))
+            .ok_or_else(|| "not an age like 30d, 12h or 90m".to_owned())
+    }
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    time::parse(text).ok_or_else(|| "not a time like 2026-11-22T09:14:03Z".to_owned())
+}
+
 fn model(text: &str) -> Result<String, String> {
     match text.split_once('/') {
         Some((provider, model)) if !provider.is_empty() && !model.is_empty() => Ok(text.to_owned()),
@@ -504,6 +676,30 @@ mod tests {
     }
 
     #[test]
+    fn an_age_is_a_number_and_a_unit() {
+        let seconds = |text: &str| text.parse().map(|Age(age)| age.as_secs());
+        assert_eq!(seconds("45s"), Ok(45));
+        assert_eq!(seconds("90m"), Ok(5400));
+        assert_eq!(seconds("12h"), Ok(43_200));
+        assert_eq!(seconds("30d"), Ok(2_592_000));
+        assert_eq!(seconds("2w"), Ok(1_209_600));
+        for bad in [
+            "",
+            "d",
+            "30",
+            "+3d",
+            "-3d",
+            "3 d",
+            "3.5d",
+            "3y",
+            "3ü",
+            "99999999999999999d",
+        ] {
+            assert!(bad.parse::<Age>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for bad in [
             &["recount", "replay", "latest", "--speed", "0"][..],
@@ -512,6 +708,19 @@ mod tests {
             &["recount", "run", "--key", "", "hello"],
             &["recount", "run"],
             &["recount", "show"],
+            &["recount", "cut", "latest"],
+            &["recount", "cut", "latest", "--all", "--before", "3"],
+            &["recount", "retain"],
+            &["recount", "retain", "--compact"],
+            &[
+                "recount",
+                "retain",
+                "--older-than",
+                "1d",
+                "--dry-run",
+                "--compact",
+            ],
+            &["recount", "log", "latest", "--follow", "--reverse"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
         }

@@ -1,22 +1,47 @@
-//! A file per verb. Verbs that look back are given a log to read and nothing else; those that run
-//! something are given the directory of the log, and share `engine`.
+//! A file per verb. Verbs that look back are given a log to read and nothing else; those that keep it small and
+//! sound are given the log to write; those that run something are given the directory of the log, and share `engine`.
 
+pub(crate) mod close;
+pub(crate) mod compact;
+pub(crate) mod cut;
 pub(crate) mod demo;
 mod engine;
 pub(crate) mod frames;
 pub(crate) mod key;
 pub(crate) mod log;
+pub(crate) mod rebuild;
 pub(crate) mod recover;
 pub(crate) mod replay;
+pub(crate) mod retain;
 pub(crate) mod run;
 pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod sign;
 pub(crate) mod verify;
 
-use recount_store::Timestamp;
+use std::future::Future;
+
+use recount_store::{Log, Timestamp};
+
+use crate::failure::Failure;
 
 /// The time now, for saying how long ago something was.
 fn now() -> Timestamp {
     Timestamp::from_system(std::time::SystemTime::now())
+}
+
+/// Does the work, and closes the log that it changes, if there is one: all that was changed is on the disk then.
+pub(crate) fn change(
+    log: Option<&Log>,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    engine::runtime()?.block_on(async {
+        let done = work.await;
+        let closed = match log {
+            Some(log) => log.close().await,
+            None => Ok(()),
+        };
+        done?;
+        closed.map_err(|error| Failure::because("cannot end cleanly", error))
+    })
 }

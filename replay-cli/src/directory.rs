@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
-use recount_store::{Error, LogReader};
+use recount_store::{Error, Log, LogReader};
 
 use crate::failure::Failure;
 
@@ -36,6 +36,17 @@ pub(crate) fn find(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 /// Where there is none, or none that can be read.
 pub(crate) fn open(directory: &Path) -> Result<LogReader, Failure> {
     LogReader::open(directory).map_err(|error| cannot_open(not_ours(directory, error)))
+}
+
+/// Opens the log in `directory` to change it.
+///
+/// # Errors
+///
+/// Where there is none, or another process writes it.
+pub(crate) fn open_to_write(directory: &Path) -> Result<Log, Failure> {
+    // Where there is none, none is made.
+    drop(open(directory)?);
+    Log::open(directory).map_err(cannot_open)
 }
 
 /// Opens the log in `directory` if there is one; where there is nothing yet, gives what to say about it.

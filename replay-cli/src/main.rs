@@ -11,6 +11,7 @@ mod args;
 mod command;
 mod directory;
 mod failure;
+mod front;
 mod key_file;
 mod output;
 mod pick;
@@ -25,7 +26,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use recount_store::{FrameNumber, LogReader, SessionId};
+use recount_store::{FrameNumber, Log, LogReader, SessionId};
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Key, KeyVerb, Verb};
@@ -132,6 +133,31 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let reader = directory::open(&data)?;
             command::sign::run(&reader, &key, sign.out.as_deref(), json, &mut output)?;
         }
+        Verb::Close(close) => {
+            let log = directory::open_to_write(&data)?;
+            command::change(Some(&log), async {
+                let id = pick::session(&log, &close.session.id)?;
+                command::close::run(&log, id, json, &mut output).await
+            })?;
+        }
+        Verb::Cut(cut) => {
+            let (reader, log) = open_unless_dry(&data, cut.dry_run)?;
+            let work = command::cut::run(&reader, log.as_ref(), &cut, json, &mut output);
+            command::change(log.as_ref(), work)?;
+        }
+        Verb::Retain(retain) => {
+            let (reader, log) = open_unless_dry(&data, retain.dry_run)?;
+            let work = command::retain::run(&reader, log.as_ref(), &retain, json, &mut output);
+            command::change(log.as_ref(), work)?;
+        }
+        Verb::Compact(_) => {
+            let log = directory::open_to_write(&data)?;
+            command::change(Some(&log), command::compact::run(&log, json, &mut output))?;
+        }
+        Verb::Rebuild(_) => {
+            let log = directory::open_to_write(&data)?;
+            command::change(Some(&log), command::rebuild::run(&log, json, &mut output))?;
+        }
     }
     output.flush()?;
     Ok(())
@@ -142,6 +168,16 @@ fn open(data: &Path, text: &str) -> Result<(LogReader, SessionId), Failure> {
     let reader = directory::open(data)?;
     let id = pick::session(&reader, text)?;
     Ok((reader, id))
+}
+
+/// The log in a directory to read, and to change unless it is only looked at.
+fn open_unless_dry(data: &Path, dry_run: bool) -> Result<(LogReader, Option<Log>), Failure> {
+    if dry_run {
+        return Ok((directory::open(data)?, None));
+    }
+    let log = directory::open_to_write(data)?;
+    let reader = LogReader::clone(&log);
+    Ok((reader, Some(log)))
 }
 
 /// Does the work on this thread, and leaves it where it stands on Ctrl-C.

@@ -1,8 +1,9 @@
 //! From what a person types to the session or the connection that it means.
 
+use std::cmp::Reverse;
 use std::fmt::Display;
 
-use recount_store::{ConnectionId, Error, LogReader, SessionId, StreamHead, StreamId};
+use recount_store::{ConnectionId, Error, LogReader, Seq, SessionId, StreamHead, StreamId};
 
 use crate::failure::Failure;
 use crate::render::time;
@@ -27,7 +28,8 @@ const CONNECTIONS: Kind = Kind {
     list: "recount frames",
 };
 
-/// All sessions of a log, newest first: by the position of their first event.
+/// All sessions of a log, newest first: by the position of their first event. Those whose front was cut come last,
+/// since it is not known any more when they began.
 ///
 /// # Errors
 ///
@@ -37,6 +39,24 @@ pub(crate) fn newest_first(reader: &LogReader) -> Result<Vec<(SessionId, StreamH
         StreamId::Session(id) => Some(id),
         StreamId::Engine | StreamId::Connection(_) => None,
     })
+}
+
+/// The stream that `text` means: the engine's, a connection's as `recount log --json` names it, or else a session's.
+///
+/// # Errors
+///
+/// Where it means none, or more than one.
+pub(crate) fn stream(reader: &LogReader, text: &str) -> Result<StreamId, Failure> {
+    if text.starts_with("connection/") {
+        return connection(reader, text).map(StreamId::Connection);
+    }
+    if text != StreamId::Engine.to_string() {
+        return session(reader, text).map(StreamId::Session);
+    }
+    match reader.stream_head(StreamId::Engine)? {
+        Some(_) => Ok(StreamId::Engine),
+        None => Err(Failure::new("no engine has begun on this log yet")),
+    }
 }
 
 /// The session that `text` means: `latest`, an id, or the beginning of one.
@@ -69,7 +89,7 @@ fn newest<T>(
     let mut found: Vec<_> = streams
         .filter_map(|(stream, head)| Some((of_kind(stream)?, head)))
         .collect();
-    found.sort_by_key(|(_, head)| std::cmp::Reverse(head.first));
+    found.sort_by_key(|(_, head)| (head.from > Seq::FIRST, Reverse(head.first)));
     Ok(found)
 }
 
@@ -152,7 +172,7 @@ fn choose<T: Copy + Display>(
 
 #[cfg(test)]
 mod tests {
-    use recount_store::{Position, Seq, Timestamp};
+    use recount_store::{Position, Timestamp};
 
     use super::*;
 

@@ -39,6 +39,7 @@ impl Bar {
                 .with_elapsed(self.began.elapsed())
                 .with_message(progress.doing)
         });
+        bar.set_message(progress.doing);
         // The log may grow meanwhile.
         bar.set_length(progress.total);
         bar.set_position(progress.done);

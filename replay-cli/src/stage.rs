@@ -84,6 +84,16 @@ impl Stage {
                 *answer = Answer::new(*message);
             }
         }
+        if let Event::TurnRequested { message, .. } = event
+            && alone
+            && !self
+                .answers
+                .iter()
+                .any(|answer| answer.message() == *message)
+        {
+            // Its message was cut off.
+            self.answers.push(Answer::new(*message));
+        }
         let piece = self
             .answers
             .iter_mut()

@@ -69,7 +69,31 @@ impl Timeline {
                     .is_ok_and(|recorded| recorded.position < first)
             })
             .take_while(bounded);
-        merge(session, connection, trailing)
+        merge(session, connection, trailing, |a, b| a < b)
+    }
+
+    /// The same events as of now, the last one first.
+    pub(crate) fn backwards(
+        &self,
+        reader: &LogReader,
+    ) -> impl Iterator<Item = Result<Recorded>> + use<> {
+        let newest = Seq(u64::MAX);
+        let mut session = reader
+            .read_backwards(StreamId::Session(self.session), newest)
+            .peekable();
+        let last = match session.peek() {
+            Some(Ok(last)) => last.position,
+            Some(Err(_)) | None => Position::default(),
+        };
+        let first = self.first;
+        let connection = self
+            .connection
+            .map(|id| reader.read_backwards(StreamId::Connection(id), newest))
+            .into_iter()
+            .flatten()
+            .skip_while(move |event| event.as_ref().is_ok_and(|event| event.position > last))
+            .take_while(move |event| event.as_ref().map_or(true, |event| event.position >= first));
+        merge(session, connection, false, |a, b| a > b)
     }
 
     /// What comes in both streams from a position on.
@@ -80,15 +104,16 @@ impl Timeline {
     }
 }
 
-/// Both in the order of their positions; ends with `leading` unless `trailing`.
+/// Both in the order of their positions, as `precedes` says it; ends with `leading` unless `trailing`.
 fn merge(
     leading: impl Iterator<Item = Result<Recorded>>,
     other: impl Iterator<Item = Result<Recorded>>,
     trailing: bool,
+    precedes: fn(Position, Position) -> bool,
 ) -> impl Iterator<Item = Result<Recorded>> {
     let (mut leading, mut other) = (leading.peekable(), other.peekable());
     std::iter::from_fn(move || match (leading.peek(), other.peek()) {
-        (Some(Ok(a)), Some(Ok(b))) if b.position < a.position => other.next(),
+        (Some(Ok(a)), Some(Ok(b))) if precedes(b.position, a.position) => other.next(),
         (Some(Ok(_)), Some(Err(_))) => other.next(),
         (Some(_), _) => leading.next(),
         (None, _) if trailing => other.next(),
@@ -110,6 +135,7 @@ mod tests {
             events(leading).into_iter(),
             events(other).into_iter(),
             trailing,
+            |a, b| a < b,
         )
         .map(|event| event.expect("all can be read").position.0)
         .collect()

@@ -1,11 +1,12 @@
 //! `recount log`: the events of a session, with those of its connection between them.
 
-use recount_store::{Event, Frame, LogReader, Recorded, SessionId};
+use recount_store::{Event, Frame, LogReader, Recorded, SessionId, StreamId};
 
 use super::frames::Frames;
 use crate::args;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::front::Cut;
+use crate::output::{Output, note};
 use crate::render::event::{Lines, json_line};
 use crate::render::frame;
 use crate::timeline::Timeline;
@@ -15,15 +16,15 @@ use crate::timeline::Timeline;
 pub(crate) async fn run(
     reader: &LogReader,
     id: SessionId,
-    args: &args::Log,
+    wanted: &args::Log,
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let follow = args.follow;
+    let session = StreamId::Session(id);
     let timeline = Timeline::of(reader, id)?;
     let through = reader.head()?.position;
     let mut printer = Printer::new(json);
-    let mut frames = args.frames.then(|| Frames::of(reader));
+    let mut frames = wanted.frames.then(|| Frames::of(reader));
     let mut print = |recorded: &Recorded, output: &mut Output| {
         let number = recorded.frame.filter(|_| frames.is_some());
         let frame = match (&mut frames, number) {
@@ -37,24 +38,61 @@ pub(crate) async fn run(
         }
         Ok::<_, Failure>(())
     };
+    // What is cut is closed, though the event that says so may be gone.
     let mut closed = false;
-    for recorded in timeline.events(reader, through, follow) {
+    if let Some(cut) = Cut::of(reader, session)? {
+        let told = cut.told(&output.look);
+        if json {
+            note(&format!("recount: {told}"));
+        } else {
+            output.line(&output.look.dim(&format!("({told})")))?;
+        }
+        closed = true;
+    }
+    let within = |recorded: &Recorded| {
+        wanted.since.is_none_or(|since| recorded.at >= since)
+            && wanted.until.is_none_or(|until| recorded.at <= until)
+    };
+    let events: Box<dyn Iterator<Item = _>> = if wanted.reverse {
+        Box::new(timeline.backwards(reader))
+    } else {
+        Box::new(timeline.events(reader, through, wanted.follow))
+    };
+    let mut left = wanted.limit.unwrap_or(u64::MAX);
+    for recorded in events {
         let recorded = recorded?;
-        closed = closed || recorded.event == Event::SessionClosed;
-        print(&recorded, output)?;
+        closed = closed || ends(&recorded, session);
+        if within(&recorded) {
+            print(&recorded, output)?;
+            left -= 1;
+        }
+        if left == 0 {
+            break;
+        }
     }
     output.flush()?;
     let mut tail = timeline.tail(reader, through.next());
-    while follow && !closed {
+    while wanted.follow && !closed {
         let Some(recorded) = tail.next().await else {
             break;
         };
         let recorded = recorded?;
-        closed = recorded.event == Event::SessionClosed;
-        print(&recorded, output)?;
-        output.flush()?;
+        closed = ends(&recorded, session);
+        if within(&recorded) {
+            print(&recorded, output)?;
+            output.flush()?;
+        }
     }
     Ok(())
+}
+
+/// Whether nothing comes in a session any more.
+fn ends(recorded: &Recorded, session: StreamId) -> bool {
+    recorded.stream == session
+        && matches!(
+            recorded.event,
+            Event::SessionClosed | Event::StreamCut { .. }
+        )
 }
 
 /// Prints events as lines, of text or of JSON.

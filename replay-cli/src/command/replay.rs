@@ -3,10 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-use recount_store::{LogReader, Recorded, SessionId, Timestamp};
+use recount_store::{LogReader, Recorded, SessionId, StreamId, Timestamp};
 
 use super::log::Printer;
 use crate::failure::Failure;
+use crate::front::Cut;
 use crate::output::{Output, note};
 use crate::render::time;
 use crate::stage::Stage;
@@ -25,6 +26,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let timeline = Timeline::of(reader, id)?;
     let through = reader.head()?.position;
+    let look = output.look.clone();
     let mut player = if json {
         Player::Lines(Printer::new(true), output)
     } else {
@@ -32,6 +34,9 @@ pub(crate) async fn run(
         output.line(&output.look.dim(&title))?;
         Player::Stage(Box::new(Stage::whole(output, true)))
     };
+    if let Some(cut) = Cut::of(reader, StreamId::Session(id))? {
+        player.notice(&cut.told(&look))?;
+    }
     let mut before: Option<Timestamp> = None;
     for recorded in timeline.events(reader, through, false) {
         let recorded = recorded?;

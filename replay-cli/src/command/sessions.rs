@@ -6,6 +6,7 @@ use recount_projections::{Session, state_store};
 use recount_store::{Error, LogReader, StreamHead, StreamId};
 
 use crate::failure::Failure;
+use crate::front::Cut;
 use crate::output::{Output, note};
 use crate::render::event;
 use crate::render::sessions::{Row, table};
@@ -21,7 +22,8 @@ pub(crate) fn run(reader: &LogReader, json: bool, output: &mut Output) -> Result
     for (id, head) in sessions {
         let stream = StreamId::Session(id);
         let session: Session = state_store::load(reader, stream)?;
-        let row = Row::new(id, &session, last_event(reader, stream, head)?);
+        let last = last_event(reader, stream, head)?;
+        let row = Row::new(id, &session, last, Cut::of(reader, stream)?);
         if json {
             output.json(&row)?;
         } else {

@@ -5,6 +5,7 @@ use recount_store::{LogReader, Position, Recorded, Result, Seq, SessionId, Strea
 
 use crate::args::At;
 use crate::failure::Failure;
+use crate::front::Cut;
 use crate::output::Output;
 use crate::render::show::{Standing, Through};
 use crate::render::time;
@@ -25,11 +26,30 @@ pub(crate) fn run(
         let what = format!("session {id} has {events} events, and none with number {number}");
         return Err(Failure::new(what).try_next(format!("recount log {id}    numbers them")));
     }
-    let standing = fold(reader, id, at)?;
+    let stream = StreamId::Session(id);
+    let cut = Cut::of(reader, stream)?;
+    if let (Some(At::Number(number)), Some(cut)) = (at, cut)
+        && number < cut.before
+    {
+        let told = cut.told(&output.look);
+        return Err(Failure::new(format!(
+            "of session {id}, {told}: event {number} is one of them"
+        ))
+        .try_next(format!("recount log {id}    shows what remains")));
+    }
+    let mut standing = fold(reader, id, at)?;
+    standing.cut = cut;
     if let Some(At::Time(moment)) = at
         && standing.session.seq == Seq::default()
     {
-        let first = reader.read(StreamId::Session(id), Seq::FIRST).next();
+        if let Some(cut) = cut {
+            let (moment, told) = (time::rfc3339(moment), cut.told(&output.look));
+            return Err(Failure::new(format!(
+                "how session {id} stood at {moment} is not known any more: {told}"
+            ))
+            .try_next(format!("recount log {id}    shows what remains")));
+        }
+        let first = reader.read(stream, Seq::FIRST).next();
         let opened = first
             .transpose()?
             .map_or(Timestamp::default(), |first| first.at);

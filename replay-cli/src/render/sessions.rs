@@ -7,6 +7,7 @@ use recount_store::{SessionId, Timestamp};
 use serde::Serialize;
 
 use super::{Look, text, time};
+use crate::front::Cut;
 
 /// One session in the list.
 #[derive(Debug, Serialize)]
@@ -21,6 +22,7 @@ pub(crate) struct Row {
     title: Option<String>,
     opened_at: Option<String>,
     last_at: String,
+    cut: Option<Cut>,
     #[serde(skip)]
     at: Timestamp,
     #[serde(skip)]
@@ -28,8 +30,8 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The row of a session; `last` is the name of its last event.
-    pub(crate) fn new(id: SessionId, session: &Session, last: String) -> Self {
+    /// The row of a session; `last` is the name of its last event, `cut` what it was cut of.
+    pub(crate) fn new(id: SessionId, session: &Session, last: String, cut: Option<Cut>) -> Self {
         let opening = session.opening.as_ref();
         Self {
             session: id,
@@ -42,6 +44,7 @@ impl Row {
             title: opening.and_then(|opening| opening.title.clone()),
             opened_at: opening.map(|opening| time::rfc3339(opening.at)),
             last_at: time::rfc3339(session.last_at),
+            cut,
             at: session.last_at,
             last,
         }
@@ -84,7 +87,10 @@ pub(crate) fn table(rows: &[Row], now: Timestamp, look: &Look) -> String {
     let mut out = look.dim(&line(&HEAD.map(str::to_owned)));
     for (row, cells) in rows.iter().zip(&cells) {
         out.push('\n');
-        let line = line(cells);
+        let mut line = line(cells);
+        if let Some(cut) = row.cut {
+            let _ = write!(line, "  ({})", cut.told(look));
+        }
         out.push_str(&match row.status {
             Status::Busy | Status::Queued => look.good(&line),
             Status::Waiting => look.warn(&line),
@@ -99,7 +105,7 @@ pub(crate) fn table(rows: &[Row], now: Timestamp, look: &Look) -> String {
 mod tests {
     use expect_test::expect;
     use recount_projections::fold;
-    use recount_store::{Recorded, StreamId};
+    use recount_store::{Recorded, Seq, StreamId};
 
     use super::*;
     use crate::render::fixture;
@@ -109,21 +115,34 @@ mod tests {
         let in_session = |event: &Recorded| matches!(event.stream, StreamId::Session(_));
         let mut events = fixture::story();
         events.retain(in_session);
-        let row =
-            |session: &Session| Row::new(fixture::session(), session, "TurnInterrupted".to_owned());
+        let row = |session: &Session| {
+            Row::new(
+                fixture::session(),
+                session,
+                "TurnInterrupted".to_owned(),
+                None,
+            )
+        };
+        let cut = Cut {
+            before: Seq(7),
+            at: fixture::at(100),
+        };
         let rows = [
             row(&fold(&events[..1])),
             row(&fold(&events)),
-            row(&Session::default()),
+            Row {
+                cut: Some(cut),
+                ..row(&Session::default())
+            },
         ];
         let table = table(&rows, fixture::at(200), &fixture::plain());
         expect![[r#"
             SESSION           AGENT     STATE    MESSAGES  LAST EVENT       AGE
             081040g2081040g2  opencode  idle            0  TurnInterrupted  3 min ago
             081040g2081040g2  opencode  waiting         1  TurnInterrupted  3 min ago
-            081040g2081040g2  ?         idle            0  TurnInterrupted  20779 d ago"#]]
+            081040g2081040g2  ?         idle            0  TurnInterrupted  20779 d ago  (the events before number 7 were cut on 2026-11-22 09:15:43)"#]]
         .assert_eq(&table);
         let json = serde_json::to_string(&rows[1]).expect("it can be said");
-        expect![[r#"{"session":"081040g2081040g2","status":"waiting","messages":1,"events":12,"agent":"opencode","directory":"/home/project","model":"test/model","title":null,"opened_at":"2026-11-22T09:14:04.000000Z","last_at":"2026-11-22T09:14:23.000000Z"}"#]].assert_eq(&json);
+        expect![[r#"{"session":"081040g2081040g2","status":"waiting","messages":1,"events":12,"agent":"opencode","directory":"/home/project","model":"test/model","title":null,"opened_at":"2026-11-22T09:14:04.000000Z","last_at":"2026-11-22T09:14:23.000000Z","cut":null}"#]].assert_eq(&json);
     }
 }

@@ -10,6 +10,7 @@ use recount_store::{ConnectionId, ConnectionState, MessageId, SessionId, Target,
 use serde::Serialize;
 
 use super::{Look, event, scene, text, time};
+use crate::front::Cut;
 
 /// What is known of a session up to a moment.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct Standing {
     pub(crate) connection: Connection,
     /// The breaker of its connection.
     pub(crate) breaker: Breaker,
+    /// What it was cut of by now.
+    pub(crate) cut: Option<Cut>,
 }
 
 /// Up to where a standing goes.
@@ -46,6 +49,7 @@ pub(crate) struct View<'a> {
     opened_at: Option<String>,
     at: String,
     events: u64,
+    cut: Option<Cut>,
     messages: Vec<MessageView<'a>>,
     turns: Vec<TurnView<'a>>,
     connection: ConnectionView<'a>,
@@ -145,6 +149,7 @@ impl Standing {
             opened_at: opening.map(|opening| time::rfc3339(opening.at)),
             at: time::rfc3339(self.session.last_at),
             events: self.session.seq.0,
+            cut: self.cut,
             messages: self.messages().collect(),
             turns: self.transcript.turns.iter().map(turn_view).collect(),
             connection: ConnectionView {
@@ -209,7 +214,10 @@ impl Standing {
     ) -> String {
         let mut out = String::new();
         self.head(&mut out, id, through, now, look);
-        self.link(&mut out, look);
+        if self.session.opening.is_some() {
+            self.link(&mut out, look);
+        }
+        self.headless(&mut out, look);
         for (n, message) in (1..).zip(self.messages()) {
             let standing = state(message.state, look);
             let attempts = text::count(u64::from(message.attempts), "attempt");
@@ -266,8 +274,29 @@ impl Standing {
         let last = time::full(self.session.last_at, &look.zone);
         let age = time::age(self.session.last_at, now);
         let _ = writeln!(out, "  last event {last} ({age})");
+        if let Some(cut) = self.cut {
+            let _ = writeln!(out, "  cut        {}", look.warn(&cut.told(look)));
+        }
         if let Some(moment) = through.moment {
             let _ = writeln!(out, "  as of      {}", time::full(moment, &look.zone));
+        }
+    }
+
+    /// The turns whose message was cut off.
+    fn headless(&self, out: &mut String, look: &Look) {
+        let mut turns = self.transcript.turns.iter();
+        let queue = &self.session.queue;
+        for turn in turns
+            .by_ref()
+            .filter(|turn| queue.get(turn.message).is_none())
+        {
+            let _ = writeln!(
+                out,
+                "\n{} {}  whose beginning was cut",
+                look.bold("message"),
+                turn.message
+            );
+            turn_text(out, turn, look);
         }
     }
 
@@ -585,6 +614,7 @@ mod tests {
               "opened_at": "2026-11-22T09:14:04.000000Z",
               "at": "2026-11-22T09:14:23.000000Z",
               "events": 12,
+              "cut": null,
               "messages": [
                 {
                   "id": "040g2081040g2081",
@@ -669,10 +699,8 @@ mod tests {
             &standing,
             None,
             &expect![[r#"
-            session 081040g2081040g2  closed, as of event 1 of 12
-              last event 2026-11-22 09:14:04 (79 s ago)
-              connection disconnected
-              breaker    closed"#]],
+                session 081040g2081040g2  closed, as of event 1 of 12
+                  last event 2026-11-22 09:14:04 (79 s ago)"#]],
         );
     }
 }

@@ -75,6 +75,20 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
     }
 }
 
+/// So many bytes, in the unit that fits: `512 bytes`, `1.5 kB`, `20.3 MB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return count(bytes, "byte");
+    }
+    let (mut tenths, mut unit) = (bytes / 100, 0);
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths /= 1000;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +102,16 @@ mod tests {
         );
         assert_eq!(lines("a\nb\u{1b}[2Jc\r"), "a\nb\\u{1b}[2Jc\\r");
         assert!(matches!(lines("plain\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn bytes_are_told_in_the_unit_that_fits() {
+        assert_eq!(bytes(0), "0 bytes");
+        assert_eq!(bytes(999), "999 bytes");
+        assert_eq!(bytes(1000), "1.0 kB");
+        assert_eq!(bytes(999_999), "999.9 kB");
+        assert_eq!(bytes(20_350_000), "20.3 MB");
+        assert_eq!(bytes(7_000_000_000_000_000), "7000.0 TB");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use recount_store::{LogReader, SessionId, StreamId, Target};
 
 use crate::args::{Agent, Run};
 use crate::failure::Failure;
+use crate::front::Cut;
 use crate::output::note;
 use crate::{directory, pick};
 
@@ -153,7 +154,14 @@ pub(super) fn session(data: &Path, run: &Run) -> Result<Wish, Failure> {
 fn known(reader: &LogReader, id: SessionId) -> Result<Option<OpenSession>, Failure> {
     let session: Session = state_store::load(reader, StreamId::Session(id))?;
     let Some(opening) = session.opening else {
-        return Ok(None);
+        return match Cut::of(reader, StreamId::Session(id))? {
+            // What was said in it is not known any more, so a key that is repeated could be asked twice.
+            Some(_) => Err(Failure::new(format!(
+                "session {id} is closed, and its beginning was cut off: nothing can be said in it"
+            ))
+            .try_next("leave --session out, or choose another --key, to begin another session")),
+            None => Ok(None),
+        };
     };
     let connection: Connection =
         state_store::load(reader, StreamId::Connection(opening.connection))?;
