@@ -160,24 +160,24 @@ impl StateStore {
 ///
 /// Where the log cannot be read.
 pub fn snapshot_all(log: &Log, mut report: impl FnMut(Progress)) -> Result<u64> {
-    let mut long = log.streams()?;
-    long.retain(|(stream, head)| {
+    let mut sessions = log.streams()?;
+    sessions.retain(|(stream, head)| {
         matches!(stream, StreamId::Session(_)) && head.seq.0 >= head.from.0 + SNAPSHOT_EVERY
     });
     let length = |head: &StreamHead| head.seq.0 - head.from.0 + 1;
     let mut progress = Progress {
         doing: "folding sessions",
         done: 0,
-        total: long.iter().map(|(_, head)| length(head)).sum(),
+        total: sessions.iter().map(|(_, head)| length(head)).sum(),
     };
-    for (stream, head) in &long {
+    for (stream, head) in &sessions {
         let session: Session = load(log, *stream)?;
         put_snapshot(log, *stream, session.seq, &session);
         progress.done += length(head);
         report(progress);
     }
     snapshot_pending(log)?;
-    Ok(long.len() as u64)
+    Ok(sessions.len() as u64)
 }
 
 fn snapshot_pending(log: &Log) -> Result<()> {

@@ -62,11 +62,11 @@ pub(crate) async fn run(log: &Log, json: bool, output: &mut Output) -> Result<()
         return Ok(());
     }
     output.flush()?;
-    let named: Vec<_> = moved.iter().map(StreamId::to_string).collect();
+    let moved_names: Vec<_> = moved.iter().map(StreamId::to_string).collect();
     Err(Failure::new(format!(
         "the index was wrong before, about {}: {}; it is mended",
         text::count(moved.len() as u64, "stream"),
-        named.join(", ")
+        moved_names.join(", ")
     ))
     .try_next("recount verify    proves that the events are whole"))
 }
