@@ -24,9 +24,9 @@ use crate::log::scan::Scan;
 use crate::log::settle::{Job, Settler, Upkeep};
 use crate::log::{Hash, Head, Select};
 
-/// Which part of the time of a commit is spent on waiting for those who may come back: it pays if a
-/// quarter of them would have missed it.
-const GATHER_FRACTION: u32 = 4;
+/// Which part of the time of a commit is spent on waiting for those who may come back. Measured: with 16
+/// appenders a half brings a fifth more events than none, a whole no more than that.
+const GATHER_FRACTION: u32 = 2;
 
 /// The way to the writer. The writer ends when it is asked to, or when this is dropped.
 pub(crate) struct Handle {
