@@ -24,8 +24,9 @@ pub struct Row {
     pub value: f64,
     /// What it counts.
     pub unit: String,
-    /// How many times better the log is than this subject; above 1 the log is ahead.
-    pub ratio: f64,
+    /// How many times better the log is than this subject; above 1 the log is ahead. `None` where the log's
+    /// figure is zero: a subscriber may have an event before it is acknowledged.
+    pub ratio: Option<f64>,
 }
 
 /// The figures of a run.
@@ -70,7 +71,7 @@ impl Table {
             n,
             value,
             unit: unit.to_owned(),
-            ratio,
+            ratio: ratio.is_finite().then_some(ratio),
         });
     }
 
@@ -94,17 +95,22 @@ impl fmt::Display for Table {
         for row in &self.rows {
             writeln!(
                 f,
-                "{:<28} {:>9}  {:<26} {:>12} {:<9} {:>13.2}",
+                "{:<28} {:>9}  {:<26} {:>12} {:<9} {:>13}",
                 row.workload,
                 row.n,
                 row.subject,
                 figure(row.value),
                 row.unit,
-                row.ratio,
+                ratio(row.ratio),
             )?;
         }
         Ok(())
     }
+}
+
+/// A ratio, or that there is none.
+fn ratio(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"))
 }
 
 /// A figure with as many digits as it deserves, its thousands apart.
@@ -153,7 +159,7 @@ fn tabulate(out: &mut String, workload: &str, rows: &[&Row]) -> fmt::Result {
             {
                 None => write!(out, " – |")?,
                 Some(row) if column == 0 => write!(out, " {} |", figure(row.value))?,
-                Some(row) => write!(out, " {} ({:.2}×) |", figure(row.value), row.ratio)?,
+                Some(row) => write!(out, " {} ({}×) |", figure(row.value), ratio(row.ratio))?,
             }
         }
         writeln!(out)?;
