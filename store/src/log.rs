@@ -620,7 +620,8 @@ impl Log {
 
     /// Gives back the space of what was cut off and dropped.
     ///
-    /// Appends go on meanwhile. It can be killed at any time: the log is whole, and compacting again goes on.
+    /// Appends go on meanwhile, as long as the journal has room for what does not settle (twice
+    /// [`Options::settle_bytes`]); reading waits while the file is made shorter. It can be killed at any time: the log is whole, and compacting again goes on.
     /// A process that reads the log keeps the file from becoming shorter; then its space is used again by
     /// later events, and [`Compacted`] shows the length that stayed.
     ///

@@ -3,7 +3,7 @@
 //! It goes in steps, each of them a commit after which the log is whole. Killed between two, it is as if it
 //! had not come so far: what it takes out could not be read any more before. First the index forgets the
 //! blocks that hold nothing else of a stream, then the blocks lose the records. Appends go on meanwhile,
-//! into the journal.
+//! into the journal, until it is full.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

@@ -97,6 +97,14 @@ impl Index {
         streams.map(|(stream, fresh)| (stream, fresh.stand))
     }
 
+    /// The number and the hash of the last record of each stream that has some here.
+    pub(crate) fn tips(&self) -> HashMap<StreamKey, (Seq, Hash)> {
+        let stands = self.stands();
+        stands
+            .map(|(stream, stand)| (*stream, stand.tip()))
+            .collect()
+    }
+
     /// The position of the event with an id, if it is here.
     pub(crate) fn position_of(&self, id: EventId) -> Option<Position> {
         self.ids.get(&id).copied()

@@ -143,16 +143,10 @@ impl Recent {
         full
     }
 
-    /// The settling one is in the tables.
-    pub(crate) fn settled(&mut self) {
-        if let Some(settled) = self.settling.take() {
-            let inner = settled.get();
-            self.warm = inner
-                .index
-                .stands()
-                .map(|(stream, stand)| (*stream, stand.tip()))
-                .collect();
-        }
+    /// The settling one is in the tables; these are the ends of its streams.
+    pub(crate) fn settled(&mut self, ends: HashMap<StreamKey, (Seq, Hash)>) {
+        self.settling = None;
+        self.warm = ends;
     }
 
     /// The number and the hash of a stream's last record, if memory knows them.

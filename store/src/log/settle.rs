@@ -25,8 +25,8 @@ pub(crate) enum Job {
     Upkeep(Upkeep),
 }
 
-/// See [`Job::Upkeep`].
-pub(crate) type Upkeep = Box<dyn FnOnce(&Shared) + Send>;
+/// See [`Job::Upkeep`]. It is given the log, or why it cannot be had.
+pub(crate) type Upkeep = Box<dyn FnOnce(Result<&Shared>) + Send>;
 
 /// The thread that settles.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Settler {
                     let done = match job {
                         Job::Settle(generation) => settle(&shared, &generation),
                         Job::Upkeep(upkeep) => {
-                            upkeep(&shared);
+                            upkeep(Ok(&shared));
                             Ok(())
                         }
                     };
@@ -132,7 +132,9 @@ fn settle(shared: &Shared, generation: &Generation) -> Result<()> {
                 cause: cause.into(),
             }
         })?;
-    shared.recent().settled();
+    // Gathered before the lock is taken, which appends and readers wait for.
+    let ends = generation.get().index.tips();
+    shared.recent().settled(ends);
     shared.snapshots.written(&snapshots);
     Ok(())
 }

@@ -140,7 +140,7 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         self.send(Message::Upkeep(Box::new(move |shared| {
             // Whoever asked and went away needs no answer.
-            let _ = answer.send(upkeep(shared));
+            let _ = answer.send(shared.and_then(upkeep));
         })))
         .await?;
         answered.await.map_err(|_| Error::Closed)?
@@ -276,13 +276,17 @@ impl Writer {
                 Err(error) => Err(error.clone()),
             });
         }
-        result?;
-        match batch.upkeep {
+        let ready = result.and_then(|()| match batch.upkeep {
             None => self.settle(batch.settle),
-            Some(upkeep) => {
-                self.settle_all()?;
-                self.settler.begin(Job::Upkeep(upkeep))
+            Some(_) => self.settle_all(),
+        });
+        match (ready, batch.upkeep) {
+            (Ok(()), Some(upkeep)) => self.settler.begin(Job::Upkeep(upkeep)),
+            (Err(error), Some(upkeep)) => {
+                upkeep(Err(error.clone()));
+                Err(error)
             }
+            (ready, None) => ready,
         }
     }
 
@@ -429,10 +433,12 @@ impl Batch {
     }
 
     fn refuse(self, error: Option<&Error>) {
+        let error = error.cloned().unwrap_or(Error::Closed);
         for append in self.appends {
-            let _ = append
-                .answer
-                .send(Err(error.cloned().unwrap_or(Error::Closed)));
+            let _ = append.answer.send(Err(error.clone()));
+        }
+        if let Some(upkeep) = self.upkeep {
+            upkeep(Err(error));
         }
     }
 }

@@ -136,6 +136,13 @@ fn a_failed_commit_is_final() {
             .append(session(1), Expected::Any, vec![said("late")])
             .await;
         assert!(matches!(late, Err(Error::Failed { .. })), "{late:?}");
+        let compacted = log.compact(|_| {}).await;
+        assert!(
+            matches!(compacted, Err(Error::Failed { .. })),
+            "{compacted:?}"
+        );
+        let rebuilt = log.rebuild(|_| {}).await;
+        assert!(matches!(rebuilt, Err(Error::Failed { .. })), "{rebuilt:?}");
         assert_eq!(log.head().expect("a head").position, Position(1));
         assert!(matches!(log.close().await, Err(Error::Failed { .. })));
     });
