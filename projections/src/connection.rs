@@ -213,6 +213,16 @@ impl Projection for Connection {
             | Event::RecoveryFinished { .. }
             | Event::EngineStopped
             | Event::StreamCut { .. }
+            | Event::MessageRequeued { .. }
+            | Event::MessageSteered { .. }
+            | Event::QuestionAnswered { .. }
+            | Event::QuestionAsked { .. }
+            | Event::QuestionSettled { .. }
+            | Event::UnknownDecided { .. }
+            | Event::QuestionExpired { .. }
+            | Event::CapabilitiesFound { .. }
+            | Event::PolicyAdopted { .. }
+            | Event::TaskPanicked { .. }
             | Event::Unknown { .. } => return,
         }
         self.moved = Some(position);

@@ -353,6 +353,16 @@ impl Projection for Queue {
             | Event::RecoveryFinished { .. }
             | Event::EngineStopped
             | Event::StreamCut { .. }
+            | Event::MessageRequeued { .. }
+            | Event::MessageSteered { .. }
+            | Event::QuestionAnswered { .. }
+            | Event::QuestionAsked { .. }
+            | Event::QuestionSettled { .. }
+            | Event::UnknownDecided { .. }
+            | Event::QuestionExpired { .. }
+            | Event::CapabilitiesFound { .. }
+            | Event::PolicyAdopted { .. }
+            | Event::TaskPanicked { .. }
             | Event::Unknown { .. } => {}
         }
     }

@@ -275,6 +275,33 @@ pub enum Rerun {
     GiveUp,
 }
 
+/// What becomes of a delivery of which nobody can find out whether it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// A person has to say.
+    Wait,
+    /// It is sent again, which may double it.
+    Resend,
+    /// It is given up: dead-lettered.
+    GiveUp,
+    /// It is taken as arrived.
+    Arrived,
+}
+
+/// One prompt of a question that an agent asks in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// A word or two for it.
+    pub header: String,
+    /// The question.
+    pub text: String,
+    /// The answers to choose from; another may be written where the agent takes one.
+    pub options: Vec<String>,
+    /// Whether more than one may be chosen.
+    pub multiple: bool,
+}
+
 /// Where a connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -338,6 +365,28 @@ pub enum Event {
     },
     /// The session was closed. Moves it from `Open` to `Closed`; nothing can be queued any more.
     SessionClosed,
+    /// A dead letter was queued again, as another message with the same text: an identity that the agent may know
+    /// is never used for a second life. The event that queues the other one stands beside this one.
+    MessageRequeued {
+        /// The message that was given up; it stays so.
+        message: MessageId,
+        /// The message that it is now.
+        again: MessageId,
+    },
+    /// The message that was queued beside this is to reach the agent while it works, not after.
+    MessageSteered {
+        /// The message.
+        message: MessageId,
+    },
+    /// Somebody answered a question of the agent's, or would not.
+    QuestionAnswered {
+        /// The message whose turn asked.
+        message: MessageId,
+        /// The agent's name for what it asked.
+        question: String,
+        /// A JSON array with the chosen or written texts of each prompt, themselves an array; `None` is a refusal.
+        answers: Option<Json>,
+    },
 
     // ---- session, observed
     /// The agent has a session of its own for this one, known there by this name.
@@ -473,6 +522,26 @@ pub enum Event {
         /// The answer that it took, where it says so: it may be another than ours.
         answer: Option<PermissionAnswer>,
     },
+    /// The agent asked a question in words, with answers to choose from or without. The turn waits.
+    QuestionAsked {
+        /// The message whose turn asked.
+        message: MessageId,
+        /// The agent's name for what it asked.
+        question: String,
+        /// A JSON array of [`Prompt`]s.
+        prompts: Json,
+        /// The tool call that waits for it.
+        call: Option<String>,
+    },
+    /// A question is settled at the agent: an answer arrived, ours or somebody else's, or the question is gone.
+    QuestionSettled {
+        /// The message whose turn it is.
+        message: MessageId,
+        /// The agent's name for what it asked.
+        question: String,
+        /// The answers that it took, where it says so, as in [`Event::QuestionAnswered`].
+        answers: Option<Json>,
+    },
     /// The agent has trouble with its model and tries again by itself.
     AgentRetried {
         /// The message whose turn it is.
@@ -595,6 +664,27 @@ pub enum Event {
         /// By which rule, for a person.
         reason: String,
     },
+    /// Nobody can find out whether a delivery arrived: what becomes of it, by policy or by a person's word. Moves the
+    /// message from `Unknown` or `Waiting` to `Waiting`, `Refused` or `Accepted`.
+    UnknownDecided {
+        /// The message.
+        message: MessageId,
+        /// The attempt, from 1.
+        attempt: u32,
+        /// What becomes of it.
+        verdict: Verdict,
+        /// By which rule, for a person.
+        reason: String,
+    },
+    /// A permission or a question waited for an answer for too long. It is refused in nobody's name.
+    QuestionExpired {
+        /// The message whose turn asked.
+        message: MessageId,
+        /// The agent's name for what it asked.
+        question: String,
+        /// Which bound was passed, for a person.
+        reason: String,
+    },
 
     // ---- connection, asked
     /// A connection was named. Begins its stream.
@@ -659,6 +749,11 @@ pub enum Event {
     GapFilled {
         /// The agent's name of the session.
         agent_session: String,
+    },
+    /// What the server can do, as it told when it was asked; recorded where it is not what was known.
+    CapabilitiesFound {
+        /// The words for it, in order: `history`, `questions`, `steer`.
+        capabilities: Vec<String>,
     },
 
     // ---- connection, decided
@@ -739,6 +834,20 @@ pub enum Event {
         hash: Hash,
     },
 
+    /// How sessions and connections behave from here on. Decisions after it follow from it.
+    PolicyAdopted {
+        /// The whole policy, as a JSON object with the names of the policy file.
+        policy: Json,
+    },
+
+    // ---- any stream, observed
+    /// The engine's own part that owns this stream failed by a mistake of its own, and begins anew from the log.
+    /// Nothing that was recorded is lost; calls that were under way have an unknown outcome.
+    TaskPanicked {
+        /// What it said, for whoever mends it.
+        reason: String,
+    },
+
     /// An event of a type or version that this build does not know: from a newer one. Moves nothing.
     Unknown {
         /// The number of its type.
@@ -781,7 +890,14 @@ impl Event {
             | Self::RetryScheduled { message, .. }
             | Self::MessageDeadLettered { message, .. }
             | Self::TurnStalled { message, .. }
-            | Self::RerunDecided { message, .. } => Some(*message),
+            | Self::RerunDecided { message, .. }
+            | Self::MessageRequeued { message, .. }
+            | Self::MessageSteered { message }
+            | Self::QuestionAnswered { message, .. }
+            | Self::QuestionAsked { message, .. }
+            | Self::QuestionSettled { message, .. }
+            | Self::UnknownDecided { message, .. }
+            | Self::QuestionExpired { message, .. } => Some(*message),
             Self::SessionOpened { .. }
             | Self::SessionClosed
             | Self::AgentSessionBound { .. }
@@ -811,6 +927,9 @@ impl Event {
             | Self::RecoveryFinished { .. }
             | Self::EngineStopped
             | Self::StreamCut { .. }
+            | Self::CapabilitiesFound { .. }
+            | Self::PolicyAdopted { .. }
+            | Self::TaskPanicked { .. }
             | Self::Unknown { .. } => None,
         }
     }

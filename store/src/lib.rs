@@ -45,7 +45,7 @@ pub mod log;
 pub use error::{Error, Result};
 pub use event::{
     Cause, Class, ConnectionState, Event, Json, NewEvent, OutputKind, PermissionAnswer, Placement,
-    Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome,
+    Prompt, Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome, Verdict,
 };
 pub use frame::{Frame, FrameContent, FramesBefore};
 pub use id::{

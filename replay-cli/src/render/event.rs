@@ -5,8 +5,8 @@ use std::io;
 
 use recount_store::{
     Class, ConnectionState, Event, EventId, Frame, FrameNumber, Json, MessageId, OutputKind,
-    PermissionAnswer, Placement, Position, Provenance, Recorded, Refusal, Rerun, Resolution, Seq,
-    StreamId, Target, ToolOutcome,
+    PermissionAnswer, Placement, Position, Prompt, Provenance, Recorded, Refusal, Rerun,
+    Resolution, Seq, StreamId, Target, ToolOutcome, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -91,15 +91,22 @@ fn weight(event: &Event) -> Weight {
         | Event::ProbeFailed { .. }
         | Event::GapFound { .. }
         | Event::PermissionAsked { .. }
+        | Event::QuestionAsked { .. }
+        | Event::QuestionExpired { .. }
         | Event::TurnAborted { .. }
         | Event::RerunDecided {
             rerun: Rerun::Wait, ..
+        }
+        | Event::UnknownDecided {
+            verdict: Verdict::Wait,
+            ..
         }
         | Event::Unknown { .. } => Weight::Warning,
         Event::MessageDeadLettered { .. }
         | Event::TurnFailed { .. }
         | Event::AgentErrorReported { .. }
         | Event::ServerExited { .. }
+        | Event::TaskPanicked { .. }
         | Event::CircuitOpened { .. } => Weight::Bad,
         _ => Weight::Plain,
     }
@@ -362,6 +369,42 @@ pub(crate) fn summary(event: &Event) -> String {
             text::count(*sessions, "session")
         ),
         Event::StreamCut { before, .. } => cut(*before),
+        Event::MessageRequeued { message, again } => {
+            format!("{} again, as {}", short(*message), short(*again))
+        }
+        Event::MessageSteered { message } => short(*message),
+        Event::QuestionAsked {
+            question, prompts, ..
+        } => format!("{} ({question})", self::prompts(prompts)),
+        Event::QuestionAnswered {
+            question, answers, ..
+        }
+        | Event::QuestionSettled {
+            question, answers, ..
+        } => match answers {
+            Some(answers) => format!("{} ({question})", json(answers)),
+            None => question.clone(),
+        },
+        Event::QuestionExpired {
+            question, reason, ..
+        } => format!("{reason} ({question})"),
+        Event::UnknownDecided {
+            message,
+            attempt,
+            verdict,
+            reason,
+        } => {
+            let what = match verdict {
+                Verdict::Wait => "waits for a person",
+                Verdict::Resend => "is sent again",
+                Verdict::GiveUp => "is given up",
+                Verdict::Arrived => "is taken as arrived",
+            };
+            format!("{} attempt {attempt} {what}: {reason}", short(*message))
+        }
+        Event::CapabilitiesFound { capabilities } => capabilities.join(", "),
+        Event::PolicyAdopted { policy } => json(policy),
+        Event::TaskPanicked { reason } => reason.clone(),
         Event::Unknown { payload, .. } => hex(payload),
     }
 }
@@ -386,6 +429,17 @@ pub(crate) const fn answer(answer: PermissionAnswer) -> &'static str {
         PermissionAnswer::Once => "yes, once",
         PermissionAnswer::Always => "yes, always",
         PermissionAnswer::Reject => "no",
+    }
+}
+
+/// What a question asks, in a line.
+pub(crate) fn prompts(Json(bytes): &Json) -> String {
+    match serde_json::from_slice::<Vec<Prompt>>(bytes) {
+        Ok(prompts) => {
+            let texts: Vec<String> = prompts.into_iter().map(|prompt| prompt.text).collect();
+            texts.join(" / ")
+        }
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
     }
 }
 

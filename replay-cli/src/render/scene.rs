@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use recount_projections::turn::{Turn, TurnState};
-use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome};
+use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome, Verdict};
 
 use super::{Look, event, text, time};
 
@@ -92,6 +92,23 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
             Rerun::Wait => warn(format!("waiting for a person: {reason}")),
             Rerun::GiveUp => bad(format!("given up: {reason}")),
         },
+        Event::QuestionAsked { prompts, .. } => {
+            warn(format!("the agent asks: {}", event::prompts(prompts)))
+        }
+        Event::QuestionAnswered { answers, .. } => dim(match answers {
+            Some(answers) => format!("answered: {}", event::json(answers)),
+            None => "not answered".to_owned(),
+        }),
+        Event::QuestionExpired { reason, .. } => warn(reason.clone()),
+        Event::UnknownDecided {
+            verdict, reason, ..
+        } => match verdict {
+            Verdict::Resend => warn(format!("sending it again: {reason}")),
+            Verdict::Arrived => dim(format!("taken as arrived: {reason}")),
+            Verdict::Wait => warn(format!("waiting for a person: {reason}")),
+            Verdict::GiveUp => bad(format!("given up: {reason}")),
+        },
+        Event::TaskPanicked { reason } => bad(format!("recount failed and began anew: {reason}")),
         Event::TurnAbortAsked { .. } => dim("aborting".to_owned()),
         Event::TurnAborted { .. } => warn("aborted".to_owned()),
         Event::TurnStalled { reason, .. } => warn(format!("stalled: {reason}")),
@@ -103,6 +120,11 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
         // What goes as it should, and what follows from the lines above.
         Event::SessionOpened { .. }
         | Event::MessageQueued { .. }
+        | Event::MessageRequeued { .. }
+        | Event::MessageSteered { .. }
+        | Event::QuestionSettled { .. }
+        | Event::CapabilitiesFound { .. }
+        | Event::PolicyAdopted { .. }
         | Event::SessionClosed
         | Event::AgentSessionRequested { .. }
         | Event::AgentSessionBound { .. }

@@ -2,7 +2,7 @@
 
 use crate::event::{
     ConnectionState, Json, OutputKind, PermissionAnswer, Placement, Refusal, Rerun, Resolution,
-    Target, ToolOutcome,
+    Target, ToolOutcome, Verdict,
 };
 use crate::id::{ConnectionId, EventId, FrameNumber, MessageId, Seq, Timestamp};
 use crate::log::Hash;
@@ -80,6 +80,7 @@ arbitrary! {
     Resolution: |source| source.pick(&[Self::Stored, Self::Absent]);
     Rerun: |source| source.pick(&[Self::Run, Self::Wait, Self::GiveUp]);
     ConnectionState: |source| source.pick(&[Self::Disconnected, Self::Connecting, Self::Connected]);
+    Verdict: |source| source.pick(&[Self::Wait, Self::Resend, Self::GiveUp, Self::Arrived]);
     Refusal: |source| match source.below(3) {
         0 => Self::NeverSent,
         1 => Self::ForNow { retry_after: Option::arbitrary(source) },

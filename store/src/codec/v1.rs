@@ -160,6 +160,9 @@ events! {
     4 Asked PermissionAnswered<'a> { message: Id, permission: &'a str, answer: PermissionAnswer }
     5 Asked TurnAbortAsked { message: Id }
     6 Asked SessionClosed {}
+    7 Asked MessageRequeued { message: Id, again: Id }
+    8 Asked MessageSteered { message: Id }
+    9 Asked QuestionAnswered<'a> { message: Id, question: &'a str, #[serde(borrow)] answers: Option<Bytes<'a>> }
     100 Observed AgentSessionBound<'a> { agent_session: &'a str }
     101 Observed DeliveryAccepted { message: Id, attempt: u32 }
     102 Observed DeliveryRejected<'a> { message: Id, attempt: u32, refusal: Refusal, reason: &'a str }
@@ -180,6 +183,8 @@ events! {
     117 Observed TurnInterrupted<'a> { message: Id, run: u32, #[serde(borrow)] answers: Vec<&'a str>, evidence: &'a str }
     118 Observed FrameUnrecognised<'a> { kind: &'a str, #[serde(borrow)] frame: Bytes<'a> }
     119 Observed AgentSessionLost<'a> { agent_session: &'a str }
+    120 Observed QuestionAsked<'a> { message: Id, question: &'a str, #[serde(borrow)] prompts: Bytes<'a>, #[serde(borrow)] call: Option<&'a str> }
+    121 Observed QuestionSettled<'a> { message: Id, question: &'a str, #[serde(borrow)] answers: Option<Bytes<'a>> }
     200 Decided AgentSessionRequested<'a> { marker: &'a str }
     201 Decided DeliveryStarted<'a> { message: Id, attempt: u32, agent_message: &'a str }
     202 Decided TurnRequested { message: Id, run: u32 }
@@ -187,6 +192,8 @@ events! {
     204 Decided MessageDeadLettered<'a> { message: Id, reason: &'a str }
     205 Decided TurnStalled<'a> { message: Id, run: u32, reason: &'a str }
     206 Decided RerunDecided<'a> { message: Id, run: u32, rerun: Rerun, reason: &'a str }
+    207 Decided UnknownDecided<'a> { message: Id, attempt: u32, verdict: Verdict, reason: &'a str }
+    208 Decided QuestionExpired<'a> { message: Id, question: &'a str, reason: &'a str }
 
     // Connection.
     300 Asked ConnectionOpened<'a> { agent: &'a str, #[serde(borrow)] target: Target<'a> }
@@ -200,6 +207,7 @@ events! {
     407 Observed ProbeRecovered {}
     408 Observed GapFound<'a> { agent_session: &'a str, from: u64, to: u64 }
     409 Observed GapFilled<'a> { agent_session: &'a str }
+    410 Observed CapabilitiesFound<'a> { #[serde(borrow)] capabilities: Vec<&'a str> }
     500 Decided ConnectionChanged { from: ConnectionState, to: ConnectionState }
     501 Decided ServerStartDecided<'a> { mark: &'a str, port: u16 }
     502 Decided ServerStopDecided<'a> { reason: &'a str }
@@ -216,6 +224,8 @@ events! {
 
     // Any stream.
     700 Asked StreamCut { before: Number, hash: Digest }
+    701 Asked PolicyAdopted<'a> { #[serde(borrow)] policy: Bytes<'a> }
+    800 Observed TaskPanicked<'a> { reason: &'a str }
 }
 
 /// The number of [`Event::StreamCut`], which the log itself has to know.
@@ -395,6 +405,7 @@ choices! {
     Resolution { Stored, Absent }
     Rerun { Run, Wait, GiveUp }
     ConnectionState { Disconnected, Connecting, Connected }
+    Verdict { Wait, Resend, GiveUp, Arrived }
 }
 
 #[derive(Serialize, Deserialize)]
