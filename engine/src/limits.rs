@@ -56,9 +56,6 @@ pub const SESSION_CALLS_MAX: usize = 64;
 /// How many updates a subscriber may lag behind before it is told that it missed some.
 pub const SUBSCRIBER_LAG_MAX: usize = 4096;
 
-/// How many sessions that nobody uses stay in memory.
-pub const SESSIONS_CACHED_MAX: usize = 1024;
-
 /// How often what a server left behind is looked for and killed, with [`SWEEP_PAUSE`] between: a second in all.
 pub const SWEEPS_MAX: u32 = 50;
 

@@ -16,27 +16,19 @@ use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::limits;
-use crate::machine::session::policy::{RerunPolicy, SessionPolicy};
-use crate::policy::ConnectionPolicy;
+use crate::policy::{Policy, RerunPolicy};
 
 /// What an engine is opened with.
 #[derive(Clone)]
 pub struct Options {
     /// The data directory; made where it is missing.
     pub data: PathBuf,
-    /// How the log in it is kept: whether frames are, for one.
-    pub log: recount_store::Options,
     /// The agents that it can talk to.
     pub adapters: Vec<Arc<dyn AgentAdapter>>,
-    /// How sessions behave.
-    pub session: SessionPolicy,
-    /// How connections behave.
-    pub connection: ConnectionPolicy,
+    /// Every bound and choice.
+    pub policy: Policy,
     /// The password of servers that somebody else runs.
     pub url_password: Option<Secret>,
-    /// How many sessions that nobody uses stay in memory.
-    pub sessions_cached_max: usize,
 }
 
 impl Options {
@@ -45,15 +37,12 @@ impl Options {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
-            log: recount_store::Options::default(),
             adapters: vec![
                 Arc::new(OpenCode::new()),
                 Arc::new(Scripted::new(Script::default())),
             ],
-            session: SessionPolicy::default(),
-            connection: ConnectionPolicy::default(),
+            policy: Policy::default(),
             url_password: None,
-            sessions_cached_max: limits::SESSIONS_CACHED_MAX,
         }
     }
 
@@ -142,7 +131,7 @@ pub struct SessionManager {
 struct Inner {
     states: StateStore,
     connections: ConnectionManager,
-    policy: SessionPolicy,
+    policy: Policy,
     clock: Clock,
     sessions: Mutex<HashMap<SessionId, Session>>,
     started: Position,
@@ -153,19 +142,18 @@ impl SessionManager {
     ///
     /// # Errors
     ///
-    /// [`Error::Log`] where the data directory is not ours, not permitted, or in use.
+    /// [`Error::Policy`] where the policy cannot work, [`Error::Log`] where the data directory is not ours, not
+    /// permitted, or in use.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let Options {
             data,
-            log,
             adapters,
-            session: policy,
-            connection,
+            policy,
             url_password,
-            sessions_cached_max,
         } = options;
+        policy.validate()?;
         let clock = Clock::system();
-        let log = Log::open_with(&data, log)?;
+        let log = Log::open_with(&data, policy.log)?;
         let event = Event::EngineStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -179,11 +167,11 @@ impl SessionManager {
             log.clone(),
             data.join("servers"),
             adapters,
-            connection,
+            policy.connection.clone(),
             clock.clone(),
         )
         .with_url_password(url_password);
-        let states = StateStore::new(log, sessions_cached_max);
+        let states = StateStore::new(log, policy.engine.sessions_cached_max);
         let sessions = Mutex::default();
         let inner = Inner {
             states,
@@ -266,7 +254,7 @@ impl SessionManager {
             id,
             &inner.states,
             connection,
-            inner.policy.clone(),
+            inner.policy.session.clone(),
             &inner.clock,
         )?;
         sessions.insert(id, session.clone());

@@ -21,9 +21,9 @@ use crate::render::text;
 /// An engine as the command wants it: a person waits, so what cannot be reached is given up soon.
 pub(super) fn options(data: &Path, policy: &Policy, keeping: &Keeping) -> Options {
     let mut options = Options::new(data).with_adapter(Arc::new(Scripted::new(Script::default())));
-    options.log.keep_frames = keeping.frames();
-    options.session.unreachable_patience = Duration::ZERO;
-    options.session.rerun = rerun(policy.rerun.unwrap_or_default());
+    options.policy.log.keep_frames = keeping.frames();
+    options.policy.session.unreachable_patience = Duration::ZERO;
+    options.policy.session.rerun = rerun(policy.rerun.unwrap_or_default());
     options.url_password = std::env::var("OPENCODE_SERVER_PASSWORD")
         .ok()
         .filter(|password| !password.is_empty())

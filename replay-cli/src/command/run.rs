@@ -36,7 +36,7 @@ pub(crate) fn run(data: &Path, run: &args::Run, json: bool, output: Output) -> R
         let interrupted = engine::interrupts();
         let mut options = engine::options(data, &run.policy, &run.keeping);
         if let Some(seconds) = run.silence {
-            options.session.silence_max = Duration::from_secs(seconds);
+            options.policy.session.silence_max = Duration::from_secs(seconds);
         }
         let manager = engine::start(options).await?;
         let conversation = Conversation {
