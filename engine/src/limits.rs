@@ -50,6 +50,10 @@ pub const OUTPUT_POLL: Duration = Duration::from_millis(25);
 /// The shortest sleep of a loop: a wake-up that is due already must not spin.
 pub const WAKE_MIN: Duration = Duration::from_millis(1);
 
+/// How many of the engine's own events are searched for the policy that was in force last; beyond it, the policy is
+/// recorded again. A start and an end are two, so an unchanged policy is recorded with every thirtieth start.
+pub const POLICY_LOOKBACK: usize = 64;
+
 /// How many calls of an application may wait for one session before the next caller waits.
 pub const SESSION_CALLS_MAX: usize = 64;
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use recount_projections::{Pending, StateStore, Status};
-use recount_store::{Event, Expected, Log, NewEvent, Position, SessionId, StreamId, Target};
+use recount_store::{
+    Cause, Event, Expected, Log, NewEvent, Position, Seq, SessionId, StreamId, Target,
+};
 use tokio::sync::Mutex;
 
 use super::connection::Connection;
@@ -16,7 +18,8 @@ use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::policy::{Policy, RerunPolicy};
+use crate::limits;
+use crate::policy::Policy;
 
 /// What an engine is opened with.
 #[derive(Clone)]
@@ -158,7 +161,10 @@ impl SessionManager {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
         };
-        let events = vec![NewEvent::live(event, clock.now())];
+        let mut events = vec![NewEvent::live(event, clock.now())];
+        if let Some(event) = adopted(&log, &policy)? {
+            events.push(NewEvent::live(event, clock.now()).because(Cause::Sibling(0)));
+        }
         let recorded = log.append(StreamId::Engine, Expected::Any, events).await?;
         let started = recorded
             .first()
@@ -289,7 +295,7 @@ impl SessionManager {
     /// # Errors
     ///
     /// [`Error::Log`] where the log cannot be read or written.
-    pub async fn recover(&self, rerun: RerunPolicy) -> Result<Recovered, Error> {
+    pub async fn recover(&self) -> Result<Recovered, Error> {
         let pending = self.pending()?;
         // Servers without a session at work are adopted too, so that shutting down stops them.
         for connection in &pending.servers {
@@ -306,7 +312,6 @@ impl SessionManager {
         let mut open = Vec::new();
         for id in pending.sessions.keys() {
             let session = self.find(*id).await?;
-            session.set_rerun(rerun).await;
             if !session.rests() {
                 // Somebody waits for this: what an earlier engine had scheduled is not waited for.
                 self.connection_of(*id).await?.want_now().await;
@@ -354,7 +359,7 @@ impl SessionManager {
 
     async fn record(&self, event: Event) -> Result<Position, Error> {
         let event = NewEvent::live(event, self.inner.clock.now())
-            .because(recount_store::Cause::At(self.inner.started));
+            .because(Cause::At(self.inner.started));
         let recorded = self
             .log()
             .append(StreamId::Engine, Expected::Any, vec![event])
@@ -392,6 +397,20 @@ impl SessionManager {
         self.log().close().await?;
         Ok(())
     }
+}
+
+/// That this policy is in force, where the log does not say so already.
+///
+/// What was said long ago is said again: retention cuts the engine's stream, but not what one policy was said in.
+fn adopted(log: &Log, policy: &Policy) -> Result<Option<Event>, Error> {
+    let policy = policy.to_json();
+    let engine = log.read_backwards(StreamId::Engine, Seq(u64::MAX));
+    for recorded in engine.take(limits::POLICY_LOOKBACK) {
+        if let Event::PolicyAdopted { policy: known } = recorded?.event {
+            return Ok((known != policy).then_some(Event::PolicyAdopted { policy }));
+        }
+    }
+    Ok(Some(Event::PolicyAdopted { policy }))
 }
 
 #[cfg(test)]
