@@ -10,4 +10,3 @@ pub mod connection;
 mod route;
 mod server;
 mod process;
-mod chance;

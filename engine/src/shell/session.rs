@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::connection::{Connection, FromAgent, Link};
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::command::{Command, Receipt, decide};
 use crate::error::Error;
@@ -49,6 +50,7 @@ pub struct Session {
     state: SharedSession,
     updates: broadcast::Sender<Update>,
     progress: watch::Receiver<Progress>,
+    chance: Chance,
 }
 
 /// How far a session has come, for those who wait.
@@ -111,7 +113,7 @@ impl Session {
     ///
     /// [`Error::Rejected`] where the session does not take it, [`Error::Log`] where it could not be recorded.
     pub async fn send(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
-        let message = MessageId::from_random(super::chance::number());
+        let message = MessageId::from_random(self.chance.number());
         let (key, text) = (key.map(str::to_owned), text.to_owned());
         let receipt = self.command(Command::Queue { message, key, text }).await?;
         Ok(receipt.message.unwrap_or(message))
@@ -259,7 +261,8 @@ pub(super) fn spawn(
     states: &StateStore,
     connection: Connection,
     policy: SessionPolicy,
-    clock: &Clock,
+    clock: Clock,
+    chance: Chance,
 ) -> Result<Session, Error> {
     let state = states.session(id)?;
     let (calls, inbox) = mpsc::channel(limits::SESSION_CALLS_MAX);
@@ -291,7 +294,7 @@ pub(super) fn spawn(
         link: connection.link(),
         connection,
         attached: None,
-        clock: clock.clone(),
+        clock,
         calls: inbox,
         frames_in,
         frames,
@@ -309,6 +312,7 @@ pub(super) fn spawn(
         state,
         updates,
         progress,
+        chance,
     })
 }
 

@@ -20,6 +20,7 @@ use super::{Command, Connection, FromAgent, LastFailure, Link};
 use crate::adapter::{
     AgentAdapter, CallError, Frame, FrameStream, Observation, Secret, StreamError, StreamItem,
 };
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
@@ -36,6 +37,7 @@ pub(in crate::shell) struct Setting {
     pub(in crate::shell) files: Files,
     pub(in crate::shell) policy: ConnectionPolicy,
     pub(in crate::shell) clock: Clock,
+    pub(in crate::shell) chance: Chance,
     pub(in crate::shell) url_password: Option<Secret>,
 }
 

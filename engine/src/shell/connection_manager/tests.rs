@@ -180,7 +180,14 @@ impl World {
     fn engine_with(&self, policy: ConnectionPolicy) -> ConnectionManager {
         let adapters: Vec<Arc<dyn AgentAdapter>> = vec![self.agent.clone()];
         let servers = self.folder.path().join("servers");
-        ConnectionManager::new(self.log.clone(), servers, adapters, policy, Clock::system())
+        ConnectionManager::new(
+            self.log.clone(),
+            servers,
+            adapters,
+            policy,
+            Clock::system(),
+            Chance::system(),
+        )
     }
 
     fn target(&self) -> Target {
@@ -317,7 +324,7 @@ async fn a_server_whose_start_was_not_seen_is_found_by_its_mark() {
     let id = connection.id();
     die(engine, connection).await;
 
-    let mark = super::super::server::choose_mark().expect("chance");
+    let mark = super::super::server::choose_mark(&Chance::system());
     let servers = world.folder.path().join("servers");
     std::fs::create_dir(&servers).expect("a folder");
     std::fs::write(servers.join(&mark), "secret").expect("a file");
@@ -488,6 +495,7 @@ async fn a_server_inside_this_process_dies_and_is_followed_by_another() {
         vec![Arc::new(scripted.clone())],
         ConnectionPolicy::default(),
         Clock::system(),
+        Chance::system(),
     );
     let opened = engine.open("scripted", world.target(), None).await;
     let connection = opened.expect("it opens");
