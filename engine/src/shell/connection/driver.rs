@@ -363,6 +363,7 @@ impl Driver {
                     frame: number,
                 }
             }
+            (_, Observation::Heartbeat) => Input::Beat,
             _ => Input::Heard,
         };
         if let Some(parcel) = self.routes.route(translated, number, self.epoch) {
