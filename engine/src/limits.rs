@@ -17,6 +17,12 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many probes in a row a server has to miss until it counts as not answering: one that is busy misses one.
 pub const PROBES_MISSED_MIN: u32 = 2;
 
+/// How many gaps between an agent's heartbeats are remembered: one that came late is not forgotten at once.
+pub const HEARTBEATS_KEPT: usize = 5;
+
+/// The shortest gap between two heartbeats that tells anything: those that waited somewhere come together.
+pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+
 /// How many observations may wait for one session before its connection's reader waits too.
 pub const SESSION_INBOX_MAX: usize = 1024;
 

@@ -2,15 +2,16 @@
 
 mod driver;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use recount_store::{ConnectionId, FrameNumber};
+use recount_store::{ConnectionId, FrameNumber, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use driver::{Driver, Setting};
 
 use crate::adapter::{AgentAdapter, Endpoint, Observation};
 use crate::error::Error;
+use crate::machine::budget::Budget;
 
 /// Whether calls can be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +54,7 @@ pub struct Connection {
     link: watch::Receiver<Link>,
     commands: mpsc::Sender<Command>,
     failure: LastFailure,
+    budget: Arc<Mutex<Budget>>,
 }
 
 /// Why no server could be started, last.
@@ -157,6 +159,24 @@ impl Connection {
     pub async fn detach(&self, agent_session: &str) {
         let agent_session = agent_session.to_owned();
         self.send(Command::Detach { agent_session }).await;
+    }
+
+    /// Takes leave for a retry of a call, of the budget that all sessions of this connection share.
+    ///
+    /// # Errors
+    ///
+    /// When to ask again, where the budget is spent.
+    pub fn may_retry(&self, now: Timestamp) -> Result<(), Timestamp> {
+        self.budget().take(now)
+    }
+
+    /// A call succeeded, the first try or a later one: one retry more may be made.
+    pub fn succeeded(&self) {
+        self.budget().give_back();
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A call failed: the server is probed now.

@@ -109,6 +109,7 @@ fn concerns_ancestors(observation: &Observation) -> bool {
         | Observation::Idle
         | Observation::Retrying { .. } => true,
         Observation::Connected
+        | Observation::Heartbeat
         | Observation::Ignored
         | Observation::Counted { .. }
         | Observation::ChildOf { .. }

@@ -3,7 +3,7 @@
 mod effects;
 
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
 use crate::machine::Step;
+use crate::machine::budget::Budget;
 use crate::machine::connection::{Effect, Failure, Input, Machine};
 use crate::policy::ConnectionPolicy;
 use crate::shell::route::{Parcel, Routes};
@@ -99,6 +100,7 @@ impl Driver {
         let (sender, commands) = mpsc::channel(limits::CONNECTION_COMMANDS_MAX);
         let (link, receiver) = watch::channel(down(&machine, false));
         let failure = LastFailure::default();
+        let budget = Budget::new(setting.policy.retry_tokens, setting.policy.retry_refill);
         let driver = Self {
             setting,
             id,
@@ -126,6 +128,7 @@ impl Driver {
             link: receiver,
             commands: sender,
             failure,
+            budget: Arc::new(Mutex::new(budget)),
         }
     }
 
@@ -362,6 +365,7 @@ impl Driver {
                     frame: number,
                 }
             }
+            (_, Observation::Heartbeat) => Input::Beat,
             _ => Input::Heard,
         };
         if let Some(parcel) = self.routes.route(translated, number, self.epoch) {
