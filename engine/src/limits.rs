@@ -17,8 +17,11 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many probes in a row a server has to miss until it counts as not answering: one that is busy misses one.
 pub const PROBES_MISSED_MIN: u32 = 2;
 
-/// How many observations may wait for one session before its connection's reader waits too.
-pub const SESSION_INBOX_MAX: usize = 1024;
+/// How much may come off a stream before its first frame: pieces of headers and of that frame.
+pub const EARLY_ITEMS_MAX: usize = 1024;
+
+/// For how many observations an inbox that is empty again keeps its room: what comes in one turn of the loop.
+pub const INBOX_ROOM_KEPT: usize = 16;
 
 /// How long to wait before a starting server is probed again.
 pub const PROBE_PAUSE: Duration = Duration::from_millis(250);

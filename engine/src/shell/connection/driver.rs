@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use effects::failure;
 
-use super::{Command, Connection, FromAgent, LastFailure, Link};
+use super::{Command, Connection, LastFailure, Link};
 use crate::adapter::{
     AgentAdapter, CallError, Frame, FrameStream, Observation, Secret, StreamError, StreamItem,
 };
@@ -26,7 +26,7 @@ use crate::limits;
 use crate::machine::Step;
 use crate::machine::connection::{Effect, Failure, Input, Machine};
 use crate::policy::ConnectionPolicy;
-use crate::shell::route::{Parcel, Routes};
+use crate::shell::route::Routes;
 use crate::shell::server::{self, Files, Running};
 
 /// What all connections of an engine share.
@@ -56,8 +56,6 @@ pub(in crate::shell) struct Driver {
     running: Option<Running>,
     stream: Option<FrameStream>,
     epoch: u64,
-    /// What a full inbox has no room for yet. Nothing is read from the stream meanwhile.
-    blocked: Option<BoxFuture<'static, ()>>,
     wake_at: Option<Timestamp>,
     /// Who waits until nothing is open.
     ending: Vec<oneshot::Sender<()>>,
@@ -82,7 +80,6 @@ enum Happened {
     Probed(Input),
     Exited(String),
     Streamed(Option<Result<StreamItem, StreamError>>),
-    Unblocked,
     Woke,
 }
 
@@ -111,7 +108,6 @@ impl Driver {
             running: None,
             stream: None,
             epoch: 0,
-            blocked: None,
             wake_at: None,
             ending: Vec::new(),
             last: false,
@@ -147,9 +143,6 @@ impl Driver {
                 Happened::Probed(input) => Some(input),
                 Happened::Exited(how) => Some(self.exited(&how)),
                 Happened::Streamed(item) => Some(self.streamed(item)),
-                // While an inbox was full nothing was read: that was no silence of the agent's.
-                Happened::Unblocked => Some(Input::Heard),
-                Happened::Woke if self.blocked.is_some() => Some(Input::Heard),
                 Happened::Woke => Some(Input::Woke),
             };
             if let Some(input) = input {
@@ -171,7 +164,6 @@ impl Driver {
             probing,
             running,
             stream,
-            blocked,
             ..
         } = self;
         // The stream comes last, since it may always have something.
@@ -181,9 +173,8 @@ impl Driver {
             done = finished(doing) => Happened::Done(done),
             input = finished(probing) => Happened::Probed(input),
             how = exit_of(running) => Happened::Exited(how),
-            () = finished(blocked) => Happened::Unblocked,
             () = wake_after(wake_in) => Happened::Woke,
-            item = item_of(stream), if blocked.is_none() => Happened::Streamed(item),
+            item = item_of(stream) => Happened::Streamed(item),
         }
     }
 
@@ -266,9 +257,12 @@ impl Driver {
                 let _ = done.send(());
                 None
             }
-            Command::Detach { agent_session } => {
-                self.routes.detach(&agent_session);
-                Some(Input::Detached { agent_session })
+            Command::Detach {
+                agent_session,
+                inbox,
+            } => {
+                let detached = self.routes.detach(&agent_session, &inbox);
+                detached.then_some(Input::Detached { agent_session })
             }
             Command::Suspect => Some(Input::Suspected),
             Command::GapFilled { agent_session } => Some(Input::GapFilled { agent_session }),
@@ -362,27 +356,9 @@ impl Driver {
             }
             _ => Input::Heard,
         };
-        if let Some(parcel) = self.routes.route(translated, number, self.epoch) {
-            self.blocked = pass_on(parcel);
-        }
+        self.routes.route(translated, number, self.epoch);
         input
     }
-}
-
-/// Puts an observation into its inbox; what there is no room for waits.
-fn pass_on(parcel: Parcel) -> Option<BoxFuture<'static, ()>> {
-    let Parcel { inbox, content } = parcel;
-    match inbox.try_send(content) {
-        Err(mpsc::error::TrySendError::Full(content)) => {
-            Some(Box::pin(wait_for_room(inbox, content)))
-        }
-        // A session that has closed its inbox ended without a word, and misses nothing.
-        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
-    }
-}
-
-async fn wait_for_room(inbox: mpsc::Sender<FromAgent>, content: FromAgent) {
-    let _ = inbox.send(content).await;
 }
 
 fn down(machine: &Machine, given_up: bool) -> Link {
