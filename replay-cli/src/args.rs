@@ -439,14 +439,17 @@ pub(crate) struct NewKey {
 /// policy file, over that the environment. Each key has a variable: session.attempts_max is
 /// `RECOUNT_POLICY_SESSION_ATTEMPTS_MAX`. What each key is for stands in the recount.toml of the project.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   recount policy
   recount policy --policy strict.toml --json | jq .session.turn_max
   RECOUNT_POLICY_SESSION_RERUN=never recount policy
   recount policy check strict.toml
 
-Exit codes: 0 it can work; 1 not, and why; 2 wrong use.")]
+Exit codes: 0 it can work; 1 not, and why; 2 wrong use."
+)]
 pub(crate) struct PolicyOf {
     #[command(flatten)]
     pub(crate) file: PolicyFile,

@@ -1,6 +1,6 @@
 //! Conducts the others: opens the log, begins sessions and finds them, recovers, ends cleanly.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use super::session::{self, Session};
 use crate::adapter::opencode::OpenCode;
 use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
@@ -32,6 +33,10 @@ pub struct Options {
     pub policy: Policy,
     /// The password of servers that somebody else runs.
     pub url_password: Option<Secret>,
+    /// What tells the time: the system's clock, but in tests.
+    pub clock: Clock,
+    /// Where new ids come from: the system's randomness, but in tests.
+    pub chance: Chance,
 }
 
 impl Options {
@@ -46,6 +51,8 @@ impl Options {
             ],
             policy: Policy::default(),
             url_password: None,
+            clock: Clock::system(),
+            chance: Chance::system(),
         }
     }
 
@@ -136,7 +143,8 @@ struct Inner {
     connections: ConnectionManager,
     policy: Policy,
     clock: Clock,
-    sessions: Mutex<HashMap<SessionId, Session>>,
+    chance: Chance,
+    sessions: Mutex<BTreeMap<SessionId, Session>>,
     started: Position,
 }
 
@@ -148,15 +156,27 @@ impl SessionManager {
     /// [`Error::Policy`] where the policy cannot work, [`Error::Log`] where the data directory is not ours, not
     /// permitted, or in use.
     pub async fn start(options: Options) -> Result<Self, Error> {
+        // First, so that a policy that cannot work changes nothing.
+        options.policy.validate()?;
+        let log = Log::open_with(&options.data, options.policy.log)?;
+        Self::start_over(log, options).await
+    }
+
+    /// The same over a log that is open already, for tests whose disk is their own.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionManager::start`].
+    #[doc(hidden)]
+    pub async fn start_over(log: Log, options: Options) -> Result<Self, Error> {
         let Options {
             data,
             adapters,
             policy,
             url_password,
+            clock,
+            chance,
         } = options;
-        policy.validate()?;
-        let clock = Clock::system();
-        let log = Log::open_with(&data, policy.log)?;
         let event = Event::EngineStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -174,7 +194,8 @@ impl SessionManager {
             data.join("servers"),
             adapters,
             policy.connection.clone(),
-            clock.clone(),
+            clock,
+            chance.clone(),
         )
         .with_url_password(url_password);
         let states = StateStore::new(log, policy.engine.sessions_cached_max);
@@ -184,6 +205,7 @@ impl SessionManager {
             connections,
             policy,
             clock,
+            chance,
             sessions,
             started,
         };
@@ -206,7 +228,7 @@ impl SessionManager {
     pub async fn open(&self, spec: OpenSession) -> Result<Session, Error> {
         let id = spec
             .id
-            .unwrap_or_else(|| SessionId::from_random(super::chance::number()));
+            .unwrap_or_else(|| SessionId::from_random(self.inner.chance.number()));
         let known = self
             .inner
             .states
@@ -261,7 +283,8 @@ impl SessionManager {
             &inner.states,
             connection,
             inner.policy.session.clone(),
-            &inner.clock,
+            inner.clock,
+            inner.chance.clone(),
         )?;
         sessions.insert(id, session.clone());
         Ok(session)
@@ -358,8 +381,8 @@ impl SessionManager {
     }
 
     async fn record(&self, event: Event) -> Result<Position, Error> {
-        let event = NewEvent::live(event, self.inner.clock.now())
-            .because(Cause::At(self.inner.started));
+        let event =
+            NewEvent::live(event, self.inner.clock.now()).because(Cause::At(self.inner.started));
         let recorded = self
             .log()
             .append(StreamId::Engine, Expected::Any, vec![event])
@@ -378,14 +401,8 @@ impl SessionManager {
     ///
     /// [`Error::Log`] where the last commit fails; everything else is ended all the same.
     pub async fn shut_down(&self) -> Result<(), Error> {
-        let sessions: Vec<Session> = self
-            .inner
-            .sessions
-            .lock()
-            .await
-            .drain()
-            .map(|(_, s)| s)
-            .collect();
+        let sessions = std::mem::take(&mut *self.inner.sessions.lock().await);
+        let sessions: Vec<Session> = sessions.into_values().collect();
         let mut keep_servers = false;
         for session in &sessions {
             keep_servers |= session.with_state(recount_projections::Session::questions_open);
