@@ -223,7 +223,9 @@ pub struct Translated {
 pub enum Observation {
     /// The stream is open.
     Connected,
-    /// Known, and without meaning to us: heartbeats, plugins, file watchers.
+    /// A sign of life that the agent sends at intervals, whether or not it has anything to say.
+    Heartbeat,
+    /// Known, and without meaning to us: plugins, file watchers.
     Ignored,
     /// The agent counts what it keeps about a session; this is where it stands.
     Counted {

@@ -141,7 +141,7 @@ impl AgentAdapter for OpenCode {
                 if connected {
                     return Ok(());
                 }
-                if early.len() > limits::SESSION_INBOX_MAX {
+                if early.len() > limits::EARLY_ITEMS_MAX {
                     return Err(lost("does not begin with server.connected".into()));
                 }
             }

@@ -10,6 +10,7 @@ use recount_store::{
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::connection::{Connection, FromAgent, Link};
+use super::inbox::{Arrived, Inbox};
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
 use crate::chance::Chance;
 use crate::clock::Clock;
@@ -265,7 +266,7 @@ pub(super) fn spawn(
     chance: Chance,
 ) -> Result<Session, Error> {
     let state = states.session(id)?;
-    let (calls, inbox) = mpsc::channel(limits::SESSION_CALLS_MAX);
+    let (calls, asked) = mpsc::channel(limits::SESSION_CALLS_MAX);
     let (updates, _) = broadcast::channel(limits::SUBSCRIBER_LAG_MAX);
     // Not at rest before the task has looked around.
     let seq = state.with(|session| session.seq);
@@ -273,11 +274,11 @@ pub(super) fn spawn(
         seq,
         at_rest: false,
     });
-    let (frames_in, frames) = mpsc::channel(limits::SESSION_INBOX_MAX);
     let (outcomes_in, outcomes) = mpsc::channel(limits::SESSION_CALLS_MAX);
     let adapter = Arc::clone(connection.adapter());
     let identity = Arc::clone(&adapter);
     let queue_depth_max = policy.queue_depth_max;
+    let inbox_bytes = policy.inbox_bytes;
     let machine = SessionMachine::new(
         id,
         policy,
@@ -295,9 +296,9 @@ pub(super) fn spawn(
         connection,
         attached: None,
         clock,
-        calls: inbox,
-        frames_in,
-        frames,
+        calls: asked,
+        inbox: Inbox::new(inbox_bytes),
+        inbox_bytes,
         outcomes_in,
         outcomes,
         updates: updates.clone(),
@@ -329,8 +330,8 @@ struct Task {
     attached: Option<String>,
     clock: Clock,
     calls: mpsc::Receiver<Call>,
-    frames_in: mpsc::Sender<FromAgent>,
-    frames: mpsc::Receiver<FromAgent>,
+    inbox: Inbox,
+    inbox_bytes: usize,
     outcomes_in: mpsc::Sender<Input>,
     outcomes: mpsc::Receiver<Input>,
     updates: broadcast::Sender<Update>,
@@ -351,7 +352,8 @@ impl Task {
             }
         };
         if let Some(agent_session) = self.attached.take() {
-            self.connection.detach(&agent_session).await;
+            let inbox = self.inbox.clone();
+            self.connection.detach(&agent_session, inbox).await;
         }
         if let Some(stopped) = stopped {
             let _ = stopped.send(());
@@ -390,7 +392,7 @@ impl Task {
                     None => return Err(Error::Stopped),
                 },
                 Some(outcome) = self.outcomes.recv() => outcome,
-                Some(said) = self.frames.recv() => self.seen(said),
+                arrived = self.inbox.next() => self.seen(arrived),
                 changed = self.link.changed() => match changed {
                     Ok(()) => self.link_input(),
                     Err(_) => return Err(Error::Stopped),
@@ -491,12 +493,12 @@ impl Task {
             && self.attached.as_ref() != Some(&agent_session)
         {
             if let Some(lost) = &self.attached {
-                self.connection.detach(lost).await;
                 // What waits to be read is about the lost session, and must not be taken for the new one's.
-                (self.frames_in, self.frames) = mpsc::channel(limits::SESSION_INBOX_MAX);
+                let lost_inbox = std::mem::replace(&mut self.inbox, Inbox::new(self.inbox_bytes));
+                self.connection.detach(lost, lost_inbox).await;
             }
             self.connection
-                .attach(&agent_session, self.frames_in.clone())
+                .attach(&agent_session, self.inbox.clone())
                 .await;
             self.attached = Some(agent_session);
         }
@@ -515,7 +517,11 @@ impl Task {
         }
     }
 
-    fn seen(&mut self, said: FromAgent) -> Input {
+    fn seen(&mut self, arrived: Arrived) -> Input {
+        let Arrived::Said(said) = arrived else {
+            tracing::warn!(session = %self.id, "the session was too slow for its agent: it looks what it missed");
+            return Input::Missed;
+        };
         let FromAgent {
             epoch,
             frame,

@@ -27,7 +27,7 @@ impl Driver {
             Effect::OpenStream { url } => self.open_stream(url),
             Effect::Close => {
                 (self.doing, self.probing) = (None, None);
-                (self.stream, self.blocked) = (None, None);
+                self.stream = None;
             }
             Effect::StopServer(server) => self.stop_server(server),
             Effect::Forget { mark } => {
