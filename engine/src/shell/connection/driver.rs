@@ -10,15 +10,16 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use recount_projections::breaker::State as Circuit;
 use recount_projections::connection::Process;
-use recount_store::{ConnectionId, Event, Expected, Log, StreamId, Timestamp};
+use recount_store::{ConnectionId, Event, Expected, FrameNumber, Log, StreamId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
 use effects::failure;
 
-use super::{Command, Connection, FromAgent, LastFailure, Link};
+use super::{Command, Connection, LastFailure, Link};
 use crate::adapter::{
     AgentAdapter, CallError, Frame, FrameStream, Observation, Secret, StreamError, StreamItem,
+    Translated,
 };
 use crate::clock::Clock;
 use crate::error::Error;
@@ -225,6 +226,13 @@ impl Driver {
                 tracing::debug!(connection = %self.id, event = ?recorded.event, "recorded");
                 self.given_up |= matches!(recorded.event, Event::CircuitOpened { .. });
                 self.machine.applied(&recorded);
+                if let Event::GapFound { agent_session, .. } = &recorded.event {
+                    let missed = Translated {
+                        session: Some(agent_session.clone()),
+                        observation: Observation::Missed,
+                    };
+                    self.pass_on(missed, recorded.frame);
+                }
             }
         }
         for effect in step.effects {
@@ -366,27 +374,26 @@ impl Driver {
             (_, Observation::Heartbeat) => Input::Beat,
             _ => Input::Heard,
         };
-        if let Some(parcel) = self.routes.route(translated, number, self.epoch) {
-            self.blocked = pass_on(parcel);
-        }
+        self.pass_on(translated, number);
         input
     }
-}
 
-/// Puts an observation into its inbox; what there is no room for waits.
-fn pass_on(parcel: Parcel) -> Option<BoxFuture<'static, ()>> {
-    let Parcel { inbox, content } = parcel;
-    match inbox.try_send(content) {
-        Err(mpsc::error::TrySendError::Full(content)) => {
-            Some(Box::pin(wait_for_room(inbox, content)))
-        }
+    /// Puts an observation into its session's inbox; what there is no room for waits.
+    fn pass_on(&mut self, said: Translated, frame: Option<FrameNumber>) {
+        let Some(Parcel { inbox, content }) = self.routes.route(said, frame, self.epoch) else {
+            return;
+        };
         // A session that has closed its inbox ended without a word, and misses nothing.
-        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
+        if let Err(mpsc::error::TrySendError::Full(content)) = inbox.try_send(content) {
+            let before = self.blocked.take();
+            self.blocked = Some(Box::pin(async move {
+                if let Some(before) = before {
+                    before.await;
+                }
+                let _ = inbox.send(content).await;
+            }));
+        }
     }
-}
-
-async fn wait_for_room(inbox: mpsc::Sender<FromAgent>, content: FromAgent) {
-    let _ = inbox.send(content).await;
 }
 
 fn down(machine: &Machine, given_up: bool) -> Link {

@@ -95,6 +95,24 @@ fn a_hole_in_the_stream_is_said_and_then_closed() {
 }
 
 #[test]
+fn a_hole_that_the_connection_notices_is_looked_into_at_once() {
+    let mut world = begun();
+    world.observed(part_opened("x1", "p")).nothing();
+    world.observed(delta("x1", "p", "one ")).nothing();
+    world
+        .observed(Observation::Missed)
+        .then([output(1, "p", Placement::End, "one ")], [look()]);
+    world.observed(delta("x1", "p", "three")).nothing();
+    world
+        .woken()
+        .then([output(1, "p", Placement::AfterHole, "three")], []);
+    let answer = with(finished("x1", "tool-calls"), [whole("p", "one two three")]);
+    world
+        .looked(busy([answer]))
+        .then([output(1, "p", Placement::IntoHole, "two ")], []);
+}
+
+#[test]
 fn a_part_that_was_missed_comes_from_the_look() {
     let mut world = given(running());
     let _ = world.linked();
