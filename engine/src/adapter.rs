@@ -3,6 +3,7 @@
 //! An adapter translates and nothing else. It holds no port, no retry, no state of a connection: the
 //! endpoint comes in with every call, and what comes out says what happened, never what to do next.
 
+pub mod http;
 pub mod opencode;
 pub mod scripted;
 pub mod sse;

@@ -23,8 +23,11 @@ pub const HEARTBEATS_KEPT: usize = 5;
 /// The shortest gap between two heartbeats that tells anything: those that waited somewhere come together.
 pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
-/// How many observations may wait for one session before its connection's reader waits too.
-pub const SESSION_INBOX_MAX: usize = 1024;
+/// How much may come off a stream before its first frame: pieces of headers and of that frame.
+pub const EARLY_ITEMS_MAX: usize = 1024;
+
+/// For how many observations an inbox that is empty again keeps its room: what comes in one turn of the loop.
+pub const INBOX_ROOM_KEPT: usize = 16;
 
 /// How long to wait before a starting server is probed again.
 pub const PROBE_PAUSE: Duration = Duration::from_millis(250);

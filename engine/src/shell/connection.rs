@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use driver::{Driver, Setting};
 
+use super::inbox::Inbox;
 use crate::adapter::{AgentAdapter, Endpoint, Observation};
 use crate::error::Error;
 use crate::machine::budget::Budget;
@@ -81,11 +82,12 @@ enum Command {
     },
     Attach {
         agent_session: String,
-        inbox: mpsc::Sender<FromAgent>,
+        inbox: Inbox,
         done: oneshot::Sender<()>,
     },
     Detach {
         agent_session: String,
+        inbox: Inbox,
     },
     Suspect,
     GapFilled {
@@ -140,9 +142,7 @@ impl Connection {
 
     /// From now on what the agent says of this session goes into `inbox`, as do the questions and the
     /// activity of its sub-agents' sessions. That alone makes nothing connect.
-    ///
-    /// An inbox that is full makes the connection's reader wait, for all sessions: empty it promptly.
-    pub async fn attach(&self, agent_session: &str, inbox: mpsc::Sender<FromAgent>) {
+    pub async fn attach(&self, agent_session: &str, inbox: Inbox) {
         let (done, attached) = oneshot::channel();
         let agent_session = agent_session.to_owned();
         let command = Command::Attach {
@@ -155,10 +155,14 @@ impl Connection {
         let _ = attached.await;
     }
 
-    /// Ends what [`Connection::attach`] began.
-    pub async fn detach(&self, agent_session: &str) {
+    /// Ends what [`Connection::attach`] began with the same inbox. Where another was attached since, that one stays.
+    pub async fn detach(&self, agent_session: &str, inbox: Inbox) {
         let agent_session = agent_session.to_owned();
-        self.send(Command::Detach { agent_session }).await;
+        let command = Command::Detach {
+            agent_session,
+            inbox,
+        };
+        self.send(command).await;
     }
 
     /// Takes leave for a retry of a call, of the budget that all sessions of this connection share.

@@ -107,11 +107,7 @@ impl SessionMachine {
                     reconcile_call(&mut draft, message, turn, call, Provenance::Live);
                 }
             }
-            Observation::Missed => {
-                // Deltas may be gone too, and none is counted: what follows has no known place before the look.
-                self.opened.clear();
-                self.look_at(now);
-            }
+            Observation::Missed => self.missed(now),
             Observation::Idle => self.look_at(now),
             Observation::Retrying {
                 attempt,

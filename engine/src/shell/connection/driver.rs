@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use recount_projections::breaker::State as Circuit;
 use recount_projections::connection::Process;
-use recount_store::{ConnectionId, Event, Expected, FrameNumber, Log, StreamId, Timestamp};
+use recount_store::{ConnectionId, Event, Expected, Log, StreamId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
@@ -21,6 +21,7 @@ use crate::adapter::{
     AgentAdapter, CallError, Frame, FrameStream, Observation, Secret, StreamError, StreamItem,
     Translated,
 };
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
@@ -28,7 +29,7 @@ use crate::machine::Step;
 use crate::machine::budget::Budget;
 use crate::machine::connection::{Effect, Failure, Input, Machine};
 use crate::policy::ConnectionPolicy;
-use crate::shell::route::{Parcel, Routes};
+use crate::shell::route::Routes;
 use crate::shell::server::{self, Files, Running};
 
 /// What all connections of an engine share.
@@ -38,6 +39,7 @@ pub(in crate::shell) struct Setting {
     pub(in crate::shell) files: Files,
     pub(in crate::shell) policy: ConnectionPolicy,
     pub(in crate::shell) clock: Clock,
+    pub(in crate::shell) chance: Chance,
     pub(in crate::shell) url_password: Option<Secret>,
 }
 
@@ -58,8 +60,6 @@ pub(in crate::shell) struct Driver {
     running: Option<Running>,
     stream: Option<FrameStream>,
     epoch: u64,
-    /// What a full inbox has no room for yet. Nothing is read from the stream meanwhile.
-    blocked: Option<BoxFuture<'static, ()>>,
     wake_at: Option<Timestamp>,
     /// Who waits until nothing is open.
     ending: Vec<oneshot::Sender<()>>,
@@ -84,7 +84,6 @@ enum Happened {
     Probed(Input),
     Exited(String),
     Streamed(Option<Result<StreamItem, StreamError>>),
-    Unblocked,
     Woke,
 }
 
@@ -114,7 +113,6 @@ impl Driver {
             running: None,
             stream: None,
             epoch: 0,
-            blocked: None,
             wake_at: None,
             ending: Vec::new(),
             last: false,
@@ -151,9 +149,6 @@ impl Driver {
                 Happened::Probed(input) => Some(input),
                 Happened::Exited(how) => Some(self.exited(&how)),
                 Happened::Streamed(item) => Some(self.streamed(item)),
-                // While an inbox was full nothing was read: that was no silence of the agent's.
-                Happened::Unblocked => Some(Input::Heard),
-                Happened::Woke if self.blocked.is_some() => Some(Input::Heard),
                 Happened::Woke => Some(Input::Woke),
             };
             if let Some(input) = input {
@@ -175,7 +170,6 @@ impl Driver {
             probing,
             running,
             stream,
-            blocked,
             ..
         } = self;
         // The stream comes last, since it may always have something.
@@ -185,9 +179,8 @@ impl Driver {
             done = finished(doing) => Happened::Done(done),
             input = finished(probing) => Happened::Probed(input),
             how = exit_of(running) => Happened::Exited(how),
-            () = finished(blocked) => Happened::Unblocked,
             () = wake_after(wake_in) => Happened::Woke,
-            item = item_of(stream), if blocked.is_none() => Happened::Streamed(item),
+            item = item_of(stream) => Happened::Streamed(item),
         }
     }
 
@@ -231,7 +224,7 @@ impl Driver {
                         session: Some(agent_session.clone()),
                         observation: Observation::Missed,
                     };
-                    self.pass_on(missed, recorded.frame);
+                    self.routes.route(missed, recorded.frame, self.epoch);
                 }
             }
         }
@@ -277,9 +270,12 @@ impl Driver {
                 let _ = done.send(());
                 None
             }
-            Command::Detach { agent_session } => {
-                self.routes.detach(&agent_session);
-                Some(Input::Detached { agent_session })
+            Command::Detach {
+                agent_session,
+                inbox,
+            } => {
+                let detached = self.routes.detach(&agent_session, &inbox);
+                detached.then_some(Input::Detached { agent_session })
             }
             Command::Suspect => Some(Input::Suspected),
             Command::GapFilled { agent_session } => Some(Input::GapFilled { agent_session }),
@@ -374,25 +370,8 @@ impl Driver {
             (_, Observation::Heartbeat) => Input::Beat,
             _ => Input::Heard,
         };
-        self.pass_on(translated, number);
+        self.routes.route(translated, number, self.epoch);
         input
-    }
-
-    /// Puts an observation into its session's inbox; what there is no room for waits.
-    fn pass_on(&mut self, said: Translated, frame: Option<FrameNumber>) {
-        let Some(Parcel { inbox, content }) = self.routes.route(said, frame, self.epoch) else {
-            return;
-        };
-        // A session that has closed its inbox ended without a word, and misses nothing.
-        if let Err(mpsc::error::TrySendError::Full(content)) = inbox.try_send(content) {
-            let before = self.blocked.take();
-            self.blocked = Some(Box::pin(async move {
-                if let Some(before) = before {
-                    before.await;
-                }
-                let _ = inbox.send(content).await;
-            }));
-        }
     }
 }
 
