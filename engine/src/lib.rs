@@ -10,9 +10,9 @@ pub mod policy;
 pub mod shell;
 
 pub use clock::Clock;
-pub use command::Rejection;
+pub use command::{Rejection, Word};
 pub use error::Error;
-pub use machine::session::policy::{RerunPolicy, SessionPolicy};
+pub use machine::session::policy::{RerunPolicy, Retries, Retry, SessionPolicy, UnknownPolicy};
 pub use policy::ConnectionPolicy;
 pub use recount_projections::{MessageState, Status};
 pub use recount_store::{Event, MessageId, PermissionAnswer, SessionId, Target};

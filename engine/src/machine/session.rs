@@ -20,7 +20,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use recount_projections::{Message, MessageState, Session, Turn};
+use recount_projections::{Message, MessageState, Session, Turn, WaitsFor};
 use recount_store::{
     Event, FrameNumber, MessageId, OutputKind, PermissionAnswer, Provenance, SessionId, Timestamp,
 };
@@ -30,7 +30,7 @@ use crate::adapter::{
 };
 use draft::Draft;
 use gather::Gather;
-use policy::{RerunPolicy, SessionPolicy};
+use policy::{RerunPolicy, SessionPolicy, UnknownPolicy};
 
 /// Everything that can wake a session.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,6 +149,7 @@ struct Looks {
 }
 
 /// What one process knows of a session beyond its record.
+#[derive(Clone)]
 pub struct SessionMachine {
     id: SessionId,
     policy: SessionPolicy,
@@ -277,7 +278,12 @@ impl SessionMachine {
             return true;
         };
         match message.state {
-            MessageState::Waiting => self.policy.rerun == RerunPolicy::Ask,
+            MessageState::Waiting => match message.waits_for {
+                Some(WaitsFor::Outcome) => {
+                    self.policy.unknown == UnknownPolicy::Ask && self.flight.is_none()
+                }
+                Some(WaitsFor::Rerun) | None => self.policy.rerun == RerunPolicy::Ask,
+            },
             _ => self.confirmed && self.is_up() && state.questions_open(),
         }
     }
@@ -415,6 +421,9 @@ impl SessionMachine {
                 None => Step::default(),
             },
             MessageState::Waiting => match turn {
+                _ if message.waits_for == Some(WaitsFor::Outcome) => {
+                    self.await_outcome(state, message, turn, now)
+                }
                 // A person's word comes as a decision of its own. Here only an abort or another policy ends it.
                 Some(turn) if message.abort_asked || self.policy.rerun != RerunPolicy::Ask => {
                     self.decide_rerun(message, turn, now)

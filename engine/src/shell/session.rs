@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::connection::{Connection, FromAgent, Link};
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
 use crate::clock::Clock;
-use crate::command::{Command, Receipt, decide};
+use crate::command::{Bounds, Command, Receipt, Word, decide};
 use crate::error::Error;
 use crate::limits;
 use crate::machine::session::policy::{RerunPolicy, SessionPolicy};
@@ -160,6 +160,15 @@ impl Session {
         self.command(Command::Rerun { run }).await.map(drop)
     }
 
+    /// Says what became of a message of which the agent could not say whether it arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where none waits for that.
+    pub async fn resolve(&self, word: Word) -> Result<(), Error> {
+        self.command(Command::Resolve { word }).await.map(drop)
+    }
+
     /// Closes the session: nothing can be queued any more.
     ///
     /// # Errors
@@ -274,7 +283,7 @@ pub(super) fn spawn(
     let (outcomes_in, outcomes) = mpsc::channel(limits::SESSION_CALLS_MAX);
     let adapter = Arc::clone(connection.adapter());
     let identity = Arc::clone(&adapter);
-    let queue_depth_max = policy.queue_depth_max;
+    let bounds = policy.bounds();
     let machine = SessionMachine::new(
         id,
         policy,
@@ -286,7 +295,7 @@ pub(super) fn spawn(
         states: states.clone(),
         state: state.clone(),
         machine,
-        queue_depth_max,
+        bounds,
         adapter,
         link: connection.link(),
         connection,
@@ -317,7 +326,7 @@ struct Task {
     states: StateStore,
     state: SharedSession,
     machine: SessionMachine,
-    queue_depth_max: usize,
+    bounds: Bounds,
     adapter: Arc<dyn AgentAdapter>,
     connection: Connection,
     link: watch::Receiver<Link>,
@@ -466,11 +475,11 @@ impl Task {
     }
 
     async fn command(&mut self, command: Command) -> Result<Receipt, Error> {
-        let (depth, now) = (self.queue_depth_max, self.clock.now());
-        let sends = matches!(command, Command::Queue { .. });
+        let (bounds, now) = (self.bounds, self.clock.now());
+        let sends = matches!(command, Command::Queue { .. } | Command::Requeue { .. });
         let (events, receipt) = self
             .state
-            .with(|state| decide(state, command, depth, now))?;
+            .with(|state| decide(state, command, bounds, now))?;
         self.record(events).await?;
         if sends {
             // Somebody waits: the first try is made at once, whatever an earlier engine had scheduled.

@@ -40,6 +40,7 @@ fn a2() -> String {
 }
 
 /// A session's record, a machine over it, and a clock that moves only when told.
+#[derive(Clone)]
 struct World {
     log: Vec<Recorded>,
     state: Session,
@@ -195,8 +196,9 @@ impl World {
 
     /// An application's command; what it led to, and what the machine then did.
     fn command(&mut self, command: crate::command::Command) -> Then {
+        let bounds = self.policy.bounds();
         let (events, _) =
-            crate::command::decide(&self.state, command, 10, self.now).expect("it is accepted");
+            crate::command::decide(&self.state, command, bounds, self.now).expect("it is accepted");
         self.append(events.clone());
         let mut then = self.when(Input::Woke);
         then.events.splice(0..0, events);
@@ -209,6 +211,12 @@ impl World {
         self.state = fold(&self.log);
         self.wake_at = None;
         self.epoch = 0;
+    }
+
+    /// From here on this policy holds.
+    fn adopt(&mut self, policy: SessionPolicy) {
+        self.policy = policy;
+        self.restart();
     }
 
     fn transcript(&self) -> Transcript {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::*;
-use crate::command::{Command, decide};
+use crate::command::{Bounds, Command, decide};
 
 /// What the agent answers, in two pieces.
 const PIECES: [&str; 2] = ["alpha ", "beta"];
@@ -465,7 +465,11 @@ impl Simulation {
     }
 
     fn command(&mut self, command: Command) {
-        if let Ok((events, _)) = decide(&self.world.state, command, 5, self.world.now) {
+        let bounds = Bounds {
+            queue_depth_max: 5,
+            ..self.world.policy.bounds()
+        };
+        if let Ok((events, _)) = decide(&self.world.state, command, bounds, self.world.now) {
             self.world.append(events);
             self.when(Input::Woke);
         }
