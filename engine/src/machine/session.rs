@@ -66,6 +66,8 @@ pub enum Input {
     Stored(Result<(), CallError>),
     /// The second phase came back.
     Started(Result<(), CallError>),
+    /// Whether a delivery may be tried again: what [`Effect::MayRetry`] asks. Else, when to ask again.
+    MayRetry(Result<(), Timestamp>),
     /// A look came back.
     Looked(Result<Report, CallError>),
     /// An abort came back.
@@ -110,6 +112,8 @@ pub enum Effect {
         /// The answer.
         answer: PermissionAnswer,
     },
+    /// Ask the connection, whose sessions share a budget of retries. Comes back as [`Input::MayRetry`].
+    MayRetry,
     /// Have the connection looked at: a call failed. Nothing comes back.
     Suspect,
 }
@@ -123,6 +127,7 @@ pub type Identity = Arc<dyn Fn(MessageId, Timestamp) -> String + Send + Sync>;
 /// The one call under way. One at a time keeps every outcome's meaning plain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flight {
+    AskingLeave,
     Binding,
     Storing,
     Starting,
@@ -162,6 +167,8 @@ pub struct SessionMachine {
     flight: Option<Flight>,
     /// The attempt that this process began: one that it did not begin has an unknown outcome.
     attempting: Option<(MessageId, u32)>,
+    /// The further attempt that the connection gave leave for.
+    leave: Option<(MessageId, u32)>,
     /// How often this opening of the stream saw the agent asked to begin the run: what a server that died
     /// did not hear says nothing of the next one.
     requests: u32,
@@ -213,6 +220,7 @@ impl SessionMachine {
             inbox: VecDeque::new(),
             flight: None,
             attempting: None,
+            leave: None,
             requests: 0,
             start_refused: None,
             looks: Looks::default(),
@@ -362,6 +370,7 @@ impl SessionMachine {
                 Step::default()
             }
             Input::Bound(outcome) => self.bound(state, outcome, now),
+            Input::MayRetry(leave) => self.may_retry(state, leave, now),
             Input::Stored(outcome) => self.stored(state, outcome, now),
             Input::Started(outcome) => self.started(outcome, now),
             Input::Looked(outcome) => self.looked(state, outcome, now),

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use recount_projections::{MessageState, SharedSession, StateStore, Status};
 use recount_store::{
-    Event, Expected, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
+    Event, Expected, LogReader, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::connection::{Connection, FromAgent, Link};
+use super::dead_letter::{self, DeadLetter};
 use super::inbox::{Arrived, Inbox};
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
 use crate::chance::Chance;
@@ -52,6 +53,7 @@ pub struct Session {
     updates: broadcast::Sender<Update>,
     progress: watch::Receiver<Progress>,
     chance: Chance,
+    log: LogReader,
 }
 
 /// How far a session has come, for those who wait.
@@ -170,6 +172,48 @@ impl Session {
     /// [`Error::Rejected`] where none waits for that.
     pub async fn resolve(&self, word: Word) -> Result<(), Error> {
         self.command(Command::Resolve { word }).await.map(drop)
+    }
+
+    /// The messages that were given up and not queued again, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where their texts cannot be read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
+        dead_letter::of(&self.log, self.id, &self.state)
+    }
+
+    /// Queues a dead letter again, as a new message with the same text and without a key; gives its id.
+    ///
+    /// Safe to repeat: it is queued again once, whatever becomes of that. One that the agent may hold all the same is
+    /// queued again only with `even_if_it_may_double`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it is no dead letter, where it may double and that was not allowed, or where the
+    /// session takes no message; [`Error::Log`] where it could not be recorded.
+    pub async fn requeue(
+        &self,
+        message: MessageId,
+        even_if_it_may_double: bool,
+    ) -> Result<MessageId, Error> {
+        let queued = self.state.with(|state| {
+            let known = state.queue.get(message);
+            known.map(|known| known.queued)
+        });
+        let text = match queued {
+            Some(queued) => dead_letter::text_at(&self.log, queued)?,
+            None => None,
+        };
+        let again = MessageId::from_random(self.chance.number());
+        let command = Command::Requeue {
+            message,
+            again,
+            // What was cut off is in a session that is closed by it, and takes nothing.
+            text: text.unwrap_or_default(),
+            even_if_it_may_double,
+        };
+        Ok(self.command(command).await?.message.unwrap_or(again))
     }
 
     /// Closes the session: nothing can be queued any more.
@@ -323,6 +367,7 @@ pub(super) fn spawn(
         updates,
         progress,
         chance,
+        log: LogReader::clone(states.log()),
     })
 }
 
@@ -562,16 +607,30 @@ impl Task {
             Link::Up { endpoint, .. } => Some(endpoint.clone()),
             Link::Down { .. } => None,
         };
-        if effect == Effect::Suspect {
-            self.connection.suspect();
-            return;
+        match effect {
+            Effect::Suspect => return self.connection.suspect(),
+            Effect::MayRetry => {
+                let leave = self.connection.may_retry(self.clock.now());
+                return self.come_back(async move { Input::MayRetry(leave) });
+            }
+            _ => {}
         }
         let adapter = Arc::clone(&self.adapter);
+        let connection = self.connection.clone();
+        self.come_back(async move {
+            let input = perform(&*adapter, endpoint, effect).await;
+            if matches!(input, Input::Bound(Ok(_)) | Input::Stored(Ok(()))) {
+                connection.succeeded();
+            }
+            input
+        });
+    }
+
+    fn come_back(&self, outcome: impl Future<Output = Input> + Send + 'static) {
         let back = self.outcomes_in.clone();
         tokio::spawn(async move {
-            let input = perform(&*adapter, endpoint, effect).await;
             // A task that has ended wants no outcome; the next one will ask the agent.
-            let _ = back.send(input).await;
+            let _ = back.send(outcome.await).await;
         });
     }
 }
@@ -627,7 +686,7 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
                 outcome,
             }
         }
-        Effect::Suspect => Input::Woke,
+        Effect::Suspect | Effect::MayRetry => Input::Woke,
     }
 }
 

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use recount_projections::queue::RefusedHow;
-use recount_projections::{Message, Session, Turn, TurnState};
+use recount_projections::{Message, MessageState, Session, Turn, TurnState};
 use recount_store::{Event, MessageId, Provenance, Refusal, Resolution, Timestamp, Verdict};
 
 use super::draft::Draft;
 use super::policy::UnknownPolicy;
 use super::{Effect, Flight, Looks, SessionMachine, Step, look};
 use crate::adapter::{CallError, SessionSpec};
+use crate::limits;
 use crate::machine::backoff;
 use crate::policy::Backoff;
 
@@ -28,6 +29,10 @@ impl SessionMachine {
             return self.wait_for_rest(state, message, earlier, now);
         }
         let attempt = message.attempts + 1;
+        if attempt > 1 && self.leave != Some((message.id, attempt)) {
+            self.flight = Some(Flight::AskingLeave);
+            return Step::act(Effect::MayRetry);
+        }
         let agent_message = message
             .agent_message
             .clone()
@@ -48,6 +53,40 @@ impl SessionMachine {
             Provenance::Live,
         );
         draft.step()
+    }
+
+    /// What the connection says to one more attempt: all its sessions share a budget, so that many small retries
+    /// do not add up to an outage that keeps itself going.
+    pub(super) fn may_retry(
+        &mut self,
+        state: &Session,
+        leave: Result<(), Timestamp>,
+        now: Timestamp,
+    ) -> Step {
+        self.flight = None;
+        let Some(message) = state.queue.head() else {
+            return Step::default();
+        };
+        let attempt = message.attempts + 1;
+        match leave {
+            Ok(()) => {
+                self.leave = Some((message.id, attempt));
+                Step::default()
+            }
+            Err(at) if message.state == MessageState::Refused => {
+                let mut draft = Draft::after(message.moved, now);
+                draft.push(
+                    Event::RetryScheduled {
+                        message: message.id,
+                        attempt,
+                        at: at.max(now.plus(limits::WAKE_MIN)),
+                    },
+                    Provenance::Live,
+                );
+                draft.step()
+            }
+            Err(_) => Step::default(),
+        }
     }
 
     /// The earlier message whose turn ended without the agent's word, as long as the agent was not seen at rest

@@ -49,6 +49,8 @@ struct World {
     now: Timestamp,
     wake_at: Option<Timestamp>,
     epoch: u64,
+    /// What the connection says when it is asked for leave to try again.
+    leave: Result<(), Timestamp>,
 }
 
 /// What followed.
@@ -69,6 +71,7 @@ fn given(events: impl IntoIterator<Item = Event>) -> World {
         now: T0,
         wake_at: None,
         epoch: 0,
+        leave: Ok(()),
     };
     world.record(events);
     world
@@ -133,8 +136,16 @@ impl World {
             }
             then.events.extend(step.events.iter().cloned());
             self.append(step.events);
-            then.effects.extend(step.effects);
-            step = self.machine.advance(&self.state, self.now);
+            let asks = step.effects.contains(&Effect::MayRetry);
+            let effects = step.effects.into_iter();
+            then.effects
+                .extend(effects.filter(|effect| *effect != Effect::MayRetry));
+            step = if asks {
+                let leave = Input::MayRetry(self.leave);
+                self.machine.handle(&self.state, leave, self.now)
+            } else {
+                self.machine.advance(&self.state, self.now)
+            };
         }
         panic!("it never becomes quiet: {then:#?}");
     }

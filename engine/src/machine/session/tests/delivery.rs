@@ -158,6 +158,23 @@ fn what_is_refused_for_good_is_given_up() {
 }
 
 #[test]
+fn an_attempt_above_the_first_waits_for_the_connections_leave() {
+    let mut world = storing();
+    let _ = world.when(Input::Stored(Err(never_sent("refused"))));
+    let later = world.now.plus(Duration::from_secs(20));
+    world.leave = Err(later);
+    world.woken().then([retry(2, later)], []);
+    assert_eq!(world.wake_at, Some(later));
+    world.leave = Ok(());
+    world.woken().then([sending(M1, 2)], [store(M1)]);
+    // An abort meanwhile needs no leave.
+    let _ = world.when(Input::Stored(Err(never_sent("refused"))));
+    world.leave = Err(later);
+    let asked = Event::TurnAbortAsked { message: M1 };
+    world.command(Command::Abort).then([asked, aborted(0)], []);
+}
+
+#[test]
 fn attempts_are_bounded() {
     let mut world = storing();
     for attempt in 1..world.policy.retries.never_sent.attempts_max {

@@ -104,7 +104,10 @@ impl Agent {
             Effect::Look { session, .. }
             | Effect::Abort(session)
             | Effect::Answer { session, .. } => session,
-            Effect::CreateSession(_) | Effect::FindSession(_) | Effect::Suspect => return true,
+            Effect::CreateSession(_)
+            | Effect::FindSession(_)
+            | Effect::MayRetry
+            | Effect::Suspect => return true,
         };
         self.session.as_ref() == Some(&session.id)
     }
@@ -120,7 +123,10 @@ impl Agent {
                     permission: permission.clone(),
                     outcome: Err(no_such_session()),
                 },
-                Effect::CreateSession(_) | Effect::FindSession(_) | Effect::Suspect => return None,
+                Effect::CreateSession(_)
+                | Effect::FindSession(_)
+                | Effect::MayRetry
+                | Effect::Suspect => return None,
             });
         }
         Some(match effect {
@@ -165,7 +171,7 @@ impl Agent {
                 permission: permission.clone(),
                 outcome: Ok(PermissionOutcome::Gone),
             },
-            Effect::Suspect => return None,
+            Effect::MayRetry | Effect::Suspect => return None,
         })
     }
 
