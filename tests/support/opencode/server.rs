@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::{Home, binary};
 use crate::process::Running;
 
@@ -88,9 +90,19 @@ impl Server {
         self.password.as_deref()
     }
 
+    /// Stops the server where it stands, as `kill -STOP` does: its sockets stay, and nobody answers.
+    pub fn pause(&self) {
+        self.running.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.running.signal(Signal::CONT);
+    }
+
     /// Kills the server and its process group, as `kill -9` does. What tools have started may be
     /// left; the home ends that.
-    pub fn kill(mut self) {
+    pub fn kill(&mut self) {
         self.running.kill_group();
     }
 }
