@@ -12,7 +12,7 @@ use recount_projections::{Turn, TurnState};
 use recount_store::{Event, MessageId, Position, Select, StreamId, Timestamp};
 use recount_tests::agent_http::{Agent, Message};
 use recount_tests::chance::{Chance, Deck};
-use recount_tests::engine::{Scene, events, transcript};
+use recount_tests::engine::{Scene, connection_events, events, go_on, kill_9, pause, transcript};
 use recount_tests::opencode::Server;
 use recount_tests::provider::Outcome;
 use recount_tests::provider::script::{expected_text, expected_texts};
@@ -144,26 +144,26 @@ impl Hand<'_> {
             Blow::Killed => {
                 self.killed.push(Timestamp::from_system(SystemTime::now()));
                 self.server.kill();
-                self.pause(0..500).await;
+                self.wait(0..500).await;
                 self.server = block_in_place(|| Server::start(&self.scene.home));
                 self.proxy.lead_to(self.server.port());
             }
             Blow::Paused | Blow::PausedForLong => {
-                self.server.pause();
+                pause(self.server.pid());
                 let short = blow == Blow::Paused;
-                self.pause(if short { 50..2_000 } else { 8_000..10_000 })
+                self.wait(if short { 50..2_000 } else { 8_000..10_000 })
                     .await;
-                self.server.go_on();
+                go_on(self.server.pid());
             }
             Blow::Unreachable => {
                 self.proxy.close();
-                self.pause(50..2_500).await;
+                self.wait(50..2_500).await;
                 self.proxy.open();
             }
         }
     }
 
-    async fn pause(&mut self, millis: Range<u64>) {
+    async fn wait(&mut self, millis: Range<u64>) {
         tokio::time::sleep(Duration::from_millis(self.chance.within(millis))).await;
     }
 }
@@ -175,6 +175,15 @@ struct Asked {
 }
 
 impl Asked {
+    /// Queues all of these at once; they are answered in their own time.
+    async fn send(session: Session, prompts: &[String]) -> Self {
+        let mut messages = Vec::new();
+        for prompt in prompts {
+            messages.push((session.send(prompt, None).await.unwrap(), prompt.clone()));
+        }
+        Self { session, messages }
+    }
+
     async fn answered(&self) {
         for (message, prompt) in &self.messages {
             let state = self.session.settled(*message).await.unwrap();
@@ -198,6 +207,19 @@ impl Asked {
             left.first(),
             state.turn
         )
+    }
+}
+
+/// Waits until everything is answered.
+async fn all_answered(asked: &[Asked]) {
+    let answering = async {
+        for asked in asked {
+            asked.answered().await;
+        }
+    };
+    if timeout(ALL_ANSWERED, answering).await.is_err() {
+        let open: Vec<_> = asked.iter().map(Asked::open).collect();
+        panic!("not all is answered: {}", open.join("\n"));
     }
 }
 
@@ -229,17 +251,12 @@ async fn two_hundred_messages_arrive_once_through_a_network_that_fails_all_the_t
         of_streams: OF_STREAMS.into(),
     });
 
-    // Everything is queued at once, and answered in its own time.
     let mut asked = Vec::new();
     let mut permitting = JoinSet::new();
     for n in 0..SESSIONS {
         let session = scene.open_at(&manager, proxy.url()).await;
         permitting.spawn(permit(session.clone()));
-        let mut messages = Vec::new();
-        for prompt in prompts(n) {
-            messages.push((session.send(&prompt, None).await.unwrap(), prompt));
-        }
-        asked.push(Asked { session, messages });
+        asked.push(Asked::send(session, &prompts(n)).await);
     }
     let mut hand = Hand {
         scene: &scene,
@@ -248,11 +265,9 @@ async fn two_hundred_messages_arrive_once_through_a_network_that_fails_all_the_t
         chance: chance.branch(),
         killed: Vec::new(),
     };
-    let (answered, mut all_answered) = watch::channel(false);
+    let (answered, mut is_answered) = watch::channel(false);
     let answering = async {
-        for asked in &asked {
-            asked.answered().await;
-        }
+        all_answered(&asked).await;
         answered.send_replace(true);
     };
     // By what is recorded and not by the time, so that machines of any speed come through.
@@ -269,7 +284,7 @@ async fn two_hundred_messages_arrive_once_through_a_network_that_fails_all_the_t
             };
             tokio::select! {
                 () = come => {}
-                _ = all_answered.wait_for(|answered| *answered) => return blows,
+                _ = is_answered.wait_for(|answered| *answered) => return blows,
             }
             let blow = deck.draw(&mut chance);
             println!("{blow:?}");
@@ -277,11 +292,8 @@ async fn two_hundred_messages_arrive_once_through_a_network_that_fails_all_the_t
             hand.strike(blow).await;
         }
     };
-    let both = async { tokio::join!(answering, striking) };
-    let Ok(((), blows)) = timeout(ALL_ANSWERED, both).await else {
-        let open: Vec<_> = asked.iter().map(Asked::open).collect();
-        panic!("not all is answered: {}", open.join("\n"));
-    };
+    // To the end of a blow: the server is to be there when it is asked below.
+    let ((), blows) = tokio::join!(answering, striking);
     permitting.abort_all();
     proxy.calm();
     println!("{blows:?}\n{:?}", proxy.met());
@@ -314,6 +326,84 @@ async fn two_hundred_messages_arrive_once_through_a_network_that_fails_all_the_t
     assert_eq!(agent.statuses().await, BTreeMap::new());
     drop(hand);
     scene.home.marker().assert_none_left();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_still() {
+    let mut chance = Chance::from_env("RECOUNT_FAULTS_SEED", 0x5eed);
+    let scene = Scene::new();
+    let mut options = impatient(scene.options());
+    // So long may a server of ours stand still before it is stopped; a person would wait for longer.
+    options.connection.silence_max = Duration::from_secs(4);
+    options.connection.answer_timeout = Duration::from_secs(1);
+    options.connection.stop_timeout = Duration::from_millis(500);
+    let manager = SessionManager::start(options).await.unwrap();
+    let mut asked = Vec::new();
+    let mut permitting = JoinSet::new();
+    for n in 0..2 {
+        let session = scene.open(&manager).await;
+        permitting.spawn(permit(session.clone()));
+        asked.push(Asked::send(session, &prompts(n)[..12]).await);
+    }
+    let striking = async {
+        let blows = [Blow::Killed, Blow::Paused, Blow::PausedForLong];
+        let mut blows = blows.into_iter().cycle();
+        let mut tail = manager.log().tail(Select::All, Position(0).next());
+        // The server, and how much is recorded before it meets the next blow.
+        let (mut server, mut left) = (None, 0);
+        loop {
+            match tail.next().await.unwrap().unwrap().event {
+                Event::ServerSpawned { pid, .. } => (server, left) = (Some(pid), chance.below(80)),
+                Event::ServerExited { .. } => server = None,
+                _ => left = left.saturating_sub(1),
+            }
+            let (Some(pid), 0) = (server, left) else {
+                continue;
+            };
+            let blow = blows.next().unwrap();
+            println!("{blow:?}");
+            match blow {
+                Blow::Killed => kill_9(pid),
+                Blow::Paused => {
+                    pause(pid);
+                    tokio::time::sleep(Duration::from_millis(chance.within(50..2_000))).await;
+                    go_on(pid);
+                }
+                // It is the engine's to end.
+                Blow::PausedForLong => pause(pid),
+                Blow::Unreachable => unreachable!("there is no proxy"),
+            }
+            if blow == Blow::Paused {
+                left = chance.within(20..80);
+            } else {
+                server = None;
+            }
+        }
+    };
+    tokio::select! {
+        () = all_answered(&asked) => {}
+        () = striking => unreachable!("it strikes until all is answered"),
+    }
+    permitting.abort_all();
+
+    let connection = connection_events(manager.log(), &asked[0].session);
+    let at = |wanted: fn(&Event) -> bool| -> Vec<Timestamp> {
+        let wanted = connection.iter().filter(|recorded| wanted(&recorded.event));
+        wanted.map(|recorded| recorded.at).collect()
+    };
+    let started = at(|event| matches!(event, Event::ServerSpawned { .. }));
+    let ended = at(|event| matches!(event, Event::ServerExited { .. }));
+    let stopped = at(|event| matches!(event, Event::ServerStopDecided { .. }));
+    assert!(started.len() > 3, "only {} servers", started.len());
+    assert!(!stopped.is_empty(), "none was stopped: {connection:#?}");
+
+    let agent = scene.agent(manager.log());
+    for asked in &asked {
+        let stored = agent.messages(&agent_session(&asked.session)).await;
+        arrived_once(&scene, &manager, asked, &stored, &ended);
+    }
+    let sessions: Vec<_> = asked.into_iter().map(|asked| asked.session).collect();
+    scene.end(manager, &sessions).await;
 }
 
 fn agent_session(session: &Session) -> String {

@@ -174,8 +174,22 @@ pub fn server_pid(log: &LogReader, session: &Session) -> u32 {
 
 /// `kill -9`, of this one process. One that is gone already is not missed.
 pub fn kill_9(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+/// Stops this one process where it stands, as `kill -STOP` does: its sockets stay, and nobody answers.
+pub fn pause(pid: u32) {
+    signal(pid, Signal::STOP);
+}
+
+/// Lets a process go on that was stopped.
+pub fn go_on(pid: u32) {
+    signal(pid, Signal::CONT);
+}
+
+fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    let _ = kill_process(pid, Signal::KILL);
+    let _ = kill_process(pid, signal);
 }
 
 fn text(path: PathBuf) -> String {

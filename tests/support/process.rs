@@ -121,12 +121,7 @@ impl Running {
 
     /// Asks the process to end, as Ctrl-C does.
     pub fn interrupt(&self) {
-        self.signal(Signal::INT);
-    }
-
-    /// Sends a signal to this one process.
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
     }
 
     /// Waits for the end and hands over what was written.

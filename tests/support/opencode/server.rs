@@ -3,8 +3,6 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
 use super::{Home, binary};
 use crate::process::Running;
 
@@ -88,16 +86,6 @@ impl Server {
     /// The password, where there is one.
     pub fn password(&self) -> Option<&str> {
         self.password.as_deref()
-    }
-
-    /// Stops the server where it stands, as `kill -STOP` does: its sockets stay, and nobody answers.
-    pub fn pause(&self) {
-        self.running.signal(Signal::STOP);
-    }
-
-    /// Lets it go on.
-    pub fn go_on(&self) {
-        self.running.signal(Signal::CONT);
     }
 
     /// Kills the server and its process group, as `kill -9` does. What tools have started may be
