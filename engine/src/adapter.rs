@@ -3,6 +3,7 @@
 //! An adapter translates and nothing else. It holds no port, no retry, no state of a connection: the
 //! endpoint comes in with every call, and what comes out says what happened, never what to do next.
 
+pub mod http;
 pub mod opencode;
 pub mod scripted;
 pub mod sse;
@@ -222,7 +223,9 @@ pub struct Translated {
 pub enum Observation {
     /// The stream is open.
     Connected,
-    /// Known, and without meaning to us: heartbeats, plugins, file watchers.
+    /// A sign of life that the agent sends at intervals, whether or not it has anything to say.
+    Heartbeat,
+    /// Known, and without meaning to us: plugins, file watchers.
     Ignored,
     /// The agent counts what it keeps about a session; this is where it stands.
     Counted {

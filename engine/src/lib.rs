@@ -1,6 +1,7 @@
 //! What to do next, and doing it: connections, delivery, turns, recovery.
 
 pub mod adapter;
+pub mod chance;
 pub mod clock;
 pub mod command;
 pub mod error;
@@ -9,6 +10,7 @@ pub mod machine;
 pub mod policy;
 pub mod shell;
 
+pub use chance::Chance;
 pub use clock::Clock;
 pub use command::Rejection;
 pub use error::Error;

@@ -36,6 +36,11 @@ pub struct ConnectionPolicy {
     pub answer_timeout: Duration,
     /// How long a server is given to end by itself before it is killed.
     pub stop_timeout: Duration,
+    /// How many retries all sessions of the connection together may make at once. Each takes a token, each call
+    /// that succeeds brings one back.
+    pub retry_tokens: u32,
+    /// After how long one token comes back by itself.
+    pub retry_refill: Duration,
 }
 
 impl Default for ConnectionPolicy {
@@ -61,6 +66,10 @@ impl Default for ConnectionPolicy {
             start_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(3),
+            // A few sessions that meet one bad moment do not notice it; a thousand that share an outage make
+            // one call a second until something succeeds.
+            retry_tokens: 10,
+            retry_refill: Duration::from_secs(1),
         }
     }
 }

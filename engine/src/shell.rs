@@ -7,7 +7,7 @@ pub mod session_manager;
 pub mod session;
 pub mod connection_manager;
 pub mod connection;
+pub mod inbox;
 mod route;
 mod server;
 mod process;
-mod chance;

@@ -58,6 +58,8 @@ pub enum Input {
         /// Whether a sub-agent's session said it.
         from_child: bool,
     },
+    /// The agent said something that nobody took in. What it says after this comes after a hole.
+    Missed,
     /// An agent's session was made or looked for; `None` where none was found.
     Bound(Result<Option<String>, CallError>),
     /// The first phase of a delivery came back.
@@ -349,6 +351,10 @@ impl SessionMachine {
                 step.told_by(frame);
                 step
             }
+            Input::Missed => {
+                self.missed(now);
+                Step::default()
+            }
             Input::Bound(outcome) => self.bound(state, outcome, now),
             Input::Stored(outcome) => self.stored(state, outcome, now),
             Input::Started(outcome) => self.started(outcome, now),
@@ -386,6 +392,14 @@ impl SessionMachine {
             ..Looks::default()
         };
         self.last_activity = now;
+    }
+
+    /// A hole in what the stream shows: what it hid is in the agent's history, or over.
+    fn missed(&mut self, now: Timestamp) {
+        self.opened.clear();
+        self.confirmed = false;
+        self.last_activity = self.last_activity.max(now);
+        self.look_at(now);
     }
 
     /// Has the agent asked about the turn at this time, or earlier if that was wanted before.

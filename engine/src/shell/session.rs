@@ -10,7 +10,9 @@ use recount_store::{
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::connection::{Connection, FromAgent, Link};
+use super::inbox::{Arrived, Inbox};
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::command::{Command, Receipt, decide};
 use crate::error::Error;
@@ -49,6 +51,7 @@ pub struct Session {
     state: SharedSession,
     updates: broadcast::Sender<Update>,
     progress: watch::Receiver<Progress>,
+    chance: Chance,
 }
 
 /// How far a session has come, for those who wait.
@@ -111,7 +114,7 @@ impl Session {
     ///
     /// [`Error::Rejected`] where the session does not take it, [`Error::Log`] where it could not be recorded.
     pub async fn send(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
-        let message = MessageId::from_random(super::chance::number());
+        let message = MessageId::from_random(self.chance.number());
         let (key, text) = (key.map(str::to_owned), text.to_owned());
         let receipt = self.command(Command::Queue { message, key, text }).await?;
         Ok(receipt.message.unwrap_or(message))
@@ -259,10 +262,11 @@ pub(super) fn spawn(
     states: &StateStore,
     connection: Connection,
     policy: SessionPolicy,
-    clock: &Clock,
+    clock: Clock,
+    chance: Chance,
 ) -> Result<Session, Error> {
     let state = states.session(id)?;
-    let (calls, inbox) = mpsc::channel(limits::SESSION_CALLS_MAX);
+    let (calls, asked) = mpsc::channel(limits::SESSION_CALLS_MAX);
     let (updates, _) = broadcast::channel(limits::SUBSCRIBER_LAG_MAX);
     // Not at rest before the task has looked around.
     let seq = state.with(|session| session.seq);
@@ -270,11 +274,11 @@ pub(super) fn spawn(
         seq,
         at_rest: false,
     });
-    let (frames_in, frames) = mpsc::channel(limits::SESSION_INBOX_MAX);
     let (outcomes_in, outcomes) = mpsc::channel(limits::SESSION_CALLS_MAX);
     let adapter = Arc::clone(connection.adapter());
     let identity = Arc::clone(&adapter);
     let queue_depth_max = policy.queue_depth_max;
+    let inbox_bytes = policy.inbox_bytes;
     let machine = SessionMachine::new(
         id,
         policy,
@@ -291,10 +295,10 @@ pub(super) fn spawn(
         link: connection.link(),
         connection,
         attached: None,
-        clock: clock.clone(),
-        calls: inbox,
-        frames_in,
-        frames,
+        clock,
+        calls: asked,
+        inbox: Inbox::new(inbox_bytes),
+        inbox_bytes,
         outcomes_in,
         outcomes,
         updates: updates.clone(),
@@ -309,6 +313,7 @@ pub(super) fn spawn(
         state,
         updates,
         progress,
+        chance,
     })
 }
 
@@ -325,8 +330,8 @@ struct Task {
     attached: Option<String>,
     clock: Clock,
     calls: mpsc::Receiver<Call>,
-    frames_in: mpsc::Sender<FromAgent>,
-    frames: mpsc::Receiver<FromAgent>,
+    inbox: Inbox,
+    inbox_bytes: usize,
     outcomes_in: mpsc::Sender<Input>,
     outcomes: mpsc::Receiver<Input>,
     updates: broadcast::Sender<Update>,
@@ -347,7 +352,8 @@ impl Task {
             }
         };
         if let Some(agent_session) = self.attached.take() {
-            self.connection.detach(&agent_session).await;
+            let inbox = self.inbox.clone();
+            self.connection.detach(&agent_session, inbox).await;
         }
         if let Some(stopped) = stopped {
             let _ = stopped.send(());
@@ -386,7 +392,7 @@ impl Task {
                     None => return Err(Error::Stopped),
                 },
                 Some(outcome) = self.outcomes.recv() => outcome,
-                Some(said) = self.frames.recv() => self.seen(said),
+                arrived = self.inbox.next() => self.seen(arrived),
                 changed = self.link.changed() => match changed {
                     Ok(()) => self.link_input(),
                     Err(_) => return Err(Error::Stopped),
@@ -487,12 +493,12 @@ impl Task {
             && self.attached.as_ref() != Some(&agent_session)
         {
             if let Some(lost) = &self.attached {
-                self.connection.detach(lost).await;
                 // What waits to be read is about the lost session, and must not be taken for the new one's.
-                (self.frames_in, self.frames) = mpsc::channel(limits::SESSION_INBOX_MAX);
+                let lost_inbox = std::mem::replace(&mut self.inbox, Inbox::new(self.inbox_bytes));
+                self.connection.detach(lost, lost_inbox).await;
             }
             self.connection
-                .attach(&agent_session, self.frames_in.clone())
+                .attach(&agent_session, self.inbox.clone())
                 .await;
             self.attached = Some(agent_session);
         }
@@ -511,7 +517,11 @@ impl Task {
         }
     }
 
-    fn seen(&mut self, said: FromAgent) -> Input {
+    fn seen(&mut self, arrived: Arrived) -> Input {
+        let Arrived::Said(said) = arrived else {
+            tracing::warn!(session = %self.id, "the session was too slow for its agent: it looks what it missed");
+            return Input::Missed;
+        };
         let FromAgent {
             epoch,
             frame,

@@ -673,6 +673,36 @@ fn silence_is_borne_longer_where_probes_pass_and_not_for_ever() {
 }
 
 #[test]
+fn the_agents_own_heartbeat_says_how_long_a_silence_is() {
+    let mut world = World::connected();
+    for _ in 0..4 {
+        world = world.after(seconds(1)).when(Input::Beat).then(&[], &[]);
+    }
+    let world = world
+        .after(seconds(1))
+        .then(&[], &[probe()])
+        .when(passed())
+        .after(Duration::from_millis(1_500))
+        .then(&[], &[probe()])
+        .when(Input::ProbeFailed(failure(false)))
+        .after(Duration::from_millis(500))
+        .then(&[], &[probe()])
+        .when(Input::ProbeFailed(failure(false)))
+        .then(&[probe_failed()], &[])
+        .after(seconds(1));
+    // The next try's number is 2, since this connection had not held yet.
+    let at = world.delay(2);
+    world.then(
+        &[
+            stream_lost("nothing came for 4 s, nor to probes"),
+            disconnected(),
+            Event::ReconnectScheduled { attempt: 2, at },
+        ],
+        &[Effect::Close],
+    );
+}
+
+#[test]
 fn only_changes_of_health_are_events() {
     World::connected()
         .when(Input::Suspected)
@@ -904,7 +934,7 @@ impl Chance {
 
     fn input(&mut self) -> Input {
         let session = "a".to_owned();
-        match self.below(22) {
+        match self.below(24) {
             0 => Input::Wanted {
                 now: self.below(2) == 0,
             },
@@ -940,6 +970,7 @@ impl Chance {
                 number: self.below(9),
                 frame: None,
             },
+            21 | 22 => Input::Beat,
             _ => Input::GapFilled {
                 agent_session: session,
             },

@@ -47,6 +47,7 @@ impl SessionMachine {
             // Of a sub-agent's session only its questions are ours; the rest shows that it is alive.
             _ if from_child => {}
             Observation::Connected
+            | Observation::Heartbeat
             | Observation::Ignored
             | Observation::Counted { .. }
             | Observation::ChildOf { .. }

@@ -59,6 +59,9 @@ pub struct SessionPolicy {
     pub gather: Duration,
     /// How much output is gathered at most before it is recorded, in bytes.
     pub gather_bytes: usize,
+    /// How much of what the agent says may wait for the session, in bytes. Beyond it something is missed, and
+    /// looked up in the agent's history. A long answer fits; a thousand sessions that stand still hold a gigabyte.
+    pub inbox_bytes: usize,
 }
 
 impl Default for SessionPolicy {
@@ -85,6 +88,7 @@ impl Default for SessionPolicy {
             unreachable_patience: Duration::from_secs(600),
             gather: Duration::from_millis(25),
             gather_bytes: 32 << 10,
+            inbox_bytes: 1 << 20,
         }
     }
 }
