@@ -13,7 +13,7 @@ use crate::bench::Bench;
 use crate::engine;
 use crate::history::{output, stream};
 use crate::measure::quantile;
-use crate::peers::{BareClient, Heard};
+use crate::peers::{BareClient, Heard, Parser};
 use crate::tap::{Noted, Tap};
 
 /// The pause before each piece: long enough for nothing else to be under way.
@@ -128,7 +128,7 @@ fn bare(bench: &Bench, messages: u32, pieces: u32) -> Delays {
     let agent = Agent::start();
     bench.runtime.block_on(async {
         let tap = Tap::on(agent.url()).await;
-        let mut client = BareClient::connect(&tap.url()).await;
+        let mut client = BareClient::connect(&tap.url(), Parser::Usual).await;
         let session = client.calls().create_session(DIRECTORY).await;
         let mut delays = Delays::default();
         for number in 0..=messages {

@@ -10,7 +10,7 @@ mod fjall;
 mod sqlite;
 
 pub use bare::{Bare, Preallocated};
-pub use client::{BareClient, Calls, Heard};
+pub use client::{BareClient, Calls, Heard, Parser};
 pub use fjall::Fjall;
 pub use sqlite::Sqlite;
 

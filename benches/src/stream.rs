@@ -17,7 +17,7 @@ use crate::bench::Bench;
 use crate::engine;
 use crate::machine::processor_time;
 use crate::measure::{Subject, quantile, rounds};
-use crate::peers::{BareClient, Heard};
+use crate::peers::{BareClient, Heard, Parser};
 use crate::size::on_disk;
 
 /// How many turns there are at once, each in a session of its own.
@@ -38,10 +38,11 @@ pub fn run(bench: &mut Bench) {
     let runtime = &bench.runtime;
     let mut ours = Ours::start(runtime, &path("frames"), true);
     let mut lean = Ours::start(runtime, &path("lean"), false);
-    let mut bare = Bare::start(runtime);
-    let before = [ours.turns(1), lean.turns(1), bare.turns(1)];
-    assert!(before.iter().all(|took| !took.is_zero()), "all are warm");
-    let processor: [RefCell<Vec<f64>>; 3] = Default::default();
+    let mut bare = Bare::start(runtime, Parser::Usual);
+    let mut quick = Bare::start(runtime, Parser::Engines);
+    // All are warm before it counts.
+    let _ = (ours.turns(1), lean.turns(1), bare.turns(1), quick.turns(1));
+    let processor: [RefCell<Vec<f64>>; 4] = Default::default();
     let counted = |place: usize, work: &mut dyn FnMut() -> Duration| {
         let begun = processor_time();
         let took = work();
@@ -57,6 +58,9 @@ pub fn run(bench: &mut Bench) {
                 counted(1, &mut || lean.turns(pieces))
             }),
             Subject::new("bare client", |_| counted(2, &mut || bare.turns(pieces))),
+            Subject::new("bare, engine's parser", |_| {
+                counted(3, &mut || quick.turns(pieces))
+            }),
         ],
     );
     let received = bare.client.received();
@@ -66,13 +70,14 @@ pub fn run(bench: &mut Bench) {
     bench
         .table
         .rates_of(name, deltas, deltas, "deltas/s", &measured);
-    let [ours, lean, bare] = processor.map(|seconds| {
+    let [ours, lean, bare, quick] = processor.map(|seconds| {
         quantile(seconds.into_inner().into_iter(), 0.5) / f64::from(deltas) * 1_000_000.0
     });
     let values = [
         ("recount", ours),
         ("recount, no frames", lean),
         ("bare client", bare),
+        ("bare, engine's parser", quick),
     ];
     let name = "stream, processor time";
     bench
@@ -166,10 +171,10 @@ struct Bare<'a> {
 }
 
 impl<'a> Bare<'a> {
-    fn start(runtime: &'a Runtime) -> Self {
+    fn start(runtime: &'a Runtime, parser: Parser) -> Self {
         let agent = Agent::start();
         runtime.block_on(async {
-            let client = BareClient::connect(agent.url()).await;
+            let client = BareClient::connect(agent.url(), parser).await;
             let mut sessions = Vec::new();
             for _ in 0..TURNS {
                 sessions.push(client.calls().create_session(DIRECTORY).await);

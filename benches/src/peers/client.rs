@@ -1,12 +1,13 @@
 //! The least that a client of an agent can do.
 
 use std::borrow::Cow;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use eventsource_stream::{Event, EventStreamError, Eventsource as _};
-use futures_util::{Stream, StreamExt as _};
+use eventsource_stream::Eventsource as _;
+use futures_util::stream::{BoxStream, StreamExt as _};
+use recount_engine::adapter::{StreamItem, sse};
+use recount_engine::limits;
 use reqwest::{Client, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,8 +16,17 @@ use serde_json::{Value, json};
 /// a frame no more than its kind, its session and its text.
 pub struct BareClient {
     calls: Calls,
-    frames: Frames,
+    frames: BoxStream<'static, String>,
     received: Arc<AtomicU64>,
+}
+
+/// What takes frames off the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parser {
+    /// `eventsource-stream`, as it comes.
+    Usual,
+    /// The engine's, which cuts the bytes first.
+    Engines,
 }
 
 /// What it makes its calls with.
@@ -26,8 +36,6 @@ pub struct Calls {
     url: String,
     messages: Arc<AtomicU64>,
 }
-
-type Frames = Pin<Box<dyn Stream<Item = Result<Event, EventStreamError<reqwest::Error>>> + Send>>;
 
 /// What it understands of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +80,7 @@ impl BareClient {
     /// # Panics
     ///
     /// If there is none.
-    pub async fn connect(url: &str) -> Self {
+    pub async fn connect(url: &str, parser: Parser) -> Self {
         let calls = Calls {
             http: Client::builder()
                 .no_proxy()
@@ -90,9 +98,23 @@ impl BareClient {
             let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
             count.fetch_add(length, Ordering::Relaxed);
         });
+        let frames = match parser {
+            Parser::Usual => {
+                let frames = bytes.eventsource();
+                frames.map(|frame| frame.expect("a frame").data).boxed()
+            }
+            Parser::Engines => {
+                let items = sse::frames(bytes, limits::FRAME_BYTES_MAX);
+                let frames = items.filter_map(async |item| match item.expect("a frame") {
+                    StreamItem::Frame(frame) => Some(frame.data),
+                    StreamItem::Alive => None,
+                });
+                frames.boxed()
+            }
+        };
         let mut client = Self {
             calls,
-            frames: Box::pin(bytes.eventsource()),
+            frames,
             received,
         };
         assert_eq!(client.next().await, Heard::Other, "it says that it listens");
@@ -117,9 +139,8 @@ impl BareClient {
     ///
     /// If the stream ends.
     pub async fn next(&mut self) -> Heard {
-        let event = self.frames.next().await.expect("it goes on");
-        let event = event.expect("a frame");
-        let frame: Frame<'_> = serde_json::from_str(&event.data).expect("an agent's frame");
+        let data = self.frames.next().await.expect("it goes on");
+        let frame: Frame<'_> = serde_json::from_str(&data).expect("an agent's frame");
         match &*frame.payload.kind {
             "message.part.delta" => Heard::Delta(frame.payload.properties.delta),
             "session.idle" => Heard::Idle,
