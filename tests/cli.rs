@@ -2383,18 +2383,18 @@ fn the_policy_in_force_is_the_defaults_then_the_file_then_the_environment() {
     fs::create_dir(place.data()).unwrap();
     fs::write(
         place.data().join("recount.toml"),
-        "[session]\nruns_max = 4\nattempts_max = 4\nunreachable_patience = '1m'",
+        "[session]\nruns_max = 4\nlooks_max = 4\nunreachable_patience = '1m'",
     )
     .unwrap();
     expected.session.runs_max = 4;
-    expected.session.attempts_max = 4;
+    expected.session.looks_max = 4;
     expected.session.unreachable_patience = Duration::from_secs(60);
     assert_eq!(printed(&mut place.command(&["policy"])), expected);
 
     // Over it the environment.
     let mut command = place.command(&["policy"]);
-    command.env("RECOUNT_POLICY_SESSION_ATTEMPTS_MAX", "2");
-    expected.session.attempts_max = 2;
+    command.env("RECOUNT_POLICY_SESSION_LOOKS_MAX", "2");
+    expected.session.looks_max = 2;
     assert_eq!(printed(&mut command), expected);
 
     // Instead of it another file, whose name the environment gives, or a flag.

@@ -23,6 +23,9 @@ pub const HEARTBEATS_KEPT: usize = 5;
 /// The shortest gap between two heartbeats that tells anything: those that waited somewhere come together.
 pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
+/// How many items of a stream are taken in one turn of a connection's loop: commands and probes wait no longer than that.
+pub const ITEMS_AT_ONCE: usize = 256;
+
 /// How much may come off a stream before its first frame: pieces of headers and of that frame.
 pub const EARLY_ITEMS_MAX: usize = 1024;
 

@@ -28,7 +28,7 @@ pub enum Error {
     NotAllowed {
         /// The file, or the environment.
         origin: String,
-        /// The key, with its table: `session.attempts_max`.
+        /// The key, with its table: `session.runs_max`.
         key: String,
         /// What it says.
         found: String,

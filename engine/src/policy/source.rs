@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::{Error, Policy};
 
 /// What a variable of the environment begins with that sets a key of the policy. The rest is the key in
-/// capitals, with its tables and `_` between: `RECOUNT_POLICY_SESSION_ATTEMPTS_MAX`.
+/// capitals, with its tables and `_` between: `RECOUNT_POLICY_SESSION_RUNS_MAX`.
 pub const VARIABLE_PREFIX: &str = "RECOUNT_POLICY_";
 
 impl Policy {
@@ -120,7 +120,7 @@ impl Policy {
         read(table, name)
     }
 
-    /// Each key with its value: `session.attempts_max`, 8.
+    /// Each key with its value: `session.runs_max`, 8.
     pub(super) fn keys(&self) -> Vec<(String, Value)> {
         let mut keys = Vec::new();
         list(&self.table(), "", &mut keys);
@@ -252,9 +252,9 @@ mod tests {
 
     #[test]
     fn a_file_says_what_is_other_and_nothing_else() {
-        let text = "[session.backoff]\ndelay_max = '1m'\n[log]\nkeep_frames = false";
+        let text = "[session.look_backoff]\ndelay_max = '1m'\n[log]\nkeep_frames = false";
         let mut expected = Policy::default();
-        expected.session.backoff.delay_max = Duration::from_secs(60);
+        expected.session.look_backoff.delay_max = Duration::from_secs(60);
         expected.log.keep_frames = false;
         assert_eq!(Policy::from_toml(text).unwrap(), expected);
         assert_eq!(Policy::from_toml("").unwrap(), Policy::default());
@@ -279,12 +279,12 @@ mod tests {
     #[test]
     fn the_environment_goes_over_it() {
         let mut expected = Policy::default();
-        expected.session.attempts_max = 3;
+        expected.session.runs_max = 3;
         expected.session.rerun = RerunPolicy::Auto;
         expected.connection.backoff.delay_min = Duration::from_secs(2);
         expected.log.keep_frames = false;
         let found = variables(&[
-            ("RECOUNT_POLICY_SESSION_ATTEMPTS_MAX", "3"),
+            ("RECOUNT_POLICY_SESSION_RUNS_MAX", "3"),
             ("RECOUNT_POLICY_SESSION_RERUN", "auto"),
             ("RECOUNT_POLICY_CONNECTION_BACKOFF_DELAY_MIN", "2s"),
             ("RECOUNT_POLICY_LOG_KEEP_FRAMES", "false"),
@@ -302,14 +302,14 @@ mod tests {
             refused("[session]\nturn_max = 30"),
             refused("[session]\nturn_max = 'soon'"),
             refused("[log]\nkeep_frame = true"),
-            refused("[session]\nattempts_max = 0"),
+            refused("[session]\nruns_max = 0"),
             refused("[session]\nturn_max = '0s'"),
-            refused("[session]\nattempts_max = -1"),
-            refused("[session.backoff]\ndelay_min = '1h'"),
-            refused("session.attempts_max ="),
-            variables(&[("RECOUNT_POLICY_SESSION_ATTEMPTS_MAX", "three")]).unwrap_err(),
+            refused("[session]\nruns_max = -1"),
+            refused("[session.look_backoff]\ndelay_min = '1h'"),
+            refused("session.runs_max ="),
+            variables(&[("RECOUNT_POLICY_SESSION_RUNS_MAX", "three")]).unwrap_err(),
             variables(&[("RECOUNT_POLICY_LOG_FRAMES", "3")]).unwrap_err(),
-            variables(&[("RECOUNT_POLICY_SESSION_ATTEMPTS_MAX", "0")]).unwrap_err(),
+            variables(&[("RECOUNT_POLICY_SESSION_RUNS_MAX", "0")]).unwrap_err(),
         ];
         let duration = r#"a duration with its unit, such as "250ms", "30s", "5m" or "24h""#;
         let expected = [
@@ -318,23 +318,23 @@ mod tests {
             format!("recount.toml: session.turn_max: invalid type: integer `30`, expected {duration}"),
             format!("recount.toml: session.turn_max: invalid value: string \"soon\", expected {duration}"),
             "recount.toml: log: unknown field `keep_frame`, expected `keep_frames` or `settle_bytes`".into(),
-            "recount.toml: session.attempts_max is 0; it must be at least 1".into(),
+            "recount.toml: session.runs_max is 0; it must be at least 1".into(),
             "recount.toml: session.turn_max is 0s; it must be more than that".into(),
-            "recount.toml: session.attempts_max: invalid value: integer `-1`, expected u32".into(),
-            "recount.toml: session.backoff.delay_min is 1h; it must be at most session.backoff.delay_max, which is 30s"
+            "recount.toml: session.runs_max: invalid value: integer `-1`, expected u32".into(),
+            "recount.toml: session.look_backoff.delay_min is 1h; it must be at most session.look_backoff.delay_max, which is 30s"
                 .into(),
-            "recount.toml: TOML parse error at line 1, column 23
+            "recount.toml: TOML parse error at line 1, column 19
   |
-1 | session.attempts_max =
-  |                       ^
+1 | session.runs_max =
+  |                   ^
 string values must be quoted, expected literal string"
                 .into(),
-            "RECOUNT_POLICY_SESSION_ATTEMPTS_MAX: session.attempts_max: invalid type: string \"three\", expected u32"
+            "RECOUNT_POLICY_SESSION_RUNS_MAX: session.runs_max: invalid type: string \"three\", expected u32"
                 .into(),
             "RECOUNT_POLICY_LOG_FRAMES: no such key; there are RECOUNT_POLICY_LOG_KEEP_FRAMES, \
              RECOUNT_POLICY_LOG_SETTLE_BYTES"
                 .into(),
-            "the environment: session.attempts_max is 0; it must be at least 1".into(),
+            "the environment: session.runs_max is 0; it must be at least 1".into(),
         ];
         let expected: [String; 13] = expected;
         assert_eq!(told, expected);
