@@ -15,7 +15,7 @@ pub use clock::Clock;
 pub use command::{Rejection, Word};
 pub use error::Error;
 pub use policy::{
-    ConnectionPolicy, EnginePolicy, Policy, RerunPolicy, Retries, Retry, SessionPolicy,
+    CallPolicy, ConnectionPolicy, EnginePolicy, Policy, RerunPolicy, Retries, Retry, SessionPolicy,
     UnknownPolicy,
 };
 pub use recount_projections::{MessageState, Status};

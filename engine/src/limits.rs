@@ -1,18 +1,11 @@
-//! Every bound of the engine, each with its reason.
+//! The bounds that nobody has a reason to choose otherwise, each with why it is what it is. Those that somebody may
+//! are in [`Policy`](crate::Policy).
 
 use std::time::Duration;
 
-/// The longest message text, in bytes: agents take seconds over more, and people never write it.
+/// The longest message text, in bytes: agents take seconds over more, and people never write it. No choice, since a
+/// key that is repeated has to meet the same answer under every policy.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
-
-/// The longest frame of an agent's stream, in bytes: whole texts of a part come as one frame.
-pub const FRAME_BYTES_MAX: usize = 64 << 20;
-
-/// How long a call may take until the first byte of its answer: a request that met a starting server is never answered.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long a probe of health may take: a healthy server answers in a millisecond.
-pub const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How many probes in a row a server has to miss until it counts as not answering: one that is busy misses one.
 pub const PROBES_MISSED_MIN: u32 = 2;
@@ -50,9 +43,6 @@ pub const LAST_WORDS_BYTES_MAX: usize = 600;
 /// How often a process that is no child of this one is looked at.
 pub const PROCESS_POLL: Duration = Duration::from_millis(250);
 
-/// How long all connections together may take to end.
-pub const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How deep sub-agents of sub-agents are followed.
 pub const CHILD_DEPTH_MAX: usize = 32;
 
@@ -65,12 +55,6 @@ pub const WAKE_MIN: Duration = Duration::from_millis(1);
 /// How many of the engine's own events are searched for the policy that was in force last; beyond it, the policy is
 /// recorded again. A start and an end are two, so an unchanged policy is recorded with every thirtieth start.
 pub const POLICY_LOOKBACK: usize = 64;
-
-/// How many calls of an application may wait for one session before the next caller waits.
-pub const SESSION_CALLS_MAX: usize = 64;
-
-/// How many updates a subscriber may lag behind before it is told that it missed some.
-pub const SUBSCRIBER_LAG_MAX: usize = 4096;
 
 /// How often what a server left behind is looked for and killed, with [`SWEEP_PAUSE`] between: a second in all.
 pub const SWEEPS_MAX: u32 = 50;

@@ -21,10 +21,17 @@ const MAY_BE_ZERO: [&str; 7] = [
 ];
 
 /// What must not be longer than something else. Besides, no `delay_min` is longer than the `delay_max` beside it.
-const ASCENDING: [(&str, &str); 3] = [
+const ASCENDING: [(&str, &str); 5] = [
     ("session.request_grace", "session.request_grace_max"),
     ("connection.suspect_after", "connection.silence_max"),
     ("connection.silence_max", "connection.silence_answering_max"),
+    // Else servers would be left behind that were about to end.
+    ("connection.stop_timeout", "connection.shut_down_timeout"),
+    // Else a server would be stopped that was never given the time to answer.
+    (
+        "connection.calls.probe_timeout",
+        "connection.answer_timeout",
+    ),
 ];
 
 impl Policy {

@@ -18,7 +18,6 @@ use crate::adapter::{AgentAdapter, Secret};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::limits;
 use crate::machine::connection::Machine;
 use crate::policy::ConnectionPolicy;
 
@@ -152,7 +151,7 @@ impl ConnectionManager {
         let ends = connections
             .values()
             .map(|connection| connection.end(!keep_servers));
-        if timeout(limits::SHUT_DOWN_TIMEOUT, join_all(ends))
+        if timeout(self.setting.policy.shut_down_timeout, join_all(ends))
             .await
             .is_err()
         {

@@ -17,7 +17,6 @@ use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::command::{Bounds, Command, Receipt, Word, decide};
 use crate::error::Error;
-use crate::limits;
 use crate::machine::session::policy::SessionPolicy;
 use crate::machine::session::{Effect, Input, SessionMachine, Step};
 
@@ -309,15 +308,15 @@ pub(super) fn spawn(
     chance: Chance,
 ) -> Result<Session, Error> {
     let state = states.session(id)?;
-    let (calls, asked) = mpsc::channel(limits::SESSION_CALLS_MAX);
-    let (updates, _) = broadcast::channel(limits::SUBSCRIBER_LAG_MAX);
+    let (calls, asked) = mpsc::channel(policy.calls_waiting_max);
+    let (updates, _) = broadcast::channel(policy.subscriber_lag_max);
     // Not at rest before the task has looked around.
     let seq = state.with(|session| session.seq);
     let (progress_in, progress) = watch::channel(Progress {
         seq,
         at_rest: false,
     });
-    let (outcomes_in, outcomes) = mpsc::channel(limits::SESSION_CALLS_MAX);
+    let (outcomes_in, outcomes) = mpsc::channel(policy.calls_waiting_max);
     let adapter = Arc::clone(connection.adapter());
     let identity = Arc::clone(&adapter);
     let bounds = policy.bounds();

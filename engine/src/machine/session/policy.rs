@@ -150,6 +150,11 @@ pub struct SessionPolicy {
     /// How much of what the agent says may wait for the session, in bytes. Beyond it something is missed, and
     /// looked up in the agent's history. A long answer fits; a thousand sessions that stand still hold a gigabyte.
     pub inbox_bytes: usize,
+    /// How many calls of an application may wait for the session before the next caller waits.
+    pub calls_waiting_max: usize,
+    /// How many updates a subscriber may lag behind before it is told that it missed some. The slots are made
+    /// with the session, and hold what was said last.
+    pub subscriber_lag_max: usize,
 }
 
 impl SessionPolicy {
@@ -190,6 +195,8 @@ impl Default for SessionPolicy {
             gather: Duration::from_millis(25),
             gather_bytes: 32 << 10,
             inbox_bytes: 1 << 20,
+            calls_waiting_max: 64,
+            subscriber_lag_max: 4096,
         }
     }
 }

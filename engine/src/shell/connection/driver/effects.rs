@@ -9,7 +9,6 @@ use tokio::time::timeout;
 use super::{Done, Driver};
 use crate::adapter::{CallError, Endpoint};
 use crate::chance::Chance;
-use crate::limits;
 use crate::machine::connection::{Effect, Failure, Input};
 use crate::shell::server::{self, Announcement};
 
@@ -93,7 +92,8 @@ impl Driver {
         let adapter = Arc::clone(&self.adapter);
         self.probing = Some(Box::pin(async move {
             // The adapter has its own limit; this one is for an adapter that has none.
-            let health = timeout(limits::PROBE_TIMEOUT * 4, adapter.health(&endpoint)).await;
+            let patience = endpoint.policy.probe_timeout * 4;
+            let health = timeout(patience, adapter.health(&endpoint)).await;
             match health.unwrap_or_else(|_| Err(late("a probe"))) {
                 Ok(health) => Input::ProbePassed {
                     refused: adapter.refuse_version(&health.version),
@@ -108,7 +108,8 @@ impl Driver {
         let endpoint = self.endpoint(url);
         let adapter = Arc::clone(&self.adapter);
         self.doing = Some(Box::pin(async move {
-            let opened = timeout(limits::CALL_TIMEOUT * 2, adapter.open_stream(&endpoint)).await;
+            let patience = endpoint.policy.timeout * 2;
+            let opened = timeout(patience, adapter.open_stream(&endpoint)).await;
             Done::Opened(opened.unwrap_or_else(|_| Err(late("the stream"))))
         }));
     }
@@ -136,7 +137,11 @@ impl Driver {
             (Some(Target::Managed { .. }), None) => None,
             (Some(Target::Url(_)) | None, _) => self.setting.url_password.clone(),
         };
-        Endpoint { url, password }
+        Endpoint {
+            url,
+            password,
+            policy: self.setting.policy.calls,
+        }
     }
 }
 
