@@ -3,6 +3,7 @@
 pub mod adapter;
 pub mod clock;
 pub mod command;
+pub mod decisions;
 pub mod error;
 pub mod limits;
 pub mod machine;

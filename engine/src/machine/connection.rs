@@ -5,6 +5,7 @@
 
 mod ends;
 mod server;
+pub(crate) mod stances;
 mod stream;
 mod vocabulary;
 
