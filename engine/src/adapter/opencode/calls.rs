@@ -4,17 +4,20 @@
 //! sent; an answer of the 500 kind proves nothing, since 1.18.33 was seen to keep a message and answer
 //! 500. Reasons name the method and the path, never the address or a secret.
 
-use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
 use recount_store::PermissionAnswer;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::identity;
 use super::wire::{HealthInfo, SessionInfo, bounded};
+use crate::adapter::http::{self, NoAnswer, Response, Transport};
 use crate::adapter::{
     AgentSession, CallError, Delivery, Endpoint, Health, PermissionOutcome, SessionSpec,
 };
@@ -26,22 +29,12 @@ const RESPONSE_BYTES_MAX: usize = 128 << 20;
 /// How much of an error's body is read, in bytes, to find its message.
 const ERROR_BYTES_MAX: usize = 16 << 10;
 
-/// How long making a connection may take: servers are on this machine, or near.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a connection is kept for the next call. Less than servers keep idle ones, so that a call
-/// does not meet one that is just being closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
 /// A header that says where the page before this one is.
 const NEXT_CURSOR: &str = "x-next-cursor";
 
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
-    calls: Client,
-    /// Keeps no connection: a server that was stopped and continued, or that starts, leaves requests
-    /// on old ones unanswered, and a probe is to tell of the server and not of a connection.
-    probes: Client,
+    transport: Arc<dyn Transport>,
 }
 
 /// An answer, and what was asked, for reasons.
@@ -51,31 +44,17 @@ pub(super) struct Reply {
 }
 
 impl Calls {
-    pub(super) fn new() -> Self {
-        let client = || {
-            Client::builder()
-                // Passwords must not travel through a proxy that the environment names.
-                .no_proxy()
-                // A redirect is no answer of such a server.
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .tcp_nodelay(true)
-        };
-        let build = |builder: reqwest::ClientBuilder| {
-            builder
-                .build()
-                .expect("a client without TLS or proxies needs nothing from the system")
-        };
-        Self {
-            calls: build(client().pool_idle_timeout(IDLE_TIMEOUT)),
-            probes: build(client().pool_max_idle_per_host(0)),
-        }
+    pub(super) fn over(transport: Arc<dyn Transport>) -> Self {
+        Self { transport }
     }
 
     pub(super) async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError> {
         let probe = async {
-            let request = Request::get(endpoint, &["global", "health"], &[])?;
-            let reply = request.send(&self.probes, limits::PROBE_TIMEOUT).await?;
+            let mut request = Request::get(endpoint, &["global", "health"], &[])?;
+            // A server that was stopped and continued, or that starts, leaves requests on old connections
+            // unanswered, and a probe is to tell of the server and not of a connection.
+            request.alone = true;
+            let reply = request.send(self, limits::PROBE_TIMEOUT).await?;
             let asked = reply.asked.clone();
             if reply.status() == StatusCode::NOT_FOUND {
                 return Err(CallError::Unsupported {
@@ -111,7 +90,8 @@ impl Calls {
         let mut request = Request::get(endpoint, &["global", "event"], &[])?;
         request.accept = "text/event-stream";
         // A connection of its own, since it never becomes free again.
-        let reply = request.send(&self.probes, limits::CALL_TIMEOUT).await?;
+        request.alone = true;
+        let reply = request.send(self, limits::CALL_TIMEOUT).await?;
         let reply = reply.accept().await?;
         reply.expect_type("text/event-stream")?;
         Ok(reply.response)
@@ -218,7 +198,7 @@ impl Calls {
         let query = [("directory", session.directory.as_str())];
         let request = Request::post(endpoint, &path, &query, json!({"reply": answer}))?;
         let reply = self.call(request).await?;
-        if reply.status() == StatusCode::NOT_FOUND {
+        if reply.says_missing() {
             return Ok(PermissionOutcome::Gone);
         }
         let reply = reply.accept().await?;
@@ -238,7 +218,7 @@ impl Calls {
     }
 
     async fn call(&self, request: Request) -> Result<Reply, CallError> {
-        request.send(&self.calls, limits::CALL_TIMEOUT).await
+        request.send(self, limits::CALL_TIMEOUT).await
     }
 }
 
@@ -275,6 +255,7 @@ struct Request {
     password: Option<crate::adapter::Secret>,
     accept: &'static str,
     body: Option<Value>,
+    alone: bool,
 }
 
 impl Request {
@@ -302,6 +283,7 @@ impl Request {
             password: endpoint.password.clone(),
             accept: "application/json",
             body: None,
+            alone: false,
         })
     }
 
@@ -320,22 +302,27 @@ impl Request {
     }
 
     /// Sends it and waits for the head of the answer.
-    async fn send(self, client: &Client, timeout: Duration) -> Result<Reply, CallError> {
-        let mut request = client
-            .request(self.method, self.url)
-            .header(reqwest::header::ACCEPT, self.accept);
-        if let Some(password) = &self.password {
-            request = request.basic_auth(super::USERNAME, Some(password.reveal()));
+    async fn send(self, calls: &Calls, timeout: Duration) -> Result<Reply, CallError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
+        let body = self.body.map(|body| Bytes::from(body.to_string()));
+        if body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        if let Some(body) = &self.body {
-            request = request.json(body);
-        }
+        let request = http::Request {
+            method: self.method,
+            url: self.url,
+            headers,
+            user: self.password.map(|password| (super::USERNAME, password)),
+            body,
+            alone: self.alone,
+        };
         let asked = self.asked;
-        match tokio::time::timeout(timeout, request.send()).await {
+        match tokio::time::timeout(timeout, calls.transport.send(request)).await {
             Ok(Ok(response)) => Ok(Reply { asked, response }),
-            Ok(Err(error)) => {
-                let reason = format!("{asked}: {}", cause(&error));
-                Err(if error.is_connect() || error.is_builder() {
+            Ok(Err(NoAnswer { never_sent, reason })) => {
+                let reason = format!("{asked}: {reason}");
+                Err(if never_sent {
                     CallError::NeverSent { reason }
                 } else {
                     CallError::Unknown { reason }
@@ -350,12 +337,12 @@ impl Request {
 
 impl Reply {
     pub(super) fn status(&self) -> StatusCode {
-        self.response.status()
+        self.response.status
     }
 
     /// Where the page before this one is.
     pub(super) fn next_cursor(&self) -> Option<String> {
-        let cursor = self.response.headers().get(NEXT_CURSOR)?.to_str().ok()?;
+        let cursor = self.response.headers.get(NEXT_CURSOR)?.to_str().ok()?;
         Some(cursor.to_owned())
     }
 
@@ -375,7 +362,11 @@ impl Reply {
                 ),
             });
         }
-        let retry_after = retry_after(self.response.headers());
+        let retry_after = retry_after(&self.response.headers);
+        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+            // A gateway's page says nothing of what the server behind it holds or takes.
+            self.expect_type("application/json")?;
+        }
         // Under `/session/ID` nothing but the session itself can be missing, as the calls here are made.
         let about_session = self.asked.contains(" /session/ses");
         let said = self.said().await;
@@ -408,14 +399,12 @@ impl Reply {
             let lost = |why: String| CallError::Unknown {
                 reason: format!("{}: the answer broke off: {why}", self.asked),
             };
-            let chunk =
-                match tokio::time::timeout(limits::CALL_TIMEOUT, self.response.chunk()).await {
-                    Ok(Ok(chunk)) => chunk,
-                    Ok(Err(error)) => return Err(lost(cause(&error))),
-                    Err(_) => return Err(lost("it stopped in the middle".into())),
-                };
-            let Some(chunk) = chunk else {
-                return Ok((self.asked, body));
+            let next = self.response.body.next();
+            let chunk = match tokio::time::timeout(limits::CALL_TIMEOUT, next).await {
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(Some(Err(why))) => return Err(lost(why)),
+                Ok(None) => return Ok((self.asked, body)),
+                Err(_) => return Err(lost("it stopped in the middle".into())),
             };
             if body.len() + chunk.len() > RESPONSE_BYTES_MAX {
                 return Err(CallError::Unknown {
@@ -429,8 +418,14 @@ impl Reply {
         }
     }
 
+    /// Whether the server says that it does not hold what was asked for: the server, and not a gateway
+    /// before it that has lost its way.
+    pub(super) fn says_missing(&self) -> bool {
+        self.status() == StatusCode::NOT_FOUND && self.expect_type("application/json").is_ok()
+    }
+
     fn expect_type(&self, wanted: &str) -> Result<(), CallError> {
-        let header = self.response.headers().get(CONTENT_TYPE);
+        let header = self.response.headers.get(CONTENT_TYPE);
         let found = header.and_then(|value| value.to_str().ok()).unwrap_or("");
         let essence = found.split(';').next().unwrap_or("").trim();
         if essence.eq_ignore_ascii_case(wanted) {
@@ -451,7 +446,7 @@ impl Reply {
 
     /// Reads a little more, so that the connection can be used again; what it says is of no interest.
     async fn finish(mut self) {
-        let read = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        let read = async { while let Some(Ok(_)) = self.response.body.next().await {} };
         let _ = tokio::time::timeout(limits::PROBE_TIMEOUT, read).await;
     }
 
@@ -459,7 +454,7 @@ impl Reply {
     async fn said(mut self) -> String {
         let mut body = Vec::new();
         let read = async {
-            while let Ok(Some(chunk)) = self.response.chunk().await {
+            while let Some(Ok(chunk)) = self.response.body.next().await {
                 body.extend_from_slice(&chunk);
                 if body.len() > ERROR_BYTES_MAX {
                     break;
@@ -495,15 +490,104 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds.trim().parse().ok()?))
 }
 
-/// What is at the bottom of an error; what is above it repeats the address.
-fn cause(error: &reqwest::Error) -> String {
-    let mut cause = error.source();
-    while let Some(deeper) = cause.and_then(std::error::Error::source) {
-        cause = Some(deeper);
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use futures_util::stream;
+
+    use super::super::look::look_up;
+    use super::*;
+    use crate::adapter::Report;
+
+    /// A gateway that answers everything with this; or what stands behind it does.
+    #[derive(Debug)]
+    struct Answering {
+        status: StatusCode,
+        content_type: &'static str,
+        body: &'static str,
     }
-    match cause {
-        Some(cause) => cause.to_string(),
-        None if error.is_timeout() => "timed out".into(),
-        None => "the request could not be made".into(),
+
+    #[async_trait]
+    impl Transport for Answering {
+        async fn send(&self, _: http::Request) -> Result<Response, NoAnswer> {
+            let content_type = HeaderValue::from_static(self.content_type);
+            let body = Bytes::from_static(self.body.as_bytes());
+            Ok(Response {
+                status: self.status,
+                headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
+                body: stream::iter([Ok(body)]).boxed(),
+            })
+        }
+    }
+
+    /// What storing, looking and answering a question come to.
+    type Outcomes = (
+        Result<(), CallError>,
+        Result<Report, CallError>,
+        Result<PermissionOutcome, CallError>,
+    );
+
+    async fn outcomes(status: StatusCode, content_type: &'static str) -> Outcomes {
+        let calls = Calls::over(Arc::new(Answering {
+            status,
+            content_type,
+            body: r#"{"name":"NotFoundError","data":{"message":"gone"}}"#,
+        }));
+        let endpoint = Endpoint {
+            url: "http://127.0.0.1:1".into(),
+            password: None,
+        };
+        let session = AgentSession {
+            id: "ses_1".into(),
+            directory: "/project".into(),
+        };
+        let delivery = Delivery {
+            session: session.clone(),
+            agent_message: "msg_1".into(),
+            text: "hello".into(),
+            model: None,
+        };
+        let once = PermissionAnswer::Once;
+        (
+            calls.store_message(&endpoint, &delivery).await,
+            look_up(&calls, &endpoint, &session, "msg_1").await,
+            calls
+                .answer_permission(&endpoint, &session, "per_1", once)
+                .await,
+        )
+    }
+
+    #[tokio::test]
+    async fn what_a_server_does_not_hold_only_the_server_itself_can_say() {
+        let not_found = StatusCode::NOT_FOUND;
+        let store = "POST /session/ses_1/message";
+        let look = "GET /session/status";
+        let gone = |asked: &str| CallError::NoSuchSession {
+            reason: format!("{asked}: HTTP 404: gone"),
+        };
+        // Two servers: one that knows nothing of the session, and a gateway before one that may.
+        assert_eq!(
+            outcomes(not_found, "application/json; charset=utf-8").await,
+            (
+                Err(gone(store)),
+                Err(CallError::RefusedForGood {
+                    reason: format!("{look}: HTTP 404: gone"),
+                }),
+                Ok(PermissionOutcome::Gone),
+            )
+        );
+        let unsupported = |asked: &str| CallError::Unsupported {
+            reason: format!(
+                "{asked}: no OpenCode server answers there: text/html where application/json was expected"
+            ),
+        };
+        assert_eq!(
+            outcomes(not_found, "text/html").await,
+            (
+                Err(unsupported(store)),
+                Err(unsupported(look)),
+                Err(unsupported("POST /permission/per_1/reply")),
+            )
+        );
     }
 }
