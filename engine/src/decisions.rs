@@ -35,8 +35,8 @@ use std::sync::Arc;
 
 use recount_projections::{Breaker, Connection, MessageState, Projection, Session};
 use recount_store::{
-    Class, ConnectionId, ConnectionState, Event, LogReader, NewEvent, Position, Recorded, Rerun,
-    Seq, SessionId, StreamId, Verdict,
+    Class, ConnectionId, ConnectionState, Event, Json, LogReader, NewEvent, Position, Recorded,
+    Rerun, Seq, SessionId, StreamId, Verdict,
 };
 
 use crate::adapter::AgentAdapter;
@@ -44,6 +44,7 @@ use crate::error::Error;
 use crate::machine::connection::stances::Standing;
 use crate::machine::session::Identity;
 use crate::machine::session::stances::{self, Stance};
+use crate::policy::Policy;
 
 /// How many events one step of a machine has at most, with room to spare.
 const STEP_EVENTS_MAX: usize = 64;
@@ -171,7 +172,7 @@ impl Engine {
             match &recorded.event {
                 Event::EngineStarted { .. } => engine.starts.push(recorded.position),
                 Event::PolicyAdopted { policy } => {
-                    let policy = Policy::from_json(policy, recorded.position)?;
+                    let policy = policy_of(policy, recorded.position)?;
                     engine.policies.push((recorded.position, policy));
                 }
                 _ => {}
@@ -207,12 +208,14 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
     ) -> Result<(), Error> {
         let mut state = Session::default();
         let mut ahead = Ahead::of(log, StreamId::Session(id));
-        while let Some(first) = ahead.fill()? {
+        ahead.fill()?;
+        while let Some(first) = ahead.events.front() {
             let identity = identity(&state, first, adapters);
-            let now = first.at;
+            let next = (&first.event, first.at);
             let policy = self.engine.policy_at(first.position);
             let decide = |policy: &Policy| {
-                Stance::ALL.map(|stance| stance.decide(&policy.session, &identity, &state, id, now))
+                Stance::ALL
+                    .map(|stance| stance.decide(&policy.session, &identity, &state, id, next))
             };
             let length = match first.class {
                 Class::Decided if is_a_persons_word(&state, &first.event) => 1,
@@ -223,7 +226,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                 }
                 Class::Observed => {
                     self.overdue(first, &state, || {
-                        stances::owed(&policy.session, &identity, &state, id, now)
+                        stances::owed(&policy.session, &identity, &state, id, next)
                     });
                     1
                 }
@@ -232,6 +235,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
             for recorded in ahead.take(length) {
                 state.apply(&recorded);
             }
+            ahead.fill()?;
         }
         Ok(())
     }
@@ -240,7 +244,8 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
         let (mut connection, mut breaker) = (Connection::default(), Breaker::default());
         let (mut tried, mut untaken) = (Position::default(), Vec::new());
         let mut ahead = Ahead::of(log, StreamId::Connection(id));
-        while let Some(first) = ahead.fill()? {
+        ahead.fill()?;
+        while let Some(first) = ahead.events.front() {
             let steps = |policy: &Policy| {
                 let standing = Standing {
                     id,
@@ -272,6 +277,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                 connection.apply(&recorded);
                 breaker.apply(&recorded);
             }
+            ahead.fill()?;
         }
         Ok(())
     }
@@ -348,14 +354,14 @@ impl Ahead {
         }
     }
 
-    /// The next event; as many as a step may have are looked at from there.
-    fn fill(&mut self) -> Result<Option<&Recorded>, Error> {
+    /// Reads on: as many as a step may have are looked at.
+    fn fill(&mut self) -> Result<(), Error> {
         while self.events.len() < STEP_EVENTS_MAX
             && let Some(recorded) = self.stream.next()
         {
             self.events.push_back(recorded?);
         }
-        Ok(self.events.front())
+        Ok(())
     }
 
     fn take(&mut self, length: usize) -> impl Iterator<Item = Recorded> {
@@ -399,6 +405,13 @@ fn decided(step: Vec<NewEvent>) -> Vec<Event> {
     events
         .filter(|event| event.class() == Class::Decided)
         .collect()
+}
+
+fn policy_of(Json(bytes): &Json, position: Position) -> Result<Policy, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::RecordedPolicy {
+        position,
+        reason: error.to_string(),
+    })
 }
 
 /// How the agent's identities are made here; as recorded, where the agent is not known.
@@ -451,17 +464,6 @@ fn wordless(event: &Event) -> Event {
         _ => {}
     }
     event
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct Policy {
-    pub session: crate::SessionPolicy,
-    pub connection: crate::ConnectionPolicy,
-}
-impl Policy {
-    fn from_json(_: &recount_store::Json, _: Position) -> Result<Self, Error> {
-        Ok(Self::default())
-    }
 }
 
 #[cfg(test)]

@@ -63,10 +63,7 @@ async fn incidents(data: &std::path::Path) -> Vec<Arc<dyn AgentAdapter>> {
     // Once more, by another process.
     let manager = SessionManager::start(options.clone()).await;
     let manager = manager.expect("it starts again");
-    manager
-        .recover(RerunPolicy::Ask)
-        .await
-        .expect("nothing is open");
+    manager.recover().await.expect("nothing is open");
     let session = manager.find(session.id()).await.expect("it is there");
     assert_eq!(said(&session, "hello again").await, State::Completed);
     manager.shut_down().await.expect("it ends in order");
@@ -280,7 +277,7 @@ async fn another_policy_decides_otherwise() {
     );
 
     let mut impatient = policy.clone();
-    impatient.session.attempts_max = 2;
+    impatient.session.retries.for_now.attempts_max = 2;
     assert_eq!(
         names(&impatient),
         [

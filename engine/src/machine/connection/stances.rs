@@ -169,6 +169,7 @@ impl Standing<'_> {
             probed: self.now,
             probing: false,
             missed: 0,
+            pulse: super::Pulse::default(),
         }
     }
 

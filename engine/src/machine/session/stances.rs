@@ -5,7 +5,7 @@
 //! and the machine that decides in it is the one that runs.
 
 use recount_projections::{MessageState, Session};
-use recount_store::{NewEvent, Timestamp};
+use recount_store::{Event, NewEvent, SessionId, Timestamp};
 
 use super::draft::Draft;
 use super::policy::SessionPolicy;
@@ -31,11 +31,13 @@ pub(crate) enum Stance {
     Unheard,
     /// The agent said when it would ask its model again.
     Postponed,
+    /// The connection's budget had no retry left.
+    Overdrawn,
 }
 
 impl Stance {
     /// All of them, the usual ones first.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Ready,
         Self::Silent,
         Self::Overtaken,
@@ -44,16 +46,19 @@ impl Stance {
         Self::Blind,
         Self::Unreachable,
         Self::Occupied,
+        Self::Overdrawn,
     ];
 
     /// The events that the machine would record in this stance, given where the session stands.
+    ///
+    /// `first` is what was recorded: it tells until when the budget's answer was.
     pub(crate) fn decide(
         self,
         policy: &SessionPolicy,
         identity: &Identity,
         state: &Session,
-        id: recount_store::SessionId,
-        now: Timestamp,
+        id: SessionId,
+        (first, now): (&Event, Timestamp),
     ) -> Vec<NewEvent> {
         let mut machine = SessionMachine::new(id, policy.clone(), Identity::clone(identity), now);
         let Some((message, turn)) = state.head() else {
@@ -62,6 +67,7 @@ impl Stance {
         machine.link = Link::Up;
         machine.newest = Some(true);
         machine.attempting = Some((message.id, message.attempts));
+        machine.leave = Some((message.id, message.attempts + 1));
         machine.rested = state.turn.as_ref().map(|turn| turn.message);
         // Nothing is looked at: what a look finds is observed, and recorded as such.
         machine.looks.due = Some(Timestamp(u64::MAX));
@@ -114,6 +120,12 @@ impl Stance {
                 }
                 draft.step()
             }
+            Self::Overdrawn => match (first, message.retry_at) {
+                (Event::RetryScheduled { at, .. }, Some(due)) if due <= now && now < *at => {
+                    machine.may_retry(state, Err(*at), now)
+                }
+                _ => return Vec::new(),
+            },
         };
         step.events
     }
@@ -125,14 +137,14 @@ pub(crate) fn owed(
     policy: &SessionPolicy,
     identity: &Identity,
     state: &Session,
-    id: recount_store::SessionId,
-    now: Timestamp,
+    id: SessionId,
+    next: (&Event, Timestamp),
 ) -> Vec<NewEvent> {
     let owes =
         |state: MessageState| matches!(state, MessageState::Refused | MessageState::Interrupted);
     match state.head() {
         Some((message, _)) if owes(message.state) && message.retry_at.is_none() => {
-            Stance::Ready.decide(policy, identity, state, id, now)
+            Stance::Ready.decide(policy, identity, state, id, next)
         }
         _ => Vec::new(),
     }
