@@ -3,6 +3,7 @@
 //! An adapter translates and nothing else. It holds no port, no retry, no state of a connection: the
 //! endpoint comes in with every call, and what comes out says what happened, never what to do next.
 
+pub mod http;
 pub mod opencode;
 pub mod scripted;
 pub mod sse;
@@ -222,13 +223,18 @@ pub struct Translated {
 pub enum Observation {
     /// The stream is open.
     Connected,
-    /// Known, and without meaning to us: heartbeats, plugins, file watchers.
+    /// A sign of life that the agent sends at intervals, whether or not it has anything to say.
+    Heartbeat,
+    /// Known, and without meaning to us: plugins, file watchers.
     Ignored,
     /// The agent counts what it keeps about a session; this is where it stands.
     Counted {
         /// The agent's number, without gaps in one session.
         number: u64,
     },
+    /// Something about the session never arrived: the connection noticed a hole in the agent's count. No
+    /// adapter says so.
+    Missed,
     /// The session belongs to another one of the agent's: a sub-agent.
     ChildOf {
         /// The parent.

@@ -3,11 +3,13 @@
 use std::time::SystemTime;
 
 use recount_store::Timestamp;
+use tokio::time::Instant;
 
 /// Tells the time to the shell; machines are told it. Waiting is tokio's.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Clock {
-    _private: (),
+    /// A moment, and what tokio's clock said then; `None` asks the system.
+    since: Option<(Timestamp, Instant)>,
 }
 
 impl Clock {
@@ -17,9 +19,22 @@ impl Clock {
         Self::default()
     }
 
+    /// A clock that reads `now` at this moment and goes on with tokio's: where that is paused, so is this one.
+    ///
+    /// For tests in virtual time, in which what is waited for and what is read have to agree.
+    #[must_use]
+    pub fn starting_at(now: Timestamp) -> Self {
+        Self {
+            since: Some((now, Instant::now())),
+        }
+    }
+
     /// The time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        Timestamp::from_system(SystemTime::now())
+        match self.since {
+            Some((moment, instant)) => moment.plus(instant.elapsed()),
+            None => Timestamp::from_system(SystemTime::now()),
+        }
     }
 }

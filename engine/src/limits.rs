@@ -17,8 +17,17 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many probes in a row a server has to miss until it counts as not answering: one that is busy misses one.
 pub const PROBES_MISSED_MIN: u32 = 2;
 
-/// How many observations may wait for one session before its connection's reader waits too.
-pub const SESSION_INBOX_MAX: usize = 1024;
+/// How many gaps between an agent's heartbeats are remembered: one that came late is not forgotten at once.
+pub const HEARTBEATS_KEPT: usize = 5;
+
+/// The shortest gap between two heartbeats that tells anything: those that waited somewhere come together.
+pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+
+/// How much may come off a stream before its first frame: pieces of headers and of that frame.
+pub const EARLY_ITEMS_MAX: usize = 1024;
+
+/// For how many observations an inbox that is empty again keeps its room: what comes in one turn of the loop.
+pub const INBOX_ROOM_KEPT: usize = 16;
 
 /// How long to wait before a starting server is probed again.
 pub const PROBE_PAUSE: Duration = Duration::from_millis(250);

@@ -18,6 +18,14 @@ pub struct ConnectionPolicy {
     pub backoff: Backoff,
     /// How many tries may fail in a row before the circuit opens.
     pub circuit_failures: u32,
+    /// The time over which the share of failures is looked at: a connection that comes and goes never fails
+    /// often in a row. Each opening of the stream is a success, each loss of it and each failed try a failure.
+    pub circuit_window: Duration,
+    /// How many successes and failures there must have been in that time before their share says anything; what
+    /// the fold remembers bounds it.
+    pub circuit_volume: u32,
+    /// Which share of failures opens the circuit, in percent; more than 100 never does.
+    pub circuit_failed_percent: u32,
     /// How long the circuit stays open, each time longer until a connection held.
     pub circuit: Backoff,
     /// How long a connection must last to count as one that held.
@@ -36,6 +44,11 @@ pub struct ConnectionPolicy {
     pub answer_timeout: Duration,
     /// How long a server is given to end by itself before it is killed.
     pub stop_timeout: Duration,
+    /// How many retries all sessions of the connection together may make at once. Each takes a token, each call
+    /// that succeeds brings one back.
+    pub retry_tokens: u32,
+    /// After how long one token comes back by itself.
+    pub retry_refill: Duration,
 }
 
 impl Default for ConnectionPolicy {
@@ -47,6 +60,10 @@ impl Default for ConnectionPolicy {
                 delay_max: Duration::from_secs(30),
             },
             circuit_failures: 5,
+            // Five openings and five losses in two minutes: whatever is there, no turn comes to its end on it.
+            circuit_window: Duration::from_secs(120),
+            circuit_volume: 10,
+            circuit_failed_percent: 50,
             circuit: Backoff {
                 delay_min: Duration::from_secs(10),
                 delay_max: Duration::from_secs(60),
@@ -61,6 +78,10 @@ impl Default for ConnectionPolicy {
             start_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(3),
+            // A few sessions that meet one bad moment do not notice it; a thousand that share an outage make
+            // one call a second until something succeeds.
+            retry_tokens: 10,
+            retry_refill: Duration::from_secs(1),
         }
     }
 }

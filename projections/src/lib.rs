@@ -19,7 +19,7 @@ pub use connection::Connection;
 use recount_store::Recorded;
 
 pub use pending::Pending;
-pub use queue::{Message, MessageState, Queue};
+pub use queue::{GivenUp, Message, MessageState, Queue, WaitsFor};
 pub use session::{Session, Status};
 pub use state_store::{SharedSession, StateStore};
 pub use transcript::Transcript;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use recount_store::{Event, MessageId, Position, Recorded, Refusal, Rerun, Resolution, Timestamp};
+use recount_store::{
+    Event, MessageId, Position, Recorded, Refusal, Rerun, Resolution, Timestamp, Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::Projection;
@@ -27,7 +29,7 @@ pub enum MessageState {
     Running,
     /// The agent died while it worked on it. From `TurnInterrupted`.
     Interrupted,
-    /// A person has to say whether it is run again. From `RerunDecided`.
+    /// A person has to say how it goes on: [`WaitsFor`] says about what. From `RerunDecided` or `UnknownDecided`.
     Waiting,
     /// Answered. From `TurnCompleted`.
     Completed,
@@ -94,8 +96,29 @@ pub enum RefusedHow {
     ForNow(Option<u64>),
     /// For good.
     ForGood,
-    /// It was sent, and the agent does not hold it.
+    /// It was sent and the agent does not hold it, or it was decided to take that for true.
     Absent,
+}
+
+/// What a message that is `Waiting` needs a person's word on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsFor {
+    /// Whether its turn is run again, the agent having died in it.
+    Rerun,
+    /// Whether its last attempt arrived, which the agent could not tell.
+    Outcome,
+}
+
+/// How a message was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// When.
+    pub at: Timestamp,
+    /// Whether the outcome of its last attempt was not known: the agent may hold it.
+    pub unknown: bool,
+    /// The message that it was queued again as, once it was.
+    pub again: Option<MessageId>,
 }
 
 /// One message and where it stands.
@@ -117,6 +140,12 @@ pub struct Message {
     pub agent_message: Option<String>,
     /// Why the last attempt was refused, while it is `Refused`.
     pub refused: Option<RefusedHow>,
+    /// Whether it was sent and nobody has found out since whether the agent holds it.
+    pub unproved: bool,
+    /// What a person has to say, while it is `Waiting`.
+    pub waits_for: Option<WaitsFor>,
+    /// How it was given up, once it is `DeadLettered`.
+    pub given_up: Option<GivenUp>,
     /// Not before: when the next attempt is due, while one is scheduled.
     pub retry_at: Option<Timestamp>,
     /// Whether somebody wanted it ended.
@@ -160,6 +189,19 @@ impl Queue {
             .filter(|message| !message.state.is_settled())
     }
 
+    /// The bytes of text that wait to be sent.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = self.open().filter_map(|message| message.text.as_ref());
+        texts.map(String::len).sum()
+    }
+
+    /// The messages that were given up and not queued again, oldest first.
+    pub fn dead_letters(&self) -> impl Iterator<Item = (&Message, GivenUp)> {
+        let given_up = self.messages.iter().filter_map(|m| Some((m, m.given_up?)));
+        given_up.filter(|(_, given_up)| given_up.again.is_none())
+    }
+
     /// The message with this id.
     #[must_use]
     pub fn get(&self, id: MessageId) -> Option<&Message> {
@@ -184,6 +226,9 @@ impl Queue {
         };
         message.moved = position;
         change(message);
+        if message.state != MessageState::Waiting {
+            message.waits_for = None;
+        }
         if message.state.is_settled() {
             message.text = None;
             while self
@@ -197,8 +242,27 @@ impl Queue {
     }
 }
 
+impl Queue {
+    fn wait(&mut self, id: MessageId, position: Position, waits_for: WaitsFor) {
+        self.update(id, position, |message| {
+            message.state = MessageState::Waiting;
+            message.waits_for = Some(waits_for);
+        });
+    }
+
+    /// The one thing that still happens to a settled message: it stays given up, and lives on as another.
+    fn requeued(&mut self, id: MessageId, again: MessageId) {
+        let mut messages = self.messages.iter_mut().rev();
+        if let Some(message) = messages.find(|message| message.id == id)
+            && let Some(given_up) = &mut message.given_up
+        {
+            given_up.again = Some(again);
+        }
+    }
+}
+
 impl Projection for Queue {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NAME: &'static str = "queue";
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -221,6 +285,9 @@ impl Projection for Queue {
                     attempts: 0,
                     agent_message: None,
                     refused: None,
+                    unproved: false,
+                    waits_for: None,
+                    given_up: None,
                     retry_at: None,
                     abort_asked: false,
                     reason: None,
@@ -242,7 +309,12 @@ impl Projection for Queue {
                     m.retry_at = None;
                 });
             }
-            Event::DeliveryAccepted { message, .. } => go(*message, State::Accepted),
+            Event::DeliveryAccepted { message, .. } => {
+                self.update(*message, at, |m| {
+                    m.state = State::Accepted;
+                    m.unproved = false;
+                });
+            }
             Event::DeliveryRejected {
                 message,
                 refusal,
@@ -264,6 +336,7 @@ impl Projection for Queue {
             } => {
                 self.update(*message, at, |m| {
                     m.state = State::Unknown;
+                    m.unproved = true;
                     m.reason = Some(reason.clone());
                 });
             }
@@ -272,11 +345,14 @@ impl Projection for Queue {
                 resolution,
                 ..
             } => {
-                self.update(*message, at, |m| match resolution {
-                    Resolution::Stored => m.state = State::Accepted,
-                    Resolution::Absent => {
-                        m.state = State::Refused;
-                        m.refused = Some(RefusedHow::Absent);
+                self.update(*message, at, |m| {
+                    m.unproved = false;
+                    match resolution {
+                        Resolution::Stored => m.state = State::Accepted,
+                        Resolution::Absent => {
+                            m.state = State::Refused;
+                            m.refused = Some(RefusedHow::Absent);
+                        }
                     }
                 });
             }
@@ -290,9 +366,24 @@ impl Projection for Queue {
             Event::TurnInterrupted { message, .. } => go(*message, State::Interrupted),
             Event::RerunDecided { message, rerun, .. } => match rerun {
                 Rerun::Run => go(*message, State::Accepted),
-                Rerun::Wait => go(*message, State::Waiting),
+                Rerun::Wait => self.wait(*message, at, WaitsFor::Rerun),
                 // Stays where it is: the failure of the turn follows in the same commit.
                 Rerun::GiveUp => {}
+            },
+            Event::UnknownDecided {
+                message, verdict, ..
+            } => match verdict {
+                Verdict::Wait => self.wait(*message, at, WaitsFor::Outcome),
+                Verdict::Resend => self.update(*message, at, |m| {
+                    m.state = State::Refused;
+                    m.refused = Some(RefusedHow::Absent);
+                }),
+                Verdict::Arrived => self.update(*message, at, |m| {
+                    m.state = State::Accepted;
+                    m.unproved = false;
+                }),
+                // Stays where it is: that it is given up follows in the same commit.
+                Verdict::GiveUp => {}
             },
             Event::TurnCompleted { message, .. } => go(*message, State::Completed),
             Event::TurnFailed {
@@ -307,10 +398,16 @@ impl Projection for Queue {
             Event::MessageCancelled { message } => go(*message, State::Cancelled),
             Event::MessageDeadLettered { message, reason } => {
                 self.update(*message, at, |m| {
+                    m.given_up = Some(GivenUp {
+                        at: recorded.at,
+                        unknown: m.unproved || m.state == State::Sending,
+                        again: None,
+                    });
                     m.state = State::DeadLettered;
                     m.reason = Some(reason.clone());
                 });
             }
+            Event::MessageRequeued { message, again } => self.requeued(*message, *again),
             Event::TurnAbortAsked { message } => {
                 self.update(*message, at, |m| m.abort_asked = true);
             }
@@ -353,12 +450,10 @@ impl Projection for Queue {
             | Event::RecoveryFinished { .. }
             | Event::EngineStopped
             | Event::StreamCut { .. }
-            | Event::MessageRequeued { .. }
             | Event::MessageSteered { .. }
             | Event::QuestionAnswered { .. }
             | Event::QuestionAsked { .. }
             | Event::QuestionSettled { .. }
-            | Event::UnknownDecided { .. }
             | Event::QuestionExpired { .. }
             | Event::CapabilitiesFound { .. }
             | Event::PolicyAdopted { .. }

@@ -1,10 +1,12 @@
 //! Given events, exactly this state; and whatever the events, no panic and one truth.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use recount_store::{
     Choice, Class, ConnectionId, ConnectionState, Event, Hash, Json, MessageId, OutputKind,
     PermissionAnswer, Placement, Position, Prompt, Provenance, Recorded, Refusal, Rerun,
-    Resolution, Seq, SessionId, StreamId, Target, Timestamp, ToolOutcome, derived,
+    Resolution, Seq, SessionId, StreamId, Target, Timestamp, ToolOutcome, Verdict, derived,
 };
 
 use crate::turn::{Answered, Asks, Call, CallOutcome, Item, Part, Question, Run};
@@ -12,6 +14,7 @@ use crate::*;
 
 const M1: MessageId = MessageId::from_bytes([1; 10]);
 const M2: MessageId = MessageId::from_bytes([2; 10]);
+const M3: MessageId = MessageId::from_bytes([3; 10]);
 
 fn session(number: u8) -> StreamId {
     StreamId::Session(SessionId::from_bytes([number; 10]))
@@ -406,6 +409,116 @@ fn a_message_goes_from_word_to_word() {
     }
 }
 
+fn unknown(message: MessageId) -> Event {
+    Event::DeliveryUnknown {
+        message,
+        attempt: 1,
+        reason: String::new(),
+    }
+}
+
+fn verdict(verdict: Verdict) -> Event {
+    Event::UnknownDecided {
+        message: M1,
+        attempt: 1,
+        verdict,
+        reason: String::new(),
+    }
+}
+
+fn dead_lettered(message: MessageId) -> Event {
+    Event::MessageDeadLettered {
+        message,
+        reason: String::new(),
+    }
+}
+
+#[test]
+fn an_outcome_that_nobody_can_find_out_is_decided() {
+    use MessageState as State;
+    let of = |decided: &[Verdict]| {
+        let events = [queued(M1), sending(M1), unknown(M1)];
+        let decided = decided.iter().map(|&one| verdict(one));
+        let state: Session = fold(&given(events.into_iter().chain(decided)));
+        let message = state.queue.get(M1).cloned().expect("it is there");
+        (message.state, message.waits_for, message.unproved)
+    };
+    let outcome = Some(WaitsFor::Outcome);
+    assert_eq!(of(&[Verdict::Wait]), (State::Waiting, outcome, true));
+    assert_eq!(of(&[Verdict::Resend]), (State::Refused, None, true));
+    assert_eq!(of(&[Verdict::Arrived]), (State::Accepted, None, false));
+    assert_eq!(of(&[Verdict::GiveUp]), (State::Unknown, None, true));
+    let waited = of(&[Verdict::Wait, Verdict::Arrived]);
+    assert_eq!(waited, (State::Accepted, None, false));
+    let waited = of(&[Verdict::Wait, Verdict::GiveUp]);
+    assert_eq!(waited, (State::Waiting, outcome, true));
+}
+
+#[test]
+fn a_dead_letter_says_whether_it_may_have_arrived_until_it_is_queued_again() {
+    let of = |events: &[Event]| {
+        let events = [queued(M1)].into_iter().chain(events.iter().cloned());
+        let events = given(events.chain([dead_lettered(M1)]));
+        let state: Session = fold(&events);
+        let pending: Pending = fold(&events);
+        let (message, given_up) = state.queue.dead_letters().next().expect("it is there");
+        assert_eq!(message.id, M1);
+        assert_eq!(pending.dead_letters.len(), 1);
+        assert_eq!(pending.sessions.len(), 0);
+        given_up.unknown
+    };
+    let resolved = |resolution| Event::DeliveryResolved {
+        message: M1,
+        attempt: 1,
+        resolution,
+        evidence: String::new(),
+    };
+    let refused = Event::DeliveryRejected {
+        message: M1,
+        attempt: 1,
+        refusal: Refusal::NeverSent,
+        reason: String::new(),
+    };
+    let (sent, lost) = (sending(M1), unknown(M1));
+    assert!(!of(&[]));
+    assert!(!of(&[sent.clone(), refused.clone()]));
+    assert!(of(&[sent.clone()]));
+    assert!(of(&[sent.clone(), lost.clone()]));
+    assert!(of(&[sent.clone(), lost.clone(), verdict(Verdict::Wait)]));
+    let absent = resolved(Resolution::Absent);
+    assert!(!of(&[sent.clone(), lost.clone(), absent]));
+    // A later attempt that certainly did not arrive proves nothing of the one before.
+    let resent = verdict(Verdict::Resend);
+    assert!(of(&[sent.clone(), lost, resent, sent, refused]));
+
+    let again = Event::MessageRequeued {
+        message: M1,
+        again: M2,
+    };
+    let events = given([queued(M1), dead_lettered(M1), queued(M2), again]);
+    let state: Session = fold(&events);
+    assert_eq!(state.queue.dead_letters().count(), 0);
+    assert_eq!(state.queue.head().map(|message| message.id), Some(M2));
+    let given_up = state.queue.get(M1).and_then(|message| message.given_up);
+    assert_eq!(given_up.and_then(|given_up| given_up.again), Some(M2));
+    assert!(fold::<Pending>(&events).dead_letters.is_empty());
+}
+
+#[test]
+fn the_queue_knows_how_many_bytes_wait() {
+    let text = |text: &str| Event::MessageQueued {
+        message: M1,
+        key: None,
+        text: text.to_owned(),
+    };
+    let mut events = vec![text("four"), queued(M2)];
+    let waiting: Queue = fold(&given(events.clone()));
+    let more = waiting.bytes() - 4;
+    events.push(Event::MessageCancelled { message: M1 });
+    let left: Queue = fold(&given(events));
+    assert_eq!((left.bytes(), left.bytes() > 0), (more, true));
+}
+
 #[test]
 fn a_settled_message_gives_its_text_and_its_place_back() {
     let state: Session = fold(&given([
@@ -596,7 +709,7 @@ fn every_front_of_a_session_and_of_a_connection_can_be_cut() {
 /// Any event about one of two messages, sensible or not.
 fn any_event() -> impl Strategy<Value = Event> {
     let message = prop_oneof![Just(M1), Just(M2)];
-    let shape = (message, 0_u8..28, 1_u32..4, "[a-c]{0,3}", "[pq]");
+    let shape = (message, 0_u8..33, 1_u32..4, "[a-c]{0,3}", "[pq]");
     shape.prop_map(|(message, kind, run, text, id)| {
         let attempt = run;
         let part = || id.clone();
@@ -620,6 +733,12 @@ fn any_event() -> impl Strategy<Value = Event> {
             attempt,
             resolution,
             evidence: text.clone(),
+        };
+        let verdict = |verdict| Event::UnknownDecided {
+            message,
+            attempt,
+            verdict,
+            reason: text.clone(),
         };
         match kind {
             0 => sending(message),
@@ -704,6 +823,11 @@ fn any_event() -> impl Strategy<Value = Event> {
             26 => Event::AgentSessionRequested {
                 marker: text.clone(),
             },
+            27 => Event::MessageRequeued { message, again: M3 },
+            28 => verdict(Verdict::Wait),
+            29 => verdict(Verdict::Resend),
+            30 => verdict(Verdict::GiveUp),
+            31 => verdict(Verdict::Arrived),
             _ => Event::AgentSessionBound {
                 agent_session: text.clone(),
             },
@@ -768,8 +892,10 @@ proptest! {
                 let StreamId::Session(id) = session(name) else { unreachable!() };
                 let open: Vec<MessageId> = state.queue.open().map(|message| message.id).collect();
                 let known = pending.sessions.get(&id);
-                prop_assert_eq!(known.map_or(0, std::collections::BTreeSet::len), open.len());
+                prop_assert_eq!(known.map_or(0, BTreeSet::len), open.len());
                 prop_assert!(open.iter().all(|id| known.is_some_and(|known| known.contains(id))));
+                let dead: BTreeSet<MessageId> = state.queue.dead_letters().map(|(m, _)| m.id).collect();
+                prop_assert_eq!(pending.dead_letters.get(&id).cloned().unwrap_or_default(), dead);
             }
         }
     }

@@ -433,7 +433,7 @@ impl Log {
         let directory = directory.as_ref();
         let storage = files::open(directory)?;
         let journal = files::open_journal(directory)?;
-        Self::start(storage, journal, options)
+        Self::start(storage, journal, options, true)
     }
 
     /// A log in memory, for tests.
@@ -459,17 +459,42 @@ impl Log {
         journal: [Arc<dyn StorageBackend>; 2],
         options: Options,
     ) -> Result<Self> {
+        let storage = Self::initialised(storage)?;
+        Self::start(storage, journal, options, true)
+    }
+
+    /// The same without threads: whoever appends does the writer's work, and settles. For tests in which
+    /// everything happens in an order that they chose.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::open`], for what the backends hold.
+    #[doc(hidden)]
+    pub fn without_threads(
+        storage: impl StorageBackend,
+        journal: [Arc<dyn StorageBackend>; 2],
+        options: Options,
+    ) -> Result<Self> {
+        let storage = Self::initialised(storage)?;
+        Self::start(storage, journal, options, false)
+    }
+
+    fn initialised(storage: impl StorageBackend) -> Result<Storage> {
         let storage = Storage::with_backend(storage).and_then(|storage| {
             if !files::is_initialised(&storage)? {
                 files::initialise(&storage, &files::new_key()?)?;
             }
             Ok(storage)
         });
-        let storage = storage.map_err(|fault| fault.near(Position::FIRST))?;
-        Self::start(storage, journal, options)
+        storage.map_err(|fault| fault.near(Position::FIRST))
     }
 
-    fn start(storage: Storage, files: [journal::File; 2], options: Options) -> Result<Self> {
+    fn start(
+        storage: Storage,
+        files: [journal::File; 2],
+        options: Options,
+        threads: bool,
+    ) -> Result<Self> {
         compact::index_settled(&storage, &mut |_| {})?;
         let (recent, mark, journal) = recover(&storage, files, options.settle_bytes)
             .map_err(|fault| fault.near(Position::FIRST))?;
@@ -481,6 +506,7 @@ impl Log {
                 mark,
                 journal,
                 durable,
+                threads,
             )?),
             reader: LogReader { shared },
             keep_frames: options.keep_frames,

@@ -12,6 +12,7 @@ mod look;
 mod translate;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use futures_util::StreamExt;
 use recount_store::{MessageId, PermissionAnswer, Timestamp};
 
 use self::calls::Calls;
+use super::http::{Network, Transport};
 use super::{
     AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream,
     Health, Launch, LaunchSpec, Observation, Report, SessionSpec, StreamItem, Translated, sse,
@@ -43,15 +45,21 @@ pub struct OpenCode {
 }
 
 impl OpenCode {
-    /// An adapter; it holds idle HTTP connections and nothing else.
+    /// An adapter over this computer's network; it holds idle HTTP connections and nothing else.
     ///
     /// # Panics
     ///
     /// Where no HTTP client can be built at all, which takes a broken system.
     #[must_use]
     pub fn new() -> Self {
+        Self::over(Arc::new(Network::new()))
+    }
+
+    /// An adapter whose requests `transport` carries.
+    #[must_use]
+    pub fn over(transport: Arc<dyn Transport>) -> Self {
         Self {
-            calls: Calls::new(),
+            calls: Calls::over(transport),
         }
     }
 }
@@ -114,7 +122,7 @@ impl AgentAdapter for OpenCode {
 
     async fn open_stream(&self, endpoint: &Endpoint) -> Result<FrameStream, CallError> {
         let response = self.calls.stream(endpoint).await?;
-        let mut frames = sse::frames_of(response);
+        let mut frames = sse::frames(response.body, limits::FRAME_BYTES_MAX);
         let lost = |reason: String| CallError::Unknown {
             reason: format!("GET /global/event: {reason}"),
         };
@@ -133,7 +141,7 @@ impl AgentAdapter for OpenCode {
                 if connected {
                     return Ok(());
                 }
-                if early.len() > limits::SESSION_INBOX_MAX {
+                if early.len() > limits::EARLY_ITEMS_MAX {
                     return Err(lost("does not begin with server.connected".into()));
                 }
             }

@@ -15,18 +15,11 @@ use eventsource_stream::{EventStream, EventStreamError};
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 
 use super::{Frame, FrameStream, StreamError, StreamItem};
-use crate::limits;
 
-/// The frames of a response. Ends with `None` where the server ended it cleanly, and after an error.
+/// The frames in a stream of bytes, however it is cut. Ends with `None` where the bytes end cleanly, and after an error.
 ///
-/// A frame longer than [`limits::FRAME_BYTES_MAX`] ends it with [`StreamError::FrameTooLong`].
-#[must_use]
-pub fn frames_of(response: reqwest::Response) -> FrameStream {
-    frames(response.bytes_stream(), limits::FRAME_BYTES_MAX)
-}
-
-/// The frames in a stream of bytes, however it is cut; `frame_bytes_max` bounds each, its line ends
-/// and comments included.
+/// `frame_bytes_max` bounds each frame, its line ends and comments included: a longer one ends the stream with
+/// [`StreamError::FrameTooLong`].
 #[must_use]
 pub fn frames<S, E>(bytes: S, frame_bytes_max: usize) -> FrameStream
 where

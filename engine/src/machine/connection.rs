@@ -4,6 +4,7 @@
 //! not fit the phase comes from something that was given up since, and is ignored.
 
 mod ends;
+mod pulse;
 mod server;
 mod stream;
 mod vocabulary;
@@ -16,6 +17,7 @@ use recount_store::{Cause, ConnectionId, ConnectionState, Event, Recorded, Targe
 pub use vocabulary::{Effect, Failure, Input};
 
 use ends::Next;
+use pulse::Pulse;
 
 use super::Step;
 use super::breaker::{self, Permit};
@@ -46,6 +48,7 @@ enum Phase {
     Streaming {
         url: String,
         heard: Timestamp,
+        pulse: Pulse,
         probed: Timestamp,
         probing: bool,
         /// Probes that failed in a row.
@@ -188,6 +191,12 @@ impl Machine {
                 }
             }
             Input::Heard => self.heard(now),
+            Input::Beat => {
+                self.heard(now);
+                if let Phase::Streaming { pulse, .. } = &mut self.phase {
+                    pulse.beat(now);
+                }
+            }
             Input::Suspected => {
                 if let Phase::Streaming {
                     url,

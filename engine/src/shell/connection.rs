@@ -2,15 +2,17 @@
 
 mod driver;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use recount_store::{ConnectionId, FrameNumber};
+use recount_store::{ConnectionId, FrameNumber, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use driver::{Driver, Setting};
 
+use super::inbox::Inbox;
 use crate::adapter::{AgentAdapter, Endpoint, Observation};
 use crate::error::Error;
+use crate::machine::budget::Budget;
 
 /// Whether calls can be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +55,7 @@ pub struct Connection {
     link: watch::Receiver<Link>,
     commands: mpsc::Sender<Command>,
     failure: LastFailure,
+    budget: Arc<Mutex<Budget>>,
 }
 
 /// Why no server could be started, last.
@@ -79,11 +82,12 @@ enum Command {
     },
     Attach {
         agent_session: String,
-        inbox: mpsc::Sender<FromAgent>,
+        inbox: Inbox,
         done: oneshot::Sender<()>,
     },
     Detach {
         agent_session: String,
+        inbox: Inbox,
     },
     Suspect,
     GapFilled {
@@ -138,9 +142,7 @@ impl Connection {
 
     /// From now on what the agent says of this session goes into `inbox`, as do the questions and the
     /// activity of its sub-agents' sessions. That alone makes nothing connect.
-    ///
-    /// An inbox that is full makes the connection's reader wait, for all sessions: empty it promptly.
-    pub async fn attach(&self, agent_session: &str, inbox: mpsc::Sender<FromAgent>) {
+    pub async fn attach(&self, agent_session: &str, inbox: Inbox) {
         let (done, attached) = oneshot::channel();
         let agent_session = agent_session.to_owned();
         let command = Command::Attach {
@@ -153,10 +155,32 @@ impl Connection {
         let _ = attached.await;
     }
 
-    /// Ends what [`Connection::attach`] began.
-    pub async fn detach(&self, agent_session: &str) {
+    /// Ends what [`Connection::attach`] began with the same inbox. Where another was attached since, that one stays.
+    pub async fn detach(&self, agent_session: &str, inbox: Inbox) {
         let agent_session = agent_session.to_owned();
-        self.send(Command::Detach { agent_session }).await;
+        let command = Command::Detach {
+            agent_session,
+            inbox,
+        };
+        self.send(command).await;
+    }
+
+    /// Takes leave for a retry of a call, of the budget that all sessions of this connection share.
+    ///
+    /// # Errors
+    ///
+    /// When to ask again, where the budget is spent.
+    pub fn may_retry(&self, now: Timestamp) -> Result<(), Timestamp> {
+        self.budget().take(now)
+    }
+
+    /// A call succeeded, the first try or a later one: one retry more may be made.
+    pub fn succeeded(&self) {
+        self.budget().give_back();
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A call failed: the server is probed now.

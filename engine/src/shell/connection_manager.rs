@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::connection::{Connection, Driver, Setting};
 use super::server::Files;
 use crate::adapter::{AgentAdapter, Secret};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
@@ -40,6 +41,7 @@ impl ConnectionManager {
         adapters: Vec<Arc<dyn AgentAdapter>>,
         policy: ConnectionPolicy,
         clock: Clock,
+        chance: Chance,
     ) -> Self {
         Self {
             setting: Setting {
@@ -47,6 +49,7 @@ impl ConnectionManager {
                 files: Files::new(servers_dir),
                 policy,
                 clock,
+                chance,
                 url_password: None,
             },
             adapters,

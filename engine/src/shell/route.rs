@@ -3,34 +3,34 @@
 use std::collections::{HashMap, VecDeque};
 
 use recount_store::FrameNumber;
-use tokio::sync::mpsc;
 
 use super::connection::FromAgent;
+use super::inbox::Inbox;
 use crate::adapter::{Observation, Translated};
 use crate::limits;
 
 /// The inboxes of a connection's sessions, and whose sub-agents' sessions there are.
 #[derive(Default)]
 pub(super) struct Routes {
-    inboxes: HashMap<String, mpsc::Sender<FromAgent>>,
+    inboxes: HashMap<String, Inbox>,
     parents: HashMap<String, String>,
     /// The children in the order in which they were met, to forget the oldest.
     met: VecDeque<String>,
 }
 
-/// An observation and the inbox that it goes into.
-pub(super) struct Parcel {
-    pub(super) inbox: mpsc::Sender<FromAgent>,
-    pub(super) content: FromAgent,
-}
-
 impl Routes {
-    pub(super) fn attach(&mut self, agent_session: String, inbox: mpsc::Sender<FromAgent>) {
+    pub(super) fn attach(&mut self, agent_session: String, inbox: Inbox) {
         self.inboxes.insert(agent_session, inbox);
     }
 
-    pub(super) fn detach(&mut self, agent_session: &str) {
-        self.inboxes.remove(agent_session);
+    /// Whether this inbox was there, and now nothing is.
+    pub(super) fn detach(&mut self, agent_session: &str, inbox: &Inbox) -> bool {
+        let attached = self.inboxes.get(agent_session);
+        let known = attached.is_some_and(|attached| attached.is(inbox));
+        if known {
+            self.inboxes.remove(agent_session);
+        }
+        known
     }
 
     pub(super) fn is_attached(&self, agent_session: &str) -> bool {
@@ -41,38 +41,33 @@ impl Routes {
         !self.inboxes.is_empty()
     }
 
-    /// To whom an observation goes; `None` where nobody here follows its session.
+    /// Puts an observation into the inbox that it is for; into none where nobody here follows its session.
     ///
     /// `frame` is the one that was translated, and `epoch` the opening of the stream that it came over.
-    pub(super) fn route(
-        &mut self,
-        translated: Translated,
-        frame: Option<FrameNumber>,
-        epoch: u64,
-    ) -> Option<Parcel> {
+    pub(super) fn route(&mut self, translated: Translated, frame: Option<FrameNumber>, epoch: u64) {
         let Translated {
-            session,
+            session: Some(session),
             observation,
-        } = translated;
-        let session = session?;
+        } = translated
+        else {
+            return;
+        };
         if let Observation::ChildOf { parent } = &observation {
             self.remember(session.clone(), parent.clone());
         }
-        let (inbox, from_child) = match self.inboxes.get(&session) {
-            Some(inbox) => (inbox, false),
-            None if concerns_ancestors(&observation) => (self.ancestor(&session)?, true),
-            None => return None,
+        let own = self.inboxes.get(&session);
+        let inbox = match own {
+            None if concerns_ancestors(&observation) => self.ancestor(&session),
+            own => own,
         };
-        let content = FromAgent {
-            epoch,
-            frame,
-            observation,
-            from_child,
-        };
-        Some(Parcel {
-            inbox: inbox.clone(),
-            content,
-        })
+        if let Some(inbox) = inbox {
+            inbox.put(FromAgent {
+                epoch,
+                frame,
+                observation,
+                from_child: own.is_none(),
+            });
+        }
     }
 
     fn remember(&mut self, child: String, parent: String) {
@@ -86,7 +81,7 @@ impl Routes {
         }
     }
 
-    fn ancestor(&self, session: &str) -> Option<&mpsc::Sender<FromAgent>> {
+    fn ancestor(&self, session: &str) -> Option<&Inbox> {
         let mut session = session;
         // A bound, since nothing keeps an agent from naming parents in a circle.
         for _ in 0..limits::CHILD_DEPTH_MAX {
@@ -111,8 +106,10 @@ fn concerns_ancestors(observation: &Observation) -> bool {
         | Observation::Idle
         | Observation::Retrying { .. } => true,
         Observation::Connected
+        | Observation::Heartbeat
         | Observation::Ignored
         | Observation::Counted { .. }
+        | Observation::Missed
         | Observation::ChildOf { .. }
         | Observation::AnswerUpdated(_)
         | Observation::PartOpened { .. }
@@ -127,6 +124,7 @@ fn concerns_ancestors(observation: &Observation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::inbox::Arrived;
 
     fn says(session: &str, observation: Observation) -> Translated {
         Translated {
@@ -141,38 +139,49 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_session_gets_its_own_and_what_its_sub_agents_wait_for() {
+    #[tokio::test]
+    async fn a_session_gets_its_own_and_what_its_sub_agents_wait_for() {
         let mut routes = Routes::default();
-        let (inbox, _receiver) = mpsc::channel(1);
-        routes.attach("a".to_owned(), inbox);
-        assert!(routes.route(says("b", child_of("a")), None, 1).is_none());
-        assert!(routes.route(says("c", child_of("b")), None, 1).is_none());
-
-        let own = routes
-            .route(says("a", Observation::Busy), Some(FrameNumber(7)), 1)
-            .map(|parcel| parcel.content);
-        let expected = |from_child| FromAgent {
-            epoch: 1,
-            frame: Some(FrameNumber(7)),
-            observation: Observation::Busy,
-            from_child,
+        let inbox = Inbox::new(1 << 20);
+        routes.attach("a".to_owned(), inbox.clone());
+        for (session, observation) in [
+            ("b", child_of("a")),
+            ("c", child_of("b")),
+            ("a", Observation::Busy),
+            ("c", Observation::Idle),
+            ("c", Observation::Ignored),
+            ("x", Observation::Busy),
+            ("a", Observation::Idle),
+        ] {
+            routes.route(says(session, observation), Some(FrameNumber(7)), 1);
+        }
+        let arrived = |observation, from_child| {
+            Arrived::Said(FromAgent {
+                epoch: 1,
+                frame: Some(FrameNumber(7)),
+                observation,
+                from_child,
+            })
         };
-        assert_eq!(own, Some(expected(false)));
-        let grandchild = routes
-            .route(says("c", Observation::Busy), Some(FrameNumber(7)), 1)
-            .map(|parcel| parcel.content);
-        assert_eq!(grandchild, Some(expected(true)));
-        assert!(
-            routes
-                .route(says("c", Observation::Ignored), None, 1)
-                .is_none()
-        );
-        assert!(
-            routes
-                .route(says("x", Observation::Busy), None, 1)
-                .is_none()
-        );
+        for expected in [
+            arrived(Observation::Busy, false),
+            arrived(Observation::Idle, true),
+            arrived(Observation::Idle, false),
+        ] {
+            assert_eq!(inbox.next().await, expected);
+        }
+    }
+
+    #[test]
+    fn who_comes_back_is_not_detached_by_who_left() {
+        let mut routes = Routes::default();
+        let (left, back) = (Inbox::new(1 << 20), Inbox::new(1 << 20));
+        routes.attach("a".to_owned(), left.clone());
+        routes.attach("a".to_owned(), back.clone());
+        assert!(!routes.detach("a", &left));
+        assert!(routes.is_attached("a"));
+        assert!(routes.detach("a", &back));
+        assert!(!routes.is_attached("a"));
     }
 
     #[test]
@@ -180,10 +189,6 @@ mod tests {
         let mut routes = Routes::default();
         routes.route(says("a", child_of("b")), None, 1);
         routes.route(says("b", child_of("a")), None, 1);
-        assert!(
-            routes
-                .route(says("a", Observation::Busy), None, 1)
-                .is_none()
-        );
+        routes.route(says("a", Observation::Busy), None, 1);
     }
 }

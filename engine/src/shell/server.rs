@@ -18,10 +18,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub(super) use files::Files;
 
-use files::random_hex;
-
 use super::process;
 use crate::adapter::{AgentAdapter, InProcessServer, Launch, LaunchSpec};
+use crate::chance::Chance;
 use crate::error::Error;
 use crate::limits;
 
@@ -29,15 +28,8 @@ use crate::limits;
 pub(super) const MARK_VARIABLE: &str = "RECOUNT_SERVER";
 
 /// A name for a server that none had before.
-pub(super) fn choose_mark() -> io::Result<String> {
-    random_hex::<16>()
-}
-
-/// A port on loopback where nothing listens at this moment.
-pub(super) fn choose_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+pub(super) fn choose_mark(chance: &Chance) -> String {
+    format!("{:032x}", chance.number())
 }
 
 fn port_taken(port: u16) -> bool {

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use recount_projections::{MessageState, SharedSession, StateStore, Status};
 use recount_store::{
-    Event, Expected, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
+    Event, Expected, LogReader, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::connection::{Connection, FromAgent, Link};
+use super::dead_letter::{self, DeadLetter};
+use super::inbox::{Arrived, Inbox};
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
+use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::command::{Command, Receipt, decide};
+use crate::command::{Bounds, Command, Receipt, Word, decide};
 use crate::error::Error;
 use crate::limits;
 use crate::machine::session::policy::{RerunPolicy, SessionPolicy};
@@ -49,6 +52,8 @@ pub struct Session {
     state: SharedSession,
     updates: broadcast::Sender<Update>,
     progress: watch::Receiver<Progress>,
+    chance: Chance,
+    log: LogReader,
 }
 
 /// How far a session has come, for those who wait.
@@ -111,7 +116,7 @@ impl Session {
     ///
     /// [`Error::Rejected`] where the session does not take it, [`Error::Log`] where it could not be recorded.
     pub async fn send(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
-        let message = MessageId::from_random(super::chance::number());
+        let message = MessageId::from_random(self.chance.number());
         let (key, text) = (key.map(str::to_owned), text.to_owned());
         let receipt = self.command(Command::Queue { message, key, text }).await?;
         Ok(receipt.message.unwrap_or(message))
@@ -190,6 +195,57 @@ impl Session {
     /// [`Error::Rejected`] where none waits.
     pub async fn rerun(&self, run: bool) -> Result<(), Error> {
         self.command(Command::Rerun { run }).await.map(drop)
+    }
+
+    /// Says what became of a message of which the agent could not say whether it arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where none waits for that.
+    pub async fn resolve(&self, word: Word) -> Result<(), Error> {
+        self.command(Command::Resolve { word }).await.map(drop)
+    }
+
+    /// The messages that were given up and not queued again, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where their texts cannot be read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
+        dead_letter::of(&self.log, self.id, &self.state)
+    }
+
+    /// Queues a dead letter again, as a new message with the same text and without a key; gives its id.
+    ///
+    /// Safe to repeat: it is queued again once, whatever becomes of that. One that the agent may hold all the same is
+    /// queued again only with `even_if_it_may_double`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it is no dead letter, where it may double and that was not allowed, or where the
+    /// session takes no message; [`Error::Log`] where it could not be recorded.
+    pub async fn requeue(
+        &self,
+        message: MessageId,
+        even_if_it_may_double: bool,
+    ) -> Result<MessageId, Error> {
+        let queued = self.state.with(|state| {
+            let known = state.queue.get(message);
+            known.map(|known| known.queued)
+        });
+        let text = match queued {
+            Some(queued) => dead_letter::text_at(&self.log, queued)?,
+            None => None,
+        };
+        let again = MessageId::from_random(self.chance.number());
+        let command = Command::Requeue {
+            message,
+            again,
+            // What was cut off is in a session that is closed by it, and takes nothing.
+            text: text.unwrap_or_default(),
+            even_if_it_may_double,
+        };
+        Ok(self.command(command).await?.message.unwrap_or(again))
     }
 
     /// Closes the session: nothing can be queued any more.
@@ -291,10 +347,11 @@ pub(super) fn spawn(
     states: &StateStore,
     connection: Connection,
     policy: SessionPolicy,
-    clock: &Clock,
+    clock: Clock,
+    chance: Chance,
 ) -> Result<Session, Error> {
     let state = states.session(id)?;
-    let (calls, inbox) = mpsc::channel(limits::SESSION_CALLS_MAX);
+    let (calls, asked) = mpsc::channel(limits::SESSION_CALLS_MAX);
     let (updates, _) = broadcast::channel(limits::SUBSCRIBER_LAG_MAX);
     // Not at rest before the task has looked around.
     let seq = state.with(|session| session.seq);
@@ -302,11 +359,11 @@ pub(super) fn spawn(
         seq,
         at_rest: false,
     });
-    let (frames_in, frames) = mpsc::channel(limits::SESSION_INBOX_MAX);
     let (outcomes_in, outcomes) = mpsc::channel(limits::SESSION_CALLS_MAX);
     let adapter = Arc::clone(connection.adapter());
     let identity = Arc::clone(&adapter);
-    let queue_depth_max = policy.queue_depth_max;
+    let bounds = policy.bounds();
+    let inbox_bytes = policy.inbox_bytes;
     let machine = SessionMachine::new(
         id,
         policy,
@@ -318,15 +375,15 @@ pub(super) fn spawn(
         states: states.clone(),
         state: state.clone(),
         machine,
-        queue_depth_max,
+        bounds,
         adapter,
         link: connection.link(),
         connection,
         attached: None,
-        clock: clock.clone(),
-        calls: inbox,
-        frames_in,
-        frames,
+        clock,
+        calls: asked,
+        inbox: Inbox::new(inbox_bytes),
+        inbox_bytes,
         outcomes_in,
         outcomes,
         updates: updates.clone(),
@@ -341,6 +398,8 @@ pub(super) fn spawn(
         state,
         updates,
         progress,
+        chance,
+        log: LogReader::clone(states.log()),
     })
 }
 
@@ -349,7 +408,7 @@ struct Task {
     states: StateStore,
     state: SharedSession,
     machine: SessionMachine,
-    queue_depth_max: usize,
+    bounds: Bounds,
     adapter: Arc<dyn AgentAdapter>,
     connection: Connection,
     link: watch::Receiver<Link>,
@@ -357,8 +416,8 @@ struct Task {
     attached: Option<String>,
     clock: Clock,
     calls: mpsc::Receiver<Call>,
-    frames_in: mpsc::Sender<FromAgent>,
-    frames: mpsc::Receiver<FromAgent>,
+    inbox: Inbox,
+    inbox_bytes: usize,
     outcomes_in: mpsc::Sender<Input>,
     outcomes: mpsc::Receiver<Input>,
     updates: broadcast::Sender<Update>,
@@ -379,7 +438,8 @@ impl Task {
             }
         };
         if let Some(agent_session) = self.attached.take() {
-            self.connection.detach(&agent_session).await;
+            let inbox = self.inbox.clone();
+            self.connection.detach(&agent_session, inbox).await;
         }
         if let Some(stopped) = stopped {
             let _ = stopped.send(());
@@ -418,7 +478,7 @@ impl Task {
                     None => return Err(Error::Stopped),
                 },
                 Some(outcome) = self.outcomes.recv() => outcome,
-                Some(said) = self.frames.recv() => self.seen(said),
+                arrived = self.inbox.next() => self.seen(arrived),
                 changed = self.link.changed() => match changed {
                     Ok(()) => self.link_input(),
                     Err(_) => return Err(Error::Stopped),
@@ -498,11 +558,11 @@ impl Task {
     }
 
     async fn command(&mut self, command: Command) -> Result<Receipt, Error> {
-        let (depth, now) = (self.queue_depth_max, self.clock.now());
-        let sends = matches!(command, Command::Queue { .. });
+        let (bounds, now) = (self.bounds, self.clock.now());
+        let sends = matches!(command, Command::Queue { .. } | Command::Requeue { .. });
         let (events, receipt) = self
             .state
-            .with(|state| decide(state, command, depth, now))?;
+            .with(|state| decide(state, command, bounds, now))?;
         self.record(events).await?;
         if sends {
             // Somebody waits: the first try is made at once, whatever an earlier engine had scheduled.
@@ -519,12 +579,12 @@ impl Task {
             && self.attached.as_ref() != Some(&agent_session)
         {
             if let Some(lost) = &self.attached {
-                self.connection.detach(lost).await;
                 // What waits to be read is about the lost session, and must not be taken for the new one's.
-                (self.frames_in, self.frames) = mpsc::channel(limits::SESSION_INBOX_MAX);
+                let lost_inbox = std::mem::replace(&mut self.inbox, Inbox::new(self.inbox_bytes));
+                self.connection.detach(lost, lost_inbox).await;
             }
             self.connection
-                .attach(&agent_session, self.frames_in.clone())
+                .attach(&agent_session, self.inbox.clone())
                 .await;
             self.attached = Some(agent_session);
         }
@@ -543,7 +603,11 @@ impl Task {
         }
     }
 
-    fn seen(&mut self, said: FromAgent) -> Input {
+    fn seen(&mut self, arrived: Arrived) -> Input {
+        let Arrived::Said(said) = arrived else {
+            tracing::warn!(session = %self.id, "the session was too slow for its agent: it looks what it missed");
+            return Input::Missed;
+        };
         let FromAgent {
             epoch,
             frame,
@@ -575,16 +639,30 @@ impl Task {
             Link::Up { endpoint, .. } => Some(endpoint.clone()),
             Link::Down { .. } => None,
         };
-        if effect == Effect::Suspect {
-            self.connection.suspect();
-            return;
+        match effect {
+            Effect::Suspect => return self.connection.suspect(),
+            Effect::MayRetry => {
+                let leave = self.connection.may_retry(self.clock.now());
+                return self.come_back(async move { Input::MayRetry(leave) });
+            }
+            _ => {}
         }
         let adapter = Arc::clone(&self.adapter);
+        let connection = self.connection.clone();
+        self.come_back(async move {
+            let input = perform(&*adapter, endpoint, effect).await;
+            if matches!(input, Input::Bound(Ok(_)) | Input::Stored(Ok(()))) {
+                connection.succeeded();
+            }
+            input
+        });
+    }
+
+    fn come_back(&self, outcome: impl Future<Output = Input> + Send + 'static) {
         let back = self.outcomes_in.clone();
         tokio::spawn(async move {
-            let input = perform(&*adapter, endpoint, effect).await;
             // A task that has ended wants no outcome; the next one will ask the agent.
-            let _ = back.send(input).await;
+            let _ = back.send(outcome.await).await;
         });
     }
 }
@@ -655,7 +733,7 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
             };
             Input::Answered { question, outcome }
         }
-        Effect::Suspect => Input::Woke,
+        Effect::Suspect | Effect::MayRetry => Input::Woke,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Conducts the others: opens the log, begins sessions and finds them, recovers, ends cleanly.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,10 +10,12 @@ use tokio::sync::Mutex;
 
 use super::connection::Connection;
 use super::connection_manager::ConnectionManager;
+use super::dead_letter::{self, DeadLetter};
 use super::session::{self, Session};
 use crate::adapter::opencode::OpenCode;
 use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
@@ -37,6 +39,10 @@ pub struct Options {
     pub url_password: Option<Secret>,
     /// How many sessions that nobody uses stay in memory.
     pub sessions_cached_max: usize,
+    /// What tells the time: the system's clock, but in tests.
+    pub clock: Clock,
+    /// Where new ids come from: the system's randomness, but in tests.
+    pub chance: Chance,
 }
 
 impl Options {
@@ -54,6 +60,8 @@ impl Options {
             connection: ConnectionPolicy::default(),
             url_password: None,
             sessions_cached_max: limits::SESSIONS_CACHED_MAX,
+            clock: Clock::system(),
+            chance: Chance::system(),
         }
     }
 
@@ -144,7 +152,8 @@ struct Inner {
     connections: ConnectionManager,
     policy: SessionPolicy,
     clock: Clock,
-    sessions: Mutex<HashMap<SessionId, Session>>,
+    chance: Chance,
+    sessions: Mutex<BTreeMap<SessionId, Session>>,
     started: Position,
 }
 
@@ -155,17 +164,28 @@ impl SessionManager {
     ///
     /// [`Error::Log`] where the data directory is not ours, not permitted, or in use.
     pub async fn start(options: Options) -> Result<Self, Error> {
+        let log = Log::open_with(&options.data, options.log)?;
+        Self::start_over(log, options).await
+    }
+
+    /// The same over a log that is open already, for tests whose disk is their own.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionManager::start`].
+    #[doc(hidden)]
+    pub async fn start_over(log: Log, options: Options) -> Result<Self, Error> {
         let Options {
             data,
-            log,
+            log: _,
             adapters,
             session: policy,
             connection,
             url_password,
             sessions_cached_max,
+            clock,
+            chance,
         } = options;
-        let clock = Clock::system();
-        let log = Log::open_with(&data, log)?;
         let event = Event::EngineStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -180,7 +200,8 @@ impl SessionManager {
             data.join("servers"),
             adapters,
             connection,
-            clock.clone(),
+            clock,
+            chance.clone(),
         )
         .with_url_password(url_password);
         let states = StateStore::new(log, sessions_cached_max);
@@ -190,6 +211,7 @@ impl SessionManager {
             connections,
             policy,
             clock,
+            chance,
             sessions,
             started,
         };
@@ -212,7 +234,7 @@ impl SessionManager {
     pub async fn open(&self, spec: OpenSession) -> Result<Session, Error> {
         let id = spec
             .id
-            .unwrap_or_else(|| SessionId::from_random(super::chance::number()));
+            .unwrap_or_else(|| SessionId::from_random(self.inner.chance.number()));
         let known = self
             .inner
             .states
@@ -267,7 +289,8 @@ impl SessionManager {
             &inner.states,
             connection,
             inner.policy.clone(),
-            &inner.clock,
+            inner.clock,
+            inner.chance.clone(),
         )?;
         sessions.insert(id, session.clone());
         Ok(session)
@@ -290,6 +313,20 @@ impl SessionManager {
     /// [`Error::Log`] where it cannot be read.
     pub fn pending(&self) -> Result<Pending, Error> {
         Ok(self.inner.states.pending()?)
+    }
+
+    /// The messages of all sessions that were given up and not queued again; [`Session::requeue`] does that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where the log cannot be read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
+        let mut found = Vec::new();
+        for id in self.pending()?.dead_letters.into_keys() {
+            let state = self.inner.states.session(id)?;
+            found.extend(dead_letter::of(self.log(), id, &state)?);
+        }
+        Ok(found)
     }
 
     /// Carries everything that an earlier engine left open to its end: deliveries are resolved, turns are
@@ -385,14 +422,8 @@ impl SessionManager {
     ///
     /// [`Error::Log`] where the last commit fails; everything else is ended all the same.
     pub async fn shut_down(&self) -> Result<(), Error> {
-        let sessions: Vec<Session> = self
-            .inner
-            .sessions
-            .lock()
-            .await
-            .drain()
-            .map(|(_, s)| s)
-            .collect();
+        let sessions = std::mem::take(&mut *self.inner.sessions.lock().await);
+        let sessions: Vec<Session> = sessions.into_values().collect();
         let mut keep_servers = false;
         for session in &sessions {
             keep_servers |= session.with_state(recount_projections::Session::questions_open);

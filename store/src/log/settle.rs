@@ -28,52 +28,58 @@ pub(crate) enum Job {
 /// See [`Job::Upkeep`]. It is given the log, or why it cannot be had.
 pub(crate) type Upkeep = Box<dyn FnOnce(Result<&Shared>) + Send>;
 
-/// The thread that settles.
-#[derive(Debug)]
+/// The thread that settles; without one, a job is done as soon as it is begun.
 pub(crate) struct Settler {
     /// `None` only while this is dropped.
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<Jobs>,
     outcomes: mpsc::Receiver<Result<()>>,
     busy: bool,
     thread: Option<JoinHandle<()>>,
 }
 
+/// Who does the jobs.
+enum Jobs {
+    Thread(mpsc::Sender<Job>),
+    /// Whoever begins one, who leaves word how it went.
+    Here(Arc<Shared>, mpsc::Sender<Result<()>>),
+}
+
 impl Settler {
-    /// Starts the thread.
-    pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
-        let (jobs, incoming) = mpsc::channel();
+    /// Starts the thread, where there is to be one.
+    pub(crate) fn start(shared: Arc<Shared>, threads: bool) -> std::io::Result<Self> {
         let (answer, outcomes) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("recount-settle".to_owned())
-            .spawn(move || {
+        let (jobs, thread) = if threads {
+            let (jobs, incoming) = mpsc::channel();
+            let run = move || {
                 for job in incoming {
-                    let done = match job {
-                        Job::Settle(generation) => settle(&shared, &generation),
-                        Job::Upkeep(upkeep) => {
-                            upkeep(Ok(&shared));
-                            Ok(())
-                        }
-                    };
-                    if answer.send(done).is_err() {
+                    if answer.send(perform(&shared, job)).is_err() {
                         break;
                     }
                 }
-            })?;
+            };
+            let named = std::thread::Builder::new().name("recount-settle".to_owned());
+            (Jobs::Thread(jobs), Some(named.spawn(run)?))
+        } else {
+            (Jobs::Here(shared, answer), None)
+        };
         Ok(Self {
             jobs: Some(jobs),
             outcomes,
             busy: false,
-            thread: Some(thread),
+            thread,
         })
     }
 
     /// Begins a job; none may be under way.
     pub(crate) fn begin(&mut self, job: Job) -> Result<()> {
         assert!(!self.busy, "one job at a time");
-        let jobs = self.jobs.as_ref().ok_or(Error::Closed)?;
-        jobs.send(job).map_err(|_| Error::Closed)?;
+        let sent = match &self.jobs {
+            Some(Jobs::Thread(jobs)) => jobs.send(job).is_ok(),
+            Some(Jobs::Here(shared, answer)) => answer.send(perform(shared, job)).is_ok(),
+            None => false,
+        };
         self.busy = true;
-        Ok(())
+        if sent { Ok(()) } else { Err(Error::Closed) }
     }
 
     /// Whether a job is under way.
@@ -113,6 +119,16 @@ impl Drop for Settler {
         if let Some(thread) = self.thread.take() {
             // One that panicked has nothing more to say.
             let _ = thread.join();
+        }
+    }
+}
+
+fn perform(shared: &Shared, job: Job) -> Result<()> {
+    match job {
+        Job::Settle(generation) => settle(shared, &generation),
+        Job::Upkeep(upkeep) => {
+            upkeep(Ok(shared));
+            Ok(())
         }
     }
 }

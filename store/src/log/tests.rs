@@ -115,6 +115,36 @@ async fn what_is_appended_is_read() {
     assert_eq!(names, [session(1), session(2)]);
 }
 
+/// Nothing but where the work is done differs: the same appends make the same chain, settled or not.
+#[tokio::test]
+async fn a_log_without_threads_is_the_same_log() {
+    let options = Options {
+        settle_bytes: 4096,
+        ..Options::default()
+    };
+    let journal = || [(); 2].map(|()| Arc::new(InMemoryBackend::new()) as Arc<dyn StorageBackend>);
+    let with = Log::with_backends(InMemoryBackend::new(), journal(), options).expect("a log");
+    let without = Log::without_threads(InMemoryBackend::new(), journal(), options).expect("a log");
+    let mut heads = Vec::new();
+    for log in [with, without] {
+        let expected: Vec<_> = (0..200)
+            .map(|n| format!("{n} {}", "x".repeat(200)))
+            .collect();
+        for text in &expected {
+            append(&log, session(1), Expected::Any, text)
+                .await
+                .expect("appended");
+        }
+        log.compact(|_| {}).await.expect("compacted");
+        assert_eq!(texts(log.read_all(Position::FIRST)), expected);
+        heads.push(log.head().expect("a head"));
+        log.close().await.expect("closed");
+        let late = append(&log, session(1), Expected::Any, "late").await;
+        assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+    }
+    assert_eq!(heads[0], heads[1]);
+}
+
 #[tokio::test]
 async fn a_conflict_says_both_numbers_and_appends_nothing() {
     let log = Log::in_memory().expect("a log");

@@ -5,7 +5,8 @@
 //! commit and nothing else. The thread blocks on the disk, which is why it is a thread and no task.
 
 use std::io;
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,11 +31,21 @@ const GATHER_FRACTION: u32 = 2;
 
 /// The way to the writer. The writer ends when it is asked to, or when this is dropped.
 pub(crate) struct Handle {
-    /// `None` only while this is dropped.
-    queue: Option<mpsc::Sender<Message>>,
+    way: Way,
     /// One permit for each KiB that may wait.
     room: Arc<Semaphore>,
-    thread: Option<JoinHandle<()>>,
+}
+
+/// Where the writer works.
+enum Way {
+    /// In a thread of its own.
+    Thread {
+        /// `None` only while the handle is dropped.
+        queue: Option<mpsc::Sender<Message>>,
+        thread: Option<JoinHandle<()>>,
+    },
+    /// In the thread of whoever asks, and at once: what happens when is then up to who asks. `None` once it has ended.
+    Here(Mutex<Option<Writer>>),
 }
 
 enum Message {
@@ -68,6 +79,7 @@ impl Handle {
         mark: Mark,
         journal: Journal,
         durable: watch::Sender<Head>,
+        threads: bool,
     ) -> Result<Self> {
         let path = shared.storage.path().to_owned();
         let start = |source: io::Error| Error::Io {
@@ -75,8 +87,7 @@ impl Handle {
             path: path.clone(),
             source: Arc::new(source),
         };
-        let (queue, incoming) = mpsc::channel(limits::QUEUE_APPENDS_MAX);
-        let mut settler = Settler::start(Arc::clone(&shared)).map_err(start)?;
+        let mut settler = Settler::start(Arc::clone(&shared), threads).map_err(start)?;
         let waiting = shared.recent().settling.clone();
         if let Some(waiting) = waiting {
             settler.begin(Job::Settle(waiting))?;
@@ -87,18 +98,26 @@ impl Handle {
             journal,
             settler,
             durable,
-            incoming,
             answered: 0,
             commit_took: Duration::ZERO,
+            failed: None,
         };
-        let thread = std::thread::Builder::new()
-            .name("recount-log".to_owned())
-            .spawn(move || writer.run())
-            .map_err(start)?;
+        let way = if threads {
+            let (queue, incoming) = mpsc::channel(limits::QUEUE_APPENDS_MAX);
+            let thread = std::thread::Builder::new()
+                .name("recount-log".to_owned())
+                .spawn(move || writer.run(incoming))
+                .map_err(start)?;
+            Way::Thread {
+                queue: Some(queue),
+                thread: Some(thread),
+            }
+        } else {
+            Way::Here(Mutex::new(Some(writer)))
+        };
         Ok(Self {
-            queue: Some(queue),
+            way,
             room: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / 1024)),
-            thread: Some(thread),
         })
     }
 
@@ -165,26 +184,55 @@ impl Handle {
     }
 
     fn nudge(&self, message: Message) {
-        if let Some(queue) = &self.queue {
-            let _ = queue.try_send(message);
+        match &self.way {
+            Way::Thread { queue, .. } => {
+                let _ = queue.as_ref().map(|queue| queue.try_send(message));
+            }
+            Way::Here(writer) => {
+                let _ = serve_here(writer, message);
+            }
         }
     }
 
     async fn send(&self, message: Message) -> Result<()> {
-        match &self.queue {
-            Some(queue) => queue.send(message).await.map_err(|_| Error::Closed),
-            None => Err(Error::Closed),
+        match &self.way {
+            Way::Thread { queue, .. } => match queue {
+                Some(queue) => queue.send(message).await.map_err(|_| Error::Closed),
+                None => Err(Error::Closed),
+            },
+            Way::Here(writer) => serve_here(writer, message),
         }
     }
+}
+
+/// Serves one message in this thread.
+fn serve_here(writer: &Mutex<Option<Writer>>, message: Message) -> Result<()> {
+    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut batch = Batch::default();
+    batch.take(message);
+    let go = writer.as_mut().ok_or(Error::Closed)?.serve(batch);
+    if go.is_break() {
+        *writer = None;
+    }
+    Ok(())
 }
 
 impl Drop for Handle {
     /// Waits for the writer to end, so that the files are free when this returns.
     fn drop(&mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            // A writer that panicked has nothing more to say.
-            let _ = thread.join();
+        match &mut self.way {
+            Way::Thread { queue, thread } => {
+                *queue = None;
+                if let Some(thread) = thread.take() {
+                    // A writer that panicked has nothing more to say.
+                    let _ = thread.join();
+                }
+            }
+            Way::Here(writer) => {
+                let writer = writer.get_mut().unwrap_or_else(PoisonError::into_inner);
+                // Nobody is there any more to be told how it went.
+                let _ = writer.as_mut().map(Writer::close);
+            }
         }
     }
 }
@@ -195,37 +243,42 @@ struct Writer {
     journal: Journal,
     settler: Settler,
     durable: watch::Sender<Head>,
-    incoming: mpsc::Receiver<Message>,
     /// How many were answered last, and how long their commit took.
     answered: usize,
     commit_took: Duration,
+    /// The first error, which is final.
+    failed: Option<Error>,
 }
 
 impl Writer {
-    fn run(mut self) {
-        let mut failed = None;
-        let mut closing = None;
-        while closing.is_none() {
-            let Some(first) = self.incoming.blocking_recv() else {
-                break;
-            };
-            let mut batch = Batch::default();
-            self.gather(first, &mut batch);
-            closing = batch.closing.take();
-            let quiet = std::mem::take(&mut batch.quiet);
-            if failed.is_none() {
-                failed = self.write(batch).err();
-            } else {
-                batch.refuse(failed.as_ref());
-            }
-            if failed.is_none() && !quiet.is_empty() {
-                failed = self.settler.wait().err();
+    fn run(mut self, mut incoming: mpsc::Receiver<Message>) {
+        while let Some(first) = incoming.blocking_recv() {
+            let batch = self.gather(first, &mut incoming);
+            if self.serve(batch).is_break() {
+                return;
             }
         }
-        let closed = self.close(failed);
-        if let Some(answer) = closing {
-            let _ = answer.send(closed);
+        // Nobody is there any more to be told how it went.
+        let _ = self.close();
+    }
+
+    /// Does all of a batch; breaks once that was the end of it.
+    fn serve(&mut self, mut batch: Batch) -> ControlFlow<()> {
+        let closing = batch.closing.take();
+        let quiet = std::mem::take(&mut batch.quiet);
+        if self.failed.is_none() {
+            self.failed = self.write(batch).err();
+        } else {
+            batch.refuse(self.failed.as_ref());
         }
+        if self.failed.is_none() && !quiet.is_empty() {
+            self.failed = self.settler.wait().err();
+        }
+        let Some(answer) = closing else {
+            return ControlFlow::Continue(());
+        };
+        let _ = answer.send(self.close());
+        ControlFlow::Break(())
     }
 
     /// Takes what waits, up to what one commit may hold.
@@ -234,13 +287,14 @@ impl Writer {
     /// a commit for it alone would let the others wait for two. So as long as fewer are here than were
     /// answered last, the other threads get the processor, for a fraction of what a commit takes. Who is
     /// alone was answered alone, and does not wait.
-    fn gather(&mut self, first: Message, batch: &mut Batch) {
+    fn gather(&self, first: Message, incoming: &mut mpsc::Receiver<Message>) -> Batch {
+        let mut batch = Batch::default();
         batch.take(first);
         let begun = Instant::now();
         let patience = self.commit_took / GATHER_FRACTION;
         let mut yielded = false;
         while !batch.is_full() {
-            match self.incoming.try_recv() {
+            match incoming.try_recv() {
                 Ok(message) => {
                     batch.take(message);
                     yielded = false;
@@ -255,6 +309,7 @@ impl Writer {
                 }
             }
         }
+        batch
     }
 
     /// Commits a batch and answers all of it. An error is final: it is what all later appends get.
@@ -332,8 +387,8 @@ impl Writer {
     }
 
     /// Settles everything and lets go of the files.
-    fn close(&mut self, failure: Option<Error>) -> Result<()> {
-        let settled = match failure {
+    fn close(&mut self) -> Result<()> {
+        let settled = match self.failed.take() {
             Some(error) => Err(error),
             None => self
                 .settle_all()

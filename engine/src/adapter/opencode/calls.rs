@@ -4,17 +4,20 @@
 //! sent; an answer of the 500 kind proves nothing, since 1.18.33 was seen to keep a message and answer
 //! 500. Reasons name the method and the path, never the address or a secret.
 
-use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
 use recount_store::PermissionAnswer;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::identity;
 use super::wire::{HealthInfo, SessionInfo, bounded};
+use crate::adapter::http::{self, NoAnswer, Response, Transport};
 use crate::adapter::{
     AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Health, SessionSpec,
 };
@@ -26,22 +29,12 @@ const RESPONSE_BYTES_MAX: usize = 128 << 20;
 /// How much of an error's body is read, in bytes, to find its message.
 const ERROR_BYTES_MAX: usize = 16 << 10;
 
-/// How long making a connection may take: servers are on this machine, or near.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a connection is kept for the next call. Less than servers keep idle ones, so that a call
-/// does not meet one that is just being closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
 /// A header that says where the page before this one is.
 const NEXT_CURSOR: &str = "x-next-cursor";
 
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
-    calls: Client,
-    /// Keeps no connection: a server that was stopped and continued, or that starts, leaves requests
-    /// on old ones unanswered, and a probe is to tell of the server and not of a connection.
-    probes: Client,
+    transport: Arc<dyn Transport>,
 }
 
 /// An answer, and what was asked, for reasons.
@@ -51,31 +44,17 @@ pub(super) struct Reply {
 }
 
 impl Calls {
-    pub(super) fn new() -> Self {
-        let client = || {
-            Client::builder()
-                // Passwords must not travel through a proxy that the environment names.
-                .no_proxy()
-                // A redirect is no answer of such a server.
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .tcp_nodelay(true)
-        };
-        let build = |builder: reqwest::ClientBuilder| {
-            builder
-                .build()
-                .expect("a client without TLS or proxies needs nothing from the system")
-        };
-        Self {
-            calls: build(client().pool_idle_timeout(IDLE_TIMEOUT)),
-            probes: build(client().pool_max_idle_per_host(0)),
-        }
+    pub(super) fn over(transport: Arc<dyn Transport>) -> Self {
+        Self { transport }
     }
 
     pub(super) async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError> {
         let probe = async {
-            let request = Request::get(endpoint, &["global", "health"], &[])?;
-            let reply = request.send(&self.probes, limits::PROBE_TIMEOUT).await?;
+            let mut request = Request::get(endpoint, &["global", "health"], &[])?;
+            // A server that was stopped and continued, or that starts, leaves requests on old connections
+            // unanswered, and a probe is to tell of the server and not of a connection.
+            request.alone = true;
+            let reply = request.send(self, limits::PROBE_TIMEOUT).await?;
             let asked = reply.asked.clone();
             if reply.status() == StatusCode::NOT_FOUND {
                 return Err(CallError::Unsupported {
@@ -111,7 +90,8 @@ impl Calls {
         let mut request = Request::get(endpoint, &["global", "event"], &[])?;
         request.accept = "text/event-stream";
         // A connection of its own, since it never becomes free again.
-        let reply = request.send(&self.probes, limits::CALL_TIMEOUT).await?;
+        request.alone = true;
+        let reply = request.send(self, limits::CALL_TIMEOUT).await?;
         let reply = reply.accept().await?;
         reply.expect_type("text/event-stream")?;
         Ok(reply.response)
@@ -264,7 +244,7 @@ impl Calls {
     }
 
     async fn call(&self, request: Request) -> Result<Reply, CallError> {
-        request.send(&self.calls, limits::CALL_TIMEOUT).await
+        request.send(self, limits::CALL_TIMEOUT).await
     }
 }
 
@@ -301,6 +281,7 @@ struct Request {
     password: Option<crate::adapter::Secret>,
     accept: &'static str,
     body: Option<Value>,
+    alone: bool,
 }
 
 impl Request {
@@ -328,6 +309,7 @@ impl Request {
             password: endpoint.password.clone(),
             accept: "application/json",
             body: None,
+            alone: false,
         })
     }
 
@@ -346,22 +328,27 @@ impl Request {
     }
 
     /// Sends it and waits for the head of the answer.
-    async fn send(self, client: &Client, timeout: Duration) -> Result<Reply, CallError> {
-        let mut request = client
-            .request(self.method, self.url)
-            .header(reqwest::header::ACCEPT, self.accept);
-        if let Some(password) = &self.password {
-            request = request.basic_auth(super::USERNAME, Some(password.reveal()));
+    async fn send(self, calls: &Calls, timeout: Duration) -> Result<Reply, CallError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
+        let body = self.body.map(|body| Bytes::from(body.to_string()));
+        if body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        if let Some(body) = &self.body {
-            request = request.json(body);
-        }
+        let request = http::Request {
+            method: self.method,
+            url: self.url,
+            headers,
+            user: self.password.map(|password| (super::USERNAME, password)),
+            body,
+            alone: self.alone,
+        };
         let asked = self.asked;
-        match tokio::time::timeout(timeout, request.send()).await {
+        match tokio::time::timeout(timeout, calls.transport.send(request)).await {
             Ok(Ok(response)) => Ok(Reply { asked, response }),
-            Ok(Err(error)) => {
-                let reason = format!("{asked}: {}", cause(&error));
-                Err(if error.is_connect() || error.is_builder() {
+            Ok(Err(NoAnswer { never_sent, reason })) => {
+                let reason = format!("{asked}: {reason}");
+                Err(if never_sent {
                     CallError::NeverSent { reason }
                 } else {
                     CallError::Unknown { reason }
@@ -376,12 +363,12 @@ impl Request {
 
 impl Reply {
     pub(super) fn status(&self) -> StatusCode {
-        self.response.status()
+        self.response.status
     }
 
     /// Where the page before this one is.
     pub(super) fn next_cursor(&self) -> Option<String> {
-        let cursor = self.response.headers().get(NEXT_CURSOR)?.to_str().ok()?;
+        let cursor = self.response.headers.get(NEXT_CURSOR)?.to_str().ok()?;
         Some(cursor.to_owned())
     }
 
@@ -401,7 +388,7 @@ impl Reply {
                 ),
             });
         }
-        let retry_after = retry_after(self.response.headers());
+        let retry_after = retry_after(&self.response.headers);
         // Under `/session/ID` nothing but the session itself can be missing, as the calls here are made.
         let about_session = self.asked.contains(" /session/ses");
         let said = self.said().await;
@@ -434,14 +421,12 @@ impl Reply {
             let lost = |why: String| CallError::Unknown {
                 reason: format!("{}: the answer broke off: {why}", self.asked),
             };
-            let chunk =
-                match tokio::time::timeout(limits::CALL_TIMEOUT, self.response.chunk()).await {
-                    Ok(Ok(chunk)) => chunk,
-                    Ok(Err(error)) => return Err(lost(cause(&error))),
-                    Err(_) => return Err(lost("it stopped in the middle".into())),
-                };
-            let Some(chunk) = chunk else {
-                return Ok((self.asked, body));
+            let next = self.response.body.next();
+            let chunk = match tokio::time::timeout(limits::CALL_TIMEOUT, next).await {
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(Some(Err(why))) => return Err(lost(why)),
+                Ok(None) => return Ok((self.asked, body)),
+                Err(_) => return Err(lost("it stopped in the middle".into())),
             };
             if body.len() + chunk.len() > RESPONSE_BYTES_MAX {
                 return Err(CallError::Unknown {
@@ -456,7 +441,7 @@ impl Reply {
     }
 
     fn expect_type(&self, wanted: &str) -> Result<(), CallError> {
-        let header = self.response.headers().get(CONTENT_TYPE);
+        let header = self.response.headers.get(CONTENT_TYPE);
         let found = header.and_then(|value| value.to_str().ok()).unwrap_or("");
         let essence = found.split(';').next().unwrap_or("").trim();
         if essence.eq_ignore_ascii_case(wanted) {
@@ -477,7 +462,7 @@ impl Reply {
 
     /// Reads a little more, so that the connection can be used again; what it says is of no interest.
     async fn finish(mut self) {
-        let read = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        let read = async { while let Some(Ok(_)) = self.response.body.next().await {} };
         let _ = tokio::time::timeout(limits::PROBE_TIMEOUT, read).await;
     }
 
@@ -485,7 +470,7 @@ impl Reply {
     async fn said(mut self) -> String {
         let mut body = Vec::new();
         let read = async {
-            while let Ok(Some(chunk)) = self.response.chunk().await {
+            while let Some(Ok(chunk)) = self.response.body.next().await {
                 body.extend_from_slice(&chunk);
                 if body.len() > ERROR_BYTES_MAX {
                     break;
@@ -519,17 +504,4 @@ pub(super) fn parse<'a, T: serde::Deserialize<'a>>(
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?;
     Some(Duration::from_secs(seconds.trim().parse().ok()?))
-}
-
-/// What is at the bottom of an error; what is above it repeats the address.
-fn cause(error: &reqwest::Error) -> String {
-    let mut cause = error.source();
-    while let Some(deeper) = cause.and_then(std::error::Error::source) {
-        cause = Some(deeper);
-    }
-    match cause {
-        Some(cause) => cause.to_string(),
-        None if error.is_timeout() => "timed out".into(),
-        None => "the request could not be made".into(),
-    }
 }

@@ -168,6 +168,10 @@ fn known(payload: &Payload<'_>) -> Option<Translated> {
             session: None,
             observation: Observation::Connected,
         }),
+        "server.heartbeat" => Some(Translated {
+            session: None,
+            observation: Observation::Heartbeat,
+        }),
         kind if means_nothing(kind) => Some(Translated {
             session: session_of(payload),
             observation: Observation::Ignored,
@@ -219,7 +223,6 @@ fn means_nothing(kind: &str) -> bool {
             | "question.v2.asked"
             | "question.v2.rejected"
             | "question.v2.replied"
-            | "server.heartbeat"
             | "server.instance.disposed"
             | "session.compacted"
             | "session.deleted"

@@ -7,7 +7,7 @@ use recount_store::{Choice, Prompt};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
-use super::agent::{Agent, Kept, Question, now};
+use super::agent::{Agent, Kept, Question};
 use super::hub::locked;
 use super::script::Step;
 use super::store::{Part, PartBody, Role, Session};
@@ -162,7 +162,10 @@ impl<'a> Turn<'a> {
                 Step::Retry { reason, wait } => {
                     // The part stays as it is, empty and without an end; a new one follows.
                     self.open = None;
-                    let next = now().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(0));
+                    let next = self
+                        .agent
+                        .now()
+                        .saturating_add(u64::try_from(wait.as_millis()).unwrap_or(0));
                     let status = json!({
                         "type": "retry", "attempt": 1, "message": reason, "next": next,
                     });
@@ -294,7 +297,7 @@ impl<'a> Turn<'a> {
                 call: call.clone(),
                 state: pending,
             };
-            let event = add_part(session, &answer, &part, body);
+            let event = add_part(session, &answer, &part, body, self.agent.now());
             ((part, call), event)
         })?;
         let tool = ToolCall {
@@ -302,7 +305,7 @@ impl<'a> Turn<'a> {
             part,
             call,
             input: input.clone(),
-            start: now(),
+            start: self.agent.now(),
         };
         self.set_tool(&tool.answer, &tool.part, tool.running());
         Some(tool)
@@ -312,7 +315,7 @@ impl<'a> Turn<'a> {
     fn fail_tool(&self, tool: &ToolCall, error: &str) {
         let failed = json!({
             "status": "error", "input": tool.input, "error": error,
-            "time": {"start": tool.start, "end": now()},
+            "time": {"start": tool.start, "end": self.agent.now()},
         });
         self.set_tool(&tool.answer, &tool.part, failed);
     }
@@ -321,7 +324,7 @@ impl<'a> Turn<'a> {
     fn complete_tool(&mut self, tool: &ToolCall, name: &str, output: &str) {
         let completed = json!({
             "status": "completed", "input": tool.input, "output": output, "metadata": {},
-            "title": name, "time": {"start": tool.start, "end": now()},
+            "title": name, "time": {"start": tool.start, "end": self.agent.now()},
         });
         self.set_tool(&tool.answer, &tool.part, completed);
         self.complete("tool-calls", None);
@@ -385,7 +388,7 @@ impl<'a> Turn<'a> {
         }
         let parent = self.message;
         self.answer = self.keep(|session| {
-            let answer = session.answer(parent, now());
+            let answer = session.answer(parent, self.agent.now());
             (answer.id.clone(), vec![answer.updated()])
         });
         self.status(json!({"type": "busy"}));
@@ -405,7 +408,7 @@ impl<'a> Turn<'a> {
                 ..
             } = &mut message.role
             {
-                *completed = Some(now());
+                *completed = Some(self.agent.now());
                 *ended = failure.is_none().then_some(finish);
                 *error = failure;
             }
@@ -427,10 +430,10 @@ impl<'a> Turn<'a> {
             let body = PartBody::Output {
                 kind,
                 text: String::new(),
-                start: now(),
+                start: self.agent.now(),
                 end: None,
             };
-            let events = add_part(session, &answer, &part, body);
+            let events = add_part(session, &answer, &part, body, self.agent.now());
             (part, events)
         });
         self.open = part.map(|part| Open {
@@ -446,10 +449,10 @@ impl<'a> Turn<'a> {
             return;
         };
         self.keep(|session| {
-            let events = change_part(session, &answer, &open.part, |body| {
+            let events = change_part(session, &answer, &open.part, self.agent.now(), |body| {
                 if let PartBody::Output { text, end, .. } = body {
                     *text = open.text;
-                    *end = Some(now());
+                    *end = Some(self.agent.now());
                 }
             });
             ((), events)
@@ -458,7 +461,7 @@ impl<'a> Turn<'a> {
 
     fn set_tool(&self, answer: &str, part: &str, to: Value) {
         self.keep(|session| {
-            let events = change_part(session, answer, part, |body| {
+            let events = change_part(session, answer, part, self.agent.now(), |body| {
                 if let PartBody::Tool { state, .. } = body {
                     *state = to;
                 }
@@ -489,7 +492,7 @@ impl<'a> Turn<'a> {
         for (part, input) in open.unwrap_or_default() {
             let failed = json!({
                 "status": "error", "input": input, "error": "Tool execution aborted",
-                "time": {"start": now(), "end": now()},
+                "time": {"start": self.agent.now(), "end": self.agent.now()},
             });
             self.set_tool(answer, &part, failed);
         }
@@ -500,7 +503,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-fn add_part(session: &mut Session, message: &str, id: &str, body: PartBody) -> Vec<Kept> {
+fn add_part(session: &mut Session, message: &str, id: &str, body: PartBody, now: u64) -> Vec<Kept> {
     let Some(message) = session.message_mut(message) else {
         return Vec::new();
     };
@@ -511,7 +514,7 @@ fn add_part(session: &mut Session, message: &str, id: &str, body: PartBody) -> V
     message
         .parts
         .last()
-        .map(|part| message.part_updated(part))
+        .map(|part| message.part_updated(part, now))
         .into_iter()
         .collect()
 }
@@ -520,6 +523,7 @@ fn change_part(
     session: &mut Session,
     message: &str,
     id: &str,
+    now: u64,
     change: impl FnOnce(&mut PartBody),
 ) -> Vec<Kept> {
     let Some(message) = session.message_mut(message) else {
@@ -529,7 +533,7 @@ fn change_part(
         return Vec::new();
     };
     change(&mut message.parts[at].body);
-    vec![message.part_updated(&message.parts[at])]
+    vec![message.part_updated(&message.parts[at], now)]
 }
 
 /// A text in `count` pieces of about the same length.

@@ -106,7 +106,10 @@ impl World {
                 continue;
             };
             match self.agent.translate(&frame).observation {
-                Observation::Ignored | Observation::Counted { .. } | Observation::Connected => {}
+                Observation::Heartbeat
+                | Observation::Ignored
+                | Observation::Counted { .. }
+                | Observation::Connected => {}
                 seen if last(&seen) => {
                     said.push(seen);
                     return said;

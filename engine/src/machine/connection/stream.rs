@@ -3,7 +3,7 @@
 use recount_projections::breaker::State as Circuit;
 use recount_store::{ConnectionState, Event, Timestamp};
 
-use super::{Effect, Machine, Phase};
+use super::{Effect, Machine, Phase, Pulse};
 use crate::machine::Step;
 
 impl Machine {
@@ -21,6 +21,7 @@ impl Machine {
         self.phase = Phase::Streaming {
             url,
             heard: now,
+            pulse: Pulse::default(),
             probed: now,
             probing: false,
             missed: 0,
@@ -37,6 +38,7 @@ impl Machine {
         let Phase::Streaming {
             url,
             heard,
+            pulse,
             probed,
             probing,
             ..
@@ -44,11 +46,12 @@ impl Machine {
         else {
             return Step::default();
         };
+        let patience = pulse.patience(&self.policy);
         let failing = self.connection.probe_failing.is_some();
         let silence_max = if failing {
-            self.policy.silence_max
+            patience.silence_max
         } else {
-            self.policy.silence_answering_max
+            patience.silence_answering_max
         };
         let given_up_at = heard.plus(silence_max);
         if now >= given_up_at {
@@ -59,12 +62,11 @@ impl Machine {
             self.lose(&mut step, reason, now);
             return step;
         }
-        let suspect_at = heard.plus(self.policy.suspect_after);
-        let in_turn = probed.plus(self.policy.probe_every);
+        let suspect_at = heard.plus(patience.suspect_after);
         let probe_at = if *probed < suspect_at {
-            in_turn.min(suspect_at)
+            probed.plus(self.policy.probe_every).min(suspect_at)
         } else {
-            in_turn
+            probed.plus(patience.probe_again)
         };
         if *probing {
             return Step::wait(given_up_at);

@@ -593,6 +593,55 @@ fn a_stream_that_ends_right_after_it_opened_backs_off() {
 }
 
 #[test]
+fn a_connection_that_comes_and_goes_opens_the_circuit_though_each_had_held() {
+    let eof = || Input::StreamEnded {
+        reason: "eof".to_owned(),
+    };
+    let mut world = World::connected();
+    for _ in 1..5 {
+        world = world.after(seconds(10)).when(passed()).when(eof());
+        let at = world.delay(1);
+        let wait = at.since(world.now);
+        world = world
+            .then(
+                &[
+                    stream_lost("eof"),
+                    disconnected(),
+                    Event::ReconnectScheduled { attempt: 1, at },
+                ],
+                &[Effect::Close],
+            )
+            .after(wait)
+            .when(Input::Found(PROCESS))
+            .when(passed())
+            .when(Input::StreamOpened);
+    }
+    let world = world.after(seconds(10)).when(passed()).when(eof());
+    let until = world.circuit(1);
+    let opened = Event::CircuitOpened { failures: 0, until };
+    let wait = until.since(world.now);
+    let world = world
+        .then(
+            &[stream_lost("eof"), disconnected(), opened],
+            &[Effect::Close],
+        )
+        .after(wait)
+        .when(Input::Found(PROCESS))
+        .when(passed())
+        .when(Input::StreamOpened)
+        .after(seconds(10))
+        .when(passed())
+        .when(eof());
+    // What led to the circuit is not held against it once more.
+    let at = world.delay(1);
+    let scheduled = Event::ReconnectScheduled { attempt: 1, at };
+    world.then(
+        &[stream_lost("eof"), disconnected(), scheduled],
+        &[Effect::Close],
+    );
+}
+
+#[test]
 fn a_server_that_dies_is_followed_by_another() {
     let world = World::connected().after(seconds(10)).when(exited());
     let at = world.delay(1);
@@ -667,6 +716,36 @@ fn silence_is_borne_longer_where_probes_pass_and_not_for_ever() {
             stream_lost("nothing came for 60 s"),
             disconnected(),
             Event::ReconnectScheduled { attempt: 1, at },
+        ],
+        &[Effect::Close],
+    );
+}
+
+#[test]
+fn the_agents_own_heartbeat_says_how_long_a_silence_is() {
+    let mut world = World::connected();
+    for _ in 0..4 {
+        world = world.after(seconds(1)).when(Input::Beat).then(&[], &[]);
+    }
+    let world = world
+        .after(seconds(1))
+        .then(&[], &[probe()])
+        .when(passed())
+        .after(Duration::from_millis(1_500))
+        .then(&[], &[probe()])
+        .when(Input::ProbeFailed(failure(false)))
+        .after(Duration::from_millis(500))
+        .then(&[], &[probe()])
+        .when(Input::ProbeFailed(failure(false)))
+        .then(&[probe_failed()], &[])
+        .after(seconds(1));
+    // The next try's number is 2, since this connection had not held yet.
+    let at = world.delay(2);
+    world.then(
+        &[
+            stream_lost("nothing came for 4 s, nor to probes"),
+            disconnected(),
+            Event::ReconnectScheduled { attempt: 2, at },
         ],
         &[Effect::Close],
     );
@@ -904,7 +983,7 @@ impl Chance {
 
     fn input(&mut self) -> Input {
         let session = "a".to_owned();
-        match self.below(22) {
+        match self.below(24) {
             0 => Input::Wanted {
                 now: self.below(2) == 0,
             },
@@ -940,6 +1019,7 @@ impl Chance {
                 number: self.below(9),
                 frame: None,
             },
+            21 | 22 => Input::Beat,
             _ => Input::GapFilled {
                 agent_session: session,
             },

@@ -73,6 +73,8 @@ pub enum Input {
     },
     /// Bytes came over the stream, a frame among them or not.
     Heard,
+    /// The agent's heartbeat came over the stream, which it sends whether or not it has anything to say.
+    Beat,
     /// A call to the server failed.
     Suspected,
     /// The agent counted something of one of its sessions, which was heard over the stream.

@@ -59,6 +59,7 @@ impl SessionMachine {
             // Of a sub-agent's session only its questions are ours; the rest shows that it is alive.
             _ if from_child => {}
             Observation::Connected
+            | Observation::Heartbeat
             | Observation::Ignored
             | Observation::Counted { .. }
             | Observation::ChildOf { .. }
@@ -118,6 +119,7 @@ impl SessionMachine {
                     reconcile_call(&mut draft, message, turn, call, Provenance::Live);
                 }
             }
+            Observation::Missed => self.missed(now),
             Observation::Idle => self.look_at(now),
             Observation::Retrying {
                 attempt,

@@ -3,7 +3,7 @@
 mod effects;
 
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -16,17 +16,20 @@ use tokio::time::sleep;
 
 use effects::failure;
 
-use super::{Command, Connection, FromAgent, LastFailure, Link};
+use super::{Command, Connection, LastFailure, Link};
 use crate::adapter::{
     AgentAdapter, CallError, Frame, FrameStream, Observation, Secret, StreamError, StreamItem,
+    Translated,
 };
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
 use crate::machine::Step;
+use crate::machine::budget::Budget;
 use crate::machine::connection::{Effect, Failure, Input, Machine};
 use crate::policy::ConnectionPolicy;
-use crate::shell::route::{Parcel, Routes};
+use crate::shell::route::Routes;
 use crate::shell::server::{self, Files, Running};
 
 /// What all connections of an engine share.
@@ -36,6 +39,7 @@ pub(in crate::shell) struct Setting {
     pub(in crate::shell) files: Files,
     pub(in crate::shell) policy: ConnectionPolicy,
     pub(in crate::shell) clock: Clock,
+    pub(in crate::shell) chance: Chance,
     pub(in crate::shell) url_password: Option<Secret>,
 }
 
@@ -56,8 +60,6 @@ pub(in crate::shell) struct Driver {
     running: Option<Running>,
     stream: Option<FrameStream>,
     epoch: u64,
-    /// What a full inbox has no room for yet. Nothing is read from the stream meanwhile.
-    blocked: Option<BoxFuture<'static, ()>>,
     wake_at: Option<Timestamp>,
     /// Who waits until nothing is open.
     ending: Vec<oneshot::Sender<()>>,
@@ -82,7 +84,6 @@ enum Happened {
     Probed(Input),
     Exited(String),
     Streamed(Option<Result<StreamItem, StreamError>>),
-    Unblocked,
     Woke,
 }
 
@@ -97,6 +98,7 @@ impl Driver {
         let (sender, commands) = mpsc::channel(limits::CONNECTION_COMMANDS_MAX);
         let (link, receiver) = watch::channel(down(&machine, false));
         let failure = LastFailure::default();
+        let budget = Budget::new(setting.policy.retry_tokens, setting.policy.retry_refill);
         let driver = Self {
             setting,
             id,
@@ -111,7 +113,6 @@ impl Driver {
             running: None,
             stream: None,
             epoch: 0,
-            blocked: None,
             wake_at: None,
             ending: Vec::new(),
             last: false,
@@ -124,6 +125,7 @@ impl Driver {
             link: receiver,
             commands: sender,
             failure,
+            budget: Arc::new(Mutex::new(budget)),
         }
     }
 
@@ -147,9 +149,6 @@ impl Driver {
                 Happened::Probed(input) => Some(input),
                 Happened::Exited(how) => Some(self.exited(&how)),
                 Happened::Streamed(item) => Some(self.streamed(item)),
-                // While an inbox was full nothing was read: that was no silence of the agent's.
-                Happened::Unblocked => Some(Input::Heard),
-                Happened::Woke if self.blocked.is_some() => Some(Input::Heard),
                 Happened::Woke => Some(Input::Woke),
             };
             if let Some(input) = input {
@@ -171,7 +170,6 @@ impl Driver {
             probing,
             running,
             stream,
-            blocked,
             ..
         } = self;
         // The stream comes last, since it may always have something.
@@ -181,9 +179,8 @@ impl Driver {
             done = finished(doing) => Happened::Done(done),
             input = finished(probing) => Happened::Probed(input),
             how = exit_of(running) => Happened::Exited(how),
-            () = finished(blocked) => Happened::Unblocked,
             () = wake_after(wake_in) => Happened::Woke,
-            item = item_of(stream), if blocked.is_none() => Happened::Streamed(item),
+            item = item_of(stream) => Happened::Streamed(item),
         }
     }
 
@@ -222,6 +219,13 @@ impl Driver {
                 tracing::debug!(connection = %self.id, event = ?recorded.event, "recorded");
                 self.given_up |= matches!(recorded.event, Event::CircuitOpened { .. });
                 self.machine.applied(&recorded);
+                if let Event::GapFound { agent_session, .. } = &recorded.event {
+                    let missed = Translated {
+                        session: Some(agent_session.clone()),
+                        observation: Observation::Missed,
+                    };
+                    self.routes.route(missed, recorded.frame, self.epoch);
+                }
             }
         }
         for effect in step.effects {
@@ -266,9 +270,12 @@ impl Driver {
                 let _ = done.send(());
                 None
             }
-            Command::Detach { agent_session } => {
-                self.routes.detach(&agent_session);
-                Some(Input::Detached { agent_session })
+            Command::Detach {
+                agent_session,
+                inbox,
+            } => {
+                let detached = self.routes.detach(&agent_session, &inbox);
+                detached.then_some(Input::Detached { agent_session })
             }
             Command::Suspect => Some(Input::Suspected),
             Command::GapFilled { agent_session } => Some(Input::GapFilled { agent_session }),
@@ -360,29 +367,12 @@ impl Driver {
                     frame: number,
                 }
             }
+            (_, Observation::Heartbeat) => Input::Beat,
             _ => Input::Heard,
         };
-        if let Some(parcel) = self.routes.route(translated, number, self.epoch) {
-            self.blocked = pass_on(parcel);
-        }
+        self.routes.route(translated, number, self.epoch);
         input
     }
-}
-
-/// Puts an observation into its inbox; what there is no room for waits.
-fn pass_on(parcel: Parcel) -> Option<BoxFuture<'static, ()>> {
-    let Parcel { inbox, content } = parcel;
-    match inbox.try_send(content) {
-        Err(mpsc::error::TrySendError::Full(content)) => {
-            Some(Box::pin(wait_for_room(inbox, content)))
-        }
-        // A session that has closed its inbox ended without a word, and misses nothing.
-        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
-    }
-}
-
-async fn wait_for_room(inbox: mpsc::Sender<FromAgent>, content: FromAgent) {
-    let _ = inbox.send(content).await;
 }
 
 fn down(machine: &Machine, given_up: bool) -> Link {

@@ -19,6 +19,7 @@ use crate::adapter::{
     LaunchSpec, Observation, Report, SessionSpec, StreamError, StreamItem, Translated,
 };
 use crate::shell::connection::{FromAgent, Link};
+use crate::shell::inbox::{Arrived, Inbox};
 use crate::shell::process;
 
 type Item = Result<StreamItem, StreamError>;
@@ -190,7 +191,14 @@ impl World {
     fn engine_with(&self, policy: ConnectionPolicy) -> ConnectionManager {
         let adapters: Vec<Arc<dyn AgentAdapter>> = vec![self.agent.clone()];
         let servers = self.folder.path().join("servers");
-        ConnectionManager::new(self.log.clone(), servers, adapters, policy, Clock::system())
+        ConnectionManager::new(
+            self.log.clone(),
+            servers,
+            adapters,
+            policy,
+            Clock::system(),
+            Chance::system(),
+        )
     }
 
     fn target(&self) -> Target {
@@ -270,8 +278,7 @@ async fn a_server_that_is_killed_is_followed_by_another_and_nothing_is_left_behi
     let id = connection.id();
     assert_eq!(world.count(id, |_| true), 1, "nothing happens unwanted");
 
-    let (inbox, _observations) = mpsc::channel(8);
-    connection.attach("a", inbox).await;
+    connection.attach("a", Inbox::new(1 << 20)).await;
     connection.want().await;
     up(&connection, 1).await;
     let (first, first_mark) = (world.process(id), world.mark(id));
@@ -327,7 +334,7 @@ async fn a_server_whose_start_was_not_seen_is_found_by_its_mark() {
     let id = connection.id();
     die(engine, connection).await;
 
-    let mark = super::super::server::choose_mark().expect("chance");
+    let mark = super::super::server::choose_mark(&Chance::system());
     let servers = world.folder.path().join("servers");
     std::fs::create_dir(&servers).expect("a folder");
     std::fs::write(servers.join(&mark), "secret").expect("a file");
@@ -414,35 +421,35 @@ async fn a_program_that_is_not_there_is_said_and_not_tried_again_soon() {
 }
 
 #[tokio::test]
-async fn a_slow_session_makes_the_reader_wait_and_loses_nothing() {
+async fn a_session_that_takes_nothing_is_in_nobodys_way() {
     let world = World::new();
     let engine = world.engine();
     let connection = world.open(&engine).await;
-    let (inbox, mut observations) = mpsc::channel(1);
-    connection.attach("a", inbox).await;
+    // Room for one observation, and one that is read at once.
+    let (slow, quick) = (Inbox::new(0), Inbox::new(1 << 20));
+    connection.attach("a", slow.clone()).await;
+    connection.attach("c", quick.clone()).await;
     connection.want().await;
     up(&connection, 1).await;
-    world.agent.say("b of a");
-    for _ in 0..10 {
-        world.agent.say("a busy");
-        world.agent.say("b busy");
-    }
-    // Commands are heard while the reader waits.
-    let (other, _others) = mpsc::channel(1);
-    let attach = connection.attach("c", other);
-    timeout(Duration::from_secs(5), attach)
-        .await
-        .expect("in time");
-    for n in 0..20 {
-        let expected = FromAgent {
+    let said = |frame: u64, from_child| {
+        Arrived::Said(FromAgent {
             epoch: 1,
-            // The first frame said whose child it is.
-            frame: Some(FrameNumber(n + 2)),
+            frame: Some(FrameNumber(frame)),
             observation: Observation::Busy,
-            from_child: n % 2 == 1,
-        };
-        assert_eq!(observations.recv().await, Some(expected));
+            from_child,
+        })
+    };
+    world.agent.say("b of a");
+    for n in 0..10 {
+        world.agent.say("b busy");
+        world.agent.say("c busy");
+        // The first frame said whose child it is.
+        assert_eq!(quick.next().await, said(2 * n + 3, false));
     }
+    assert_eq!(slow.next().await, said(2, true));
+    assert_eq!(slow.next().await, Arrived::Missed);
+    world.agent.say("a busy");
+    assert_eq!(slow.next().await, said(22, false));
     engine.shut_down(false).await;
 }
 
@@ -472,17 +479,25 @@ async fn a_hole_in_what_the_agent_counts_is_recorded_over_reconnects_too() {
     let engine = world.engine();
     let connection = world.open(&engine).await;
     let id = connection.id();
-    let (inbox, mut observations) = mpsc::channel(8);
-    connection.attach("a", inbox).await;
+    let inbox = Inbox::new(1 << 20);
+    connection.attach("a", inbox.clone()).await;
     connection.want().await;
     up(&connection, 1).await;
     world.agent.say("a 1");
-    observations.recv().await.expect("it is passed on");
+    inbox.next().await;
     world.agent.hang_up();
     up(&connection, 2).await;
     world.agent.say("a 4");
-    observations.recv().await.expect("it is passed on");
-    eventually("the gap is recorded", || !world.state(id).gaps.is_empty()).await;
+    for observation in [Observation::Counted { number: 4 }, Observation::Missed] {
+        let said = FromAgent {
+            epoch: 2,
+            frame: Some(FrameNumber(2)),
+            observation,
+            from_child: false,
+        };
+        assert_eq!(inbox.next().await, Arrived::Said(said));
+    }
+    assert!(world.state(id).gaps.contains_key("a"));
     connection.gap_filled("a").await;
     eventually("it is filled", || world.state(id).gaps.is_empty()).await;
     engine.shut_down(false).await;
@@ -498,6 +513,7 @@ async fn a_server_inside_this_process_dies_and_is_followed_by_another() {
         vec![Arc::new(scripted.clone())],
         ConnectionPolicy::default(),
         Clock::system(),
+        Chance::system(),
     );
     let opened = engine.open("scripted", world.target(), None).await;
     let connection = opened.expect("it opens");

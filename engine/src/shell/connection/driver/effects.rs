@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::{Done, Driver};
 use crate::adapter::{CallError, Endpoint};
+use crate::chance::Chance;
 use crate::limits;
 use crate::machine::connection::{Effect, Failure, Input};
 use crate::shell::server::{self, Announcement};
@@ -16,14 +17,17 @@ impl Driver {
     pub(super) async fn begin(&mut self, effect: Effect) {
         match effect {
             Effect::Adopt(server) => self.adopt(server),
-            Effect::ChoosePort => self.doing = Some(Box::pin(async { Done::Input(choose()) })),
+            Effect::ChoosePort => {
+                let chosen = choose(&self.setting.chance);
+                self.doing = Some(Box::pin(async { Done::Input(chosen) }));
+            }
             Effect::Spawn { mark, port } => self.spawn(mark, port),
             Effect::AwaitReady { mark } => self.await_ready(mark),
             Effect::Probe { url } => self.probe(url),
             Effect::OpenStream { url } => self.open_stream(url),
             Effect::Close => {
                 (self.doing, self.probing) = (None, None);
-                (self.stream, self.blocked) = (None, None);
+                self.stream = None;
             }
             Effect::StopServer(server) => self.stop_server(server),
             Effect::Forget { mark } => {
@@ -136,10 +140,12 @@ impl Driver {
     }
 }
 
-fn choose() -> Input {
-    let chosen = server::choose_mark().and_then(|mark| Ok((mark, server::choose_port()?)));
-    match chosen {
-        Ok((mark, port)) => Input::PortChosen { mark, port },
+fn choose(chance: &Chance) -> Input {
+    match chance.port() {
+        Ok(port) => Input::PortChosen {
+            mark: server::choose_mark(chance),
+            port,
+        },
         Err(error) => Input::SpawnFailed(Failure {
             reason: format!("cannot find a free port: {error}"),
             lasting: false,
