@@ -94,12 +94,14 @@ fn impatient(mut options: Options) -> Options {
     // Nobody is there to be asked, and no tool here does harm when it runs twice.
     session.rerun = RerunPolicy::Auto;
     session.runs_max = 100;
+    let retries = &mut session.retries;
     for retry in [
-        &mut session.retries.never_sent,
-        &mut session.retries.for_now,
-        &mut session.retries.unknown,
+        &mut retries.never_sent,
+        &mut retries.for_now,
+        &mut retries.unknown,
     ] {
         retry.attempts_max = 100;
+        retry.backoff.delay_min = Duration::from_millis(100);
         retry.backoff.delay_max = Duration::from_secs(1);
     }
     // Turns whose stream went silent end by a look.

@@ -4,9 +4,11 @@ pub mod adapter;
 pub mod chance;
 pub mod clock;
 pub mod command;
+pub mod decisions;
 pub mod error;
 pub mod limits;
 pub mod machine;
+pub mod metrics;
 pub mod policy;
 pub mod shell;
 

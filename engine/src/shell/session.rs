@@ -8,6 +8,8 @@ use recount_store::{
     Event, Expected, LogReader, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::connection::{Connection, FromAgent, Link};
 use super::dead_letter::{self, DeadLetter};
@@ -19,6 +21,7 @@ use crate::command::{Bounds, Command, Receipt, Word, decide};
 use crate::error::Error;
 use crate::machine::session::policy::SessionPolicy;
 use crate::machine::session::{Effect, Input, SessionMachine, Step};
+use crate::metrics::{self, Share};
 
 /// What a subscriber of a session is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,7 +80,10 @@ impl Subscription {
         match self.0.recv().await {
             Ok(update) => Ok(Some(update)),
             Err(broadcast::error::RecvError::Closed) => Ok(None),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Err(Error::Lagged { missed }),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                metrics::missed(missed);
+                Err(Error::Lagged { missed })
+            }
         }
     }
 }
@@ -138,11 +144,11 @@ impl Session {
         self.command(Command::Cancel { message }).await.map(drop)
     }
 
-    /// Answers what the agent asks; `None` is its oldest open question.
+    /// Answers when the agent asks for permission; `None` is the oldest that it waits for.
     ///
     /// # Errors
     ///
-    /// [`Error::Rejected`] where it asks no such thing.
+    /// [`Error::Rejected`] where it asks for no such permission.
     pub async fn answer(
         &self,
         permission: Option<&str>,
@@ -150,6 +156,38 @@ impl Session {
     ) -> Result<(), Error> {
         let permission = permission.map(str::to_owned);
         self.command(Command::Answer { permission, answer })
+            .await
+            .map(drop)
+    }
+
+    /// Answers a question in words, with the chosen or written texts for each of its prompts; `None` is the oldest
+    /// that the agent waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it asks no such question, or where the answers do not fit its prompts.
+    pub async fn answer_question(
+        &self,
+        question: Option<&str>,
+        answers: Vec<Vec<String>>,
+    ) -> Result<(), Error> {
+        let question = question.map(str::to_owned);
+        let answers = Some(answers);
+        self.command(Command::AnswerQuestion { question, answers })
+            .await
+            .map(drop)
+    }
+
+    /// Says that a question in words will not be answered, which ends the turn; `None` is the oldest that the
+    /// agent waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it asks no such question.
+    pub async fn refuse_question(&self, question: Option<&str>) -> Result<(), Error> {
+        let question = question.map(str::to_owned);
+        let answers = None;
+        self.command(Command::AnswerQuestion { question, answers })
             .await
             .map(drop)
     }
@@ -347,6 +385,8 @@ pub(super) fn spawn(
         progress: progress_in,
         wake_at: None,
         wanted: false,
+        queue_depth: Share::of(metrics::QUEUE_DEPTH),
+        in_memory: Share::of(metrics::SESSIONS),
     };
     tokio::spawn(task.run());
     Ok(Session {
@@ -382,6 +422,9 @@ struct Task {
     wake_at: Option<Timestamp>,
     /// Whether the connection was told that there is work for it.
     wanted: bool,
+    queue_depth: Share,
+    /// One, as long as the session is in memory.
+    in_memory: Share,
 }
 
 impl Task {
@@ -405,6 +448,9 @@ impl Task {
 
     /// Takes inputs until it is told to stop, or nobody holds the session any more.
     async fn work(&mut self) -> Result<oneshot::Sender<()>, Error> {
+        self.in_memory.set(1);
+        let open = self.state.with(|state| state.queue.open().count());
+        self.queue_depth.set(open);
         self.attach().await;
         let first = self.link_input();
         self.settle(first).await?;
@@ -486,7 +532,9 @@ impl Task {
         if events.is_empty() {
             return Ok(());
         }
+        let began = Instant::now();
         let recorded = self.states.append(self.id, Expected::Any, events).await?;
+        metrics::appended(began.elapsed());
         let bound = recorded
             .iter()
             .any(|r| matches!(r.event, Event::AgentSessionBound { .. }));
@@ -498,7 +546,10 @@ impl Task {
             };
             self.progress.send_replace(progress);
         }
+        let open = self.state.with(|state| state.queue.open().count());
+        self.queue_depth.set(open);
         for event in recorded {
+            metrics::count(&event.event);
             // Nobody listening is fine.
             let _ = self.updates.send(Update::Recorded(Arc::new(event)));
         }
@@ -601,7 +652,10 @@ impl Task {
         let adapter = Arc::clone(&self.adapter);
         let connection = self.connection.clone();
         self.come_back(async move {
-            let input = perform(&*adapter, endpoint, effect).await;
+            let (span, began) = (effect.span(), Instant::now());
+            let call = effect.name();
+            let input = perform(&*adapter, endpoint, effect).instrument(span).await;
+            metrics::called(call, began.elapsed());
             if matches!(input, Input::Bound(Ok(_)) | Input::Stored(Ok(()))) {
                 connection.succeeded();
             }
@@ -651,7 +705,7 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
             Ok(endpoint) => adapter.abort(&endpoint, &session).await,
             Err(error) => Err(error),
         }),
-        Effect::Answer {
+        Effect::AnswerPermission {
             session,
             permission,
             answer,
@@ -665,9 +719,24 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
                 Err(error) => Err(error),
             };
             Input::Answered {
-                permission,
+                question: permission,
                 outcome,
             }
+        }
+        Effect::AnswerQuestion {
+            session,
+            question,
+            answers,
+        } => {
+            let outcome = match endpoint {
+                Ok(endpoint) => {
+                    adapter
+                        .answer_question(&endpoint, &session, &question, answers.as_deref())
+                        .await
+                }
+                Err(error) => Err(error),
+            };
+            Input::Answered { question, outcome }
         }
         Effect::Suspect | Effect::MayRetry => Input::Woke,
     }

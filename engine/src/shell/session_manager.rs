@@ -159,6 +159,7 @@ impl SessionManager {
     pub async fn start(options: Options) -> Result<Self, Error> {
         // First, so that a policy that cannot work changes nothing.
         options.policy.validate()?;
+        crate::metrics::describe();
         let log = Log::open_with(&options.data, options.policy.log)?;
         Self::start_over(log, options).await
     }

@@ -28,6 +28,7 @@ use crate::limits;
 use crate::machine::Step;
 use crate::machine::budget::Budget;
 use crate::machine::connection::{Effect, Failure, Input, Machine};
+use crate::metrics::{self, Share};
 use crate::policy::ConnectionPolicy;
 use crate::shell::route::Routes;
 use crate::shell::server::{self, Files, Running};
@@ -66,6 +67,8 @@ pub(in crate::shell) struct Driver {
     last: bool,
     /// Whether the circuit was opened by tries of this process: what an earlier one found out may be over.
     given_up: bool,
+    stands: Share,
+    circuit_open: Share,
 }
 
 /// What an effect came to.
@@ -117,6 +120,8 @@ impl Driver {
             ending: Vec::new(),
             last: false,
             given_up: false,
+            stands: Share::of(metrics::CONNECTIONS),
+            circuit_open: Share::of(metrics::CIRCUITS_OPEN),
         };
         tokio::spawn(driver.run());
         Connection {
@@ -127,6 +132,13 @@ impl Driver {
             failure,
             budget: Arc::new(Mutex::new(budget)),
         }
+    }
+
+    /// Says how the connection stands, to whoever counts.
+    fn gauge(&mut self) {
+        let open = !matches!(self.machine.breaker().state, Circuit::Closed);
+        self.stands.set(usize::from(self.machine.is_streaming()));
+        self.circuit_open.set(usize::from(open));
     }
 
     async fn run(mut self) {
@@ -197,6 +209,9 @@ impl Driver {
             }
         }
         self.wake_at = step.wake_at;
+        if moved {
+            self.gauge();
+        }
         // Whatever moves the link is an event.
         if moved {
             self.publish();
@@ -217,6 +232,7 @@ impl Driver {
             let append = self.setting.log.append(stream, Expected::Any, step.events);
             for recorded in append.await? {
                 tracing::debug!(connection = %self.id, event = ?recorded.event, "recorded");
+                metrics::count(&recorded.event);
                 self.given_up |= matches!(recorded.event, Event::CircuitOpened { .. });
                 self.machine.applied(&recorded);
                 if let Event::GapFound { agent_session, .. } = &recorded.event {
@@ -375,6 +391,7 @@ impl Driver {
     /// It is kept before it is translated: what it leads to is never durable without it.
     fn take_frame(&mut self, frame: &Frame) -> Input {
         let Setting { log, clock, .. } = &self.setting;
+        metrics::frame(frame.data.len());
         let number = log.keep_frame(self.id, clock.now(), frame.data.as_bytes());
         let translated = self.adapter.translate(frame);
         let input = match (&translated.session, &translated.observation) {
