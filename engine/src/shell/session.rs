@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 use super::connection::{Connection, FromAgent, Link};
 use super::dead_letter::{self, DeadLetter};
 use super::inbox::{Arrived, Inbox};
+use super::told;
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
 use crate::chance::Chance;
 use crate::clock::Clock;
@@ -388,7 +389,8 @@ pub(super) fn spawn(
         queue_depth: Share::of(metrics::QUEUE_DEPTH),
         in_memory: Share::of(metrics::SESSIONS),
     };
-    tokio::spawn(task.run());
+    let span = tracing::info_span!("session", session = %id, connection = %task.connection.id());
+    tokio::spawn(task.run().instrument(span));
     Ok(Session {
         id,
         calls,
@@ -433,7 +435,7 @@ impl Task {
             Ok(stopped) => Some(stopped),
             Err(error) => {
                 // Nothing that cannot be recorded is done: the session stands still until the log is opened again.
-                tracing::error!(session = %self.id, %error, "session stopped");
+                tracing::error!(%error, "session stopped");
                 None
             }
         };
@@ -549,7 +551,7 @@ impl Task {
         let open = self.state.with(|state| state.queue.open().count());
         self.queue_depth.set(open);
         for event in recorded {
-            metrics::count(&event.event);
+            told::recorded(&event);
             // Nobody listening is fine.
             let _ = self.updates.send(Update::Recorded(Arc::new(event)));
         }
@@ -607,7 +609,7 @@ impl Task {
 
     fn seen(&mut self, arrived: Arrived) -> Input {
         let Arrived::Said(said) = arrived else {
-            tracing::warn!(session = %self.id, "the session was too slow for its agent: it looks what it missed");
+            tracing::warn!("the session was too slow for its agent: it looks what it missed");
             return Input::Missed;
         };
         let FromAgent {
@@ -651,9 +653,10 @@ impl Task {
         }
         let adapter = Arc::clone(&self.adapter);
         let connection = self.connection.clone();
+        let call = told::call(&effect);
+        let span = self.state.with(|state| told::call_span(call, state));
         self.come_back(async move {
-            let (span, began) = (effect.span(), Instant::now());
-            let call = effect.name();
+            let began = Instant::now();
             let input = perform(&*adapter, endpoint, effect).instrument(span).await;
             metrics::called(call, began.elapsed());
             if matches!(input, Input::Bound(Ok(_)) | Input::Stored(Ok(()))) {

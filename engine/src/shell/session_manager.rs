@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::connection_manager::ConnectionManager;
 use super::dead_letter::{self, DeadLetter};
 use super::session::{self, Session};
+use super::told;
 use crate::adapter::opencode::OpenCode;
 use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
@@ -188,6 +189,7 @@ impl SessionManager {
             events.push(NewEvent::live(event, clock.now()).because(Cause::Sibling(0)));
         }
         let recorded = log.append(StreamId::Engine, Expected::Any, events).await?;
+        recorded.iter().for_each(told::recorded);
         let started = recorded
             .first()
             .map_or(Position::default(), |first| first.position);
@@ -262,8 +264,12 @@ impl SessionManager {
             .append(id, Expected::NoStream, events)
             .await
         {
+            Ok(recorded) => {
+                recorded.iter().for_each(told::recorded);
+                self.find(id).await
+            }
             // Somebody opened it in between: that one is as good.
-            Ok(_) | Err(recount_store::Error::Conflict { .. }) => self.find(id).await,
+            Err(recount_store::Error::Conflict { .. }) => self.find(id).await,
             Err(error) => Err(error.into()),
         }
     }
@@ -403,6 +409,7 @@ impl SessionManager {
             .log()
             .append(StreamId::Engine, Expected::Any, vec![event])
             .await?;
+        recorded.iter().for_each(told::recorded);
         Ok(recorded
             .first()
             .map_or(Position::default(), |first| first.position))

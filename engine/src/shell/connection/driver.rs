@@ -13,6 +13,7 @@ use recount_projections::connection::Process;
 use recount_store::{ConnectionId, Event, Expected, Log, StreamId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
+use tracing::Instrument as _;
 
 use effects::failure;
 
@@ -32,6 +33,7 @@ use crate::metrics::{self, Share};
 use crate::policy::ConnectionPolicy;
 use crate::shell::route::Routes;
 use crate::shell::server::{self, Files, Running};
+use crate::shell::told;
 
 /// What all connections of an engine share.
 #[derive(Clone)]
@@ -123,7 +125,8 @@ impl Driver {
             stands: Share::of(metrics::CONNECTIONS),
             circuit_open: Share::of(metrics::CIRCUITS_OPEN),
         };
-        tokio::spawn(driver.run());
+        let span = tracing::info_span!("connection", connection = %id, agent = adapter.name());
+        tokio::spawn(driver.run().instrument(span));
         Connection {
             id,
             adapter,
@@ -143,7 +146,7 @@ impl Driver {
 
     async fn run(mut self) {
         if let Err(error) = self.work().await {
-            tracing::error!(connection = %self.id, %error, "keep a connection");
+            tracing::error!(%error, "keep a connection");
             self.link.send_replace(Link::Down {
                 circuit_open: false,
                 reason: Some(error.to_string()),
@@ -231,8 +234,7 @@ impl Driver {
             let stream = StreamId::Connection(self.id);
             let append = self.setting.log.append(stream, Expected::Any, step.events);
             for recorded in append.await? {
-                tracing::debug!(connection = %self.id, event = ?recorded.event, "recorded");
-                metrics::count(&recorded.event);
+                told::recorded(&recorded);
                 self.given_up |= matches!(recorded.event, Event::CircuitOpened { .. });
                 self.machine.applied(&recorded);
                 if let Event::GapFound { agent_session, .. } = &recorded.event {
@@ -393,6 +395,7 @@ impl Driver {
         let Setting { log, clock, .. } = &self.setting;
         metrics::frame(frame.data.len());
         let number = log.keep_frame(self.id, clock.now(), frame.data.as_bytes());
+        tracing::trace!(?number, bytes = frame.data.len(), "frame");
         let translated = self.adapter.translate(frame);
         let input = match (&translated.session, &translated.observation) {
             (Some(session), Observation::Counted { number: count })

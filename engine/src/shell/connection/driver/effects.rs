@@ -5,6 +5,7 @@ use std::sync::Arc;
 use recount_projections::connection::Server;
 use recount_store::Target;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::{Done, Driver};
 use crate::adapter::{CallError, Endpoint};
@@ -93,7 +94,8 @@ impl Driver {
         self.probing = Some(Box::pin(async move {
             // The adapter has its own limit; this one is for an adapter that has none.
             let patience = endpoint.policy.probe_timeout * 4;
-            let health = timeout(patience, adapter.health(&endpoint)).await;
+            let asked = adapter.health(&endpoint).instrument(span("health"));
+            let health = timeout(patience, asked).await;
             match health.unwrap_or_else(|_| Err(late("a probe"))) {
                 Ok(health) => Input::ProbePassed {
                     refused: adapter.refuse_version(&health.version),
@@ -109,7 +111,10 @@ impl Driver {
         let adapter = Arc::clone(&self.adapter);
         self.doing = Some(Box::pin(async move {
             let patience = endpoint.policy.timeout * 2;
-            let opened = timeout(patience, adapter.open_stream(&endpoint)).await;
+            let asked = adapter
+                .open_stream(&endpoint)
+                .instrument(span("open_stream"));
+            let opened = timeout(patience, asked).await;
             Done::Opened(opened.unwrap_or_else(|_| Err(late("the stream"))))
         }));
     }
@@ -156,6 +161,11 @@ fn choose(chance: &Chance) -> Input {
             lasting: false,
         }),
     }
+}
+
+/// The span of a call, inside its connection's.
+fn span(call: &'static str) -> tracing::Span {
+    tracing::info_span!("call", call)
 }
 
 fn late(what: &str) -> CallError {
