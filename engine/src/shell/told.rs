@@ -59,7 +59,7 @@ pub(super) fn call_span(call: &'static str, state: &Session) -> Span {
         Some((message, turn)) => info_span!(
             "call",
             call,
-            message = %message.id,
+            message_id = %message.id,
             attempt = message.attempts,
             run = turn.map_or(0, |turn| turn.runs.len()),
         ),
