@@ -47,8 +47,14 @@ pub const LAST_WORDS_BYTES_MAX: usize = 600;
 /// How often a process that is no child of this one is looked at.
 pub const PROCESS_POLL: Duration = Duration::from_millis(250);
 
-/// How long all connections together may take to end.
+/// How long an engine may take to end, where nothing else is said.
 pub const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a recovery is waited for: what takes longer is a turn at work, and whoever starts an engine wants to go on.
+pub const RECOVERY_MAX: Duration = Duration::from_secs(600);
+
+/// How many sessions are carried on at once: enough to keep a server busy, and memory small where thousands are open.
+pub const RECOVERED_AT_ONCE: usize = 256;
 
 /// How deep sub-agents of sub-agents are followed.
 pub const CHILD_DEPTH_MAX: usize = 32;
@@ -61,9 +67,6 @@ pub const WAKE_MIN: Duration = Duration::from_millis(1);
 
 /// How many calls of an application may wait for one session before the next caller waits.
 pub const SESSION_CALLS_MAX: usize = 64;
-
-/// How many updates a subscriber may lag behind before it is told that it missed some.
-pub const SUBSCRIBER_LAG_MAX: usize = 4096;
 
 /// How many sessions that nobody uses stay in memory.
 pub const SESSIONS_CACHED_MAX: usize = 1024;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use recount_engine::adapter::Secret;
 use recount_engine::adapter::scripted::{Script, Scripted};
-use recount_engine::{Error, Options, Rejection, RerunPolicy, Session, SessionManager};
+use recount_engine::{Error, Left, Options, Rejection, RerunPolicy, Session, SessionManager};
 use recount_projections::turn::Question;
 use recount_store::PermissionAnswer;
 use tokio::sync::{oneshot, watch};
@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use crate::args::{Keeping, Permission, Policy, Rerun};
 use crate::directory;
 use crate::failure::Failure;
+use crate::output::note;
 use crate::render::text;
 
 /// An engine as the command wants it: a person waits, so what cannot be reached is given up soon.
@@ -23,6 +24,8 @@ pub(super) fn options(data: &Path, policy: &Policy, keeping: &Keeping) -> Option
     let mut options = Options::new(data).with_adapter(Arc::new(Scripted::new(Script::default())));
     options.log.keep_frames = keeping.frames();
     options.session.unreachable_patience = Duration::ZERO;
+    // A turn at work is waited for, as long as it may take.
+    options.recovery_max = options.session.turn_max;
     options.session.rerun = rerun(policy.rerun.unwrap_or_default());
     options.url_password = std::env::var("OPENCODE_SERVER_PASSWORD")
         .ok()
@@ -50,10 +53,26 @@ pub(super) async fn start(options: Options) -> Result<SessionManager, Failure> {
         })
 }
 
+/// How long the engine may take to end: a person has pressed Ctrl-C, or waits for the prompt.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Ends an engine. What it could not end is in the log, and found by the next one.
 pub(super) async fn shut_down(manager: &SessionManager) -> Result<(), Failure> {
-    let ended = manager.shut_down().await;
-    ended.map_err(|error| Failure::because("cannot end cleanly", error))
+    let ended = manager.shut_down_within(END_PATIENCE).await;
+    let left = ended.map_err(|error| Failure::because("cannot end cleanly", error))?;
+    if left != Left::default() {
+        note("recount: not everything ended in time; recount recover carries on with it");
+    }
+    Ok(())
+}
+
+/// Looks at where a session stands.
+pub(super) fn look_at<T>(
+    session: &Session,
+    look: impl FnOnce(&recount_projections::Session) -> T,
+) -> Result<T, Failure> {
+    let seen = session.with_state(look);
+    seen.map_err(|error| Failure::because("cannot read the session", error))
 }
 
 /// Has a turn that waits for a person run again or given up; says no where it is left to wait.
