@@ -10,6 +10,7 @@ pub mod subscription;
 pub mod connection_manager;
 pub mod connection;
 pub mod inbox;
+pub mod dead_letter;
 mod route;
 mod server;
 mod process;

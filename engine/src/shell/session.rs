@@ -14,13 +14,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::connection::{Connection, FromAgent, Link};
-use super::inbox::{Arrived, Inbox};
+use super::dead_letter::{self, DeadLetter};
+use super::inbox::Inbox;
 use super::presence::{Begun, Visit};
 use super::session_manager::SessionManager;
 use super::subscription::{Subscription, Update};
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
 use crate::clock::Clock;
-use crate::command::{Command, Receipt, decide};
+use crate::command::{Command, Receipt, Word, decide};
 use crate::error::Error;
 use crate::machine::session::policy::{RerunPolicy, SessionPolicy};
 use crate::machine::session::{Effect, Input, SessionMachine, Step};
@@ -157,6 +158,58 @@ impl Session {
     /// [`Error::Rejected`] where none waits.
     pub async fn rerun(&self, run: bool) -> Result<(), Error> {
         self.command(Command::Rerun { run }).await.map(drop)
+    }
+
+    /// Says what became of a message of which the agent could not say whether it arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where none waits for that.
+    pub async fn resolve(&self, word: Word) -> Result<(), Error> {
+        self.command(Command::Resolve { word }).await.map(drop)
+    }
+
+    /// The messages that were given up and not queued again, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where their texts cannot be read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
+        let state = self.manager.states().session(self.id)?;
+        dead_letter::of(self.manager.log(), self.id, &state)
+    }
+
+    /// Queues a dead letter again, as a new message with the same text and without a key; gives its id.
+    ///
+    /// Safe to repeat: it is queued again once, whatever becomes of that. One that the agent may hold all the same is
+    /// queued again only with `even_if_it_may_double`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it is no dead letter, where it may double and that was not allowed, or where the
+    /// session takes no message; [`Error::Log`] where it could not be recorded.
+    pub async fn requeue(
+        &self,
+        message: MessageId,
+        even_if_it_may_double: bool,
+    ) -> Result<MessageId, Error> {
+        let queued = self.with_state(|state| {
+            let known = state.queue.get(message);
+            known.map(|known| known.queued)
+        })?;
+        let text = match queued {
+            Some(queued) => dead_letter::text_at(self.manager.log(), queued)?,
+            None => None,
+        };
+        let again = MessageId::from_random(self.manager.chance().number());
+        let command = Command::Requeue {
+            message,
+            again,
+            // What was cut off is in a session that is closed by it, and takes nothing.
+            text: text.unwrap_or_default(),
+            even_if_it_may_double,
+        };
+        Ok(self.command(command).await?.message.unwrap_or(again))
     }
 
     /// Closes the session: nothing can be queued any more.
@@ -439,7 +492,7 @@ impl<'a> Task<'a> {
                     continue;
                 }
                 Some(done) = self.effects.join_next() => outcome(done)?,
-                arrived = self.inbox.next() => self.seen(arrived),
+                said = self.inbox.next() => self.seen(said),
                 changed = self.link.changed() => match changed {
                     Ok(()) => self.link_input(),
                     Err(_) => return Err(Error::Stopped.into()),
@@ -537,11 +590,11 @@ impl<'a> Task<'a> {
     }
 
     async fn command(&mut self, command: Command) -> Result<Receipt, Error> {
-        let (depth, now) = (self.policy.queue_depth_max, self.clock.now());
-        let sends = matches!(command, Command::Queue { .. });
+        let (bounds, now) = (self.policy.bounds(), self.clock.now());
+        let sends = matches!(command, Command::Queue { .. } | Command::Requeue { .. });
         let (events, receipt) = self
             .state
-            .with(|state| decide(state, command, depth, now))?;
+            .with(|state| decide(state, command, bounds, now))?;
         self.record(events).await?;
         if sends {
             // Somebody waits: the first try is made at once, whatever an earlier engine had scheduled.
@@ -583,11 +636,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    fn seen(&mut self, arrived: Arrived) -> Input {
-        let Arrived::Said(said) = arrived else {
-            tracing::warn!(session = %self.visit.id(), "the session was too slow for its agent: it looks what it missed");
-            return Input::Missed;
-        };
+    fn seen(&mut self, said: FromAgent) -> Input {
         let FromAgent {
             epoch,
             frame,
@@ -619,13 +668,24 @@ impl<'a> Task<'a> {
             Link::Up { endpoint, .. } => Some(endpoint.clone()),
             Link::Down { .. } => None,
         };
-        if effect == Effect::Suspect {
-            self.connection.suspect();
-            return;
+        match effect {
+            Effect::Suspect => return self.connection.suspect(),
+            Effect::MayRetry => {
+                let leave = self.connection.may_retry(self.clock.now());
+                self.effects.spawn(async move { Input::MayRetry(leave) });
+                return;
+            }
+            _ => {}
         }
         let adapter = Arc::clone(&self.adapter);
-        self.effects
-            .spawn(async move { perform(&*adapter, endpoint, effect).await });
+        let connection = self.connection.clone();
+        self.effects.spawn(async move {
+            let input = perform(&*adapter, endpoint, effect).await;
+            if matches!(input, Input::Bound(Ok(_)) | Input::Stored(Ok(()))) {
+                connection.succeeded();
+            }
+            input
+        });
     }
 }
 
@@ -689,7 +749,7 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
                 outcome,
             }
         }
-        Effect::Suspect => Input::Woke,
+        Effect::Suspect | Effect::MayRetry => Input::Woke,
     }
 }
 

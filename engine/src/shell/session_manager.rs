@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::Connection;
 use super::connection_manager::ConnectionManager;
+use super::dead_letter::{self, DeadLetter};
 use super::presence::{Presences, Visit};
 use super::session::{self, Call, Reply, Session, Setting};
 use crate::adapter::opencode::OpenCode;
@@ -391,6 +392,20 @@ impl SessionManager {
         Ok(self.inner.states.pending()?)
     }
 
+    /// The messages of all sessions that were given up and not queued again; [`Session::requeue`] does that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where the log cannot be read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
+        let mut found = Vec::new();
+        for id in self.pending()?.dead_letters.into_keys() {
+            let state = self.inner.states.session(id)?;
+            found.extend(dead_letter::of(self.log(), id, &state)?);
+        }
+        Ok(found)
+    }
+
     /// Carries everything that an earlier engine left open to its end: deliveries are resolved, turns are
     /// found or ended, servers that still run are adopted, and stopped when this engine ends.
     ///
@@ -418,9 +433,11 @@ impl SessionManager {
             .await?;
         // A task of its own: it goes on where the time is over, or where nobody waits any more.
         let carrying = carry_on(Arc::downgrade(&self.inner), sessions.clone(), rerun);
-        match timeout(self.inner.recovery_max, tokio::spawn(carrying)).await {
-            Ok(carried) => carried.map_err(|_| Error::Panicked)??,
-            Err(_) => tracing::warn!("recovery takes longer, and goes on by itself"),
+        let carrying = tokio::spawn(carrying);
+        if let Ok(carried) = timeout(self.inner.recovery_max, carrying).await {
+            carried.map_err(|_| Error::Panicked)??;
+        } else {
+            tracing::warn!("recovery takes longer, and goes on by itself");
         }
         let recovered = self.summary(began, &sessions)?;
         self.record(Event::RecoveryFinished {

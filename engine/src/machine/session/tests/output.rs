@@ -100,14 +100,14 @@ fn what_was_missed_is_a_hole_too_and_is_looked_for_at_once() {
     world.observed(part_opened("x1", "p")).nothing();
     world.observed(delta("x1", "p", "one ")).nothing();
     world
-        .when(Input::Missed)
+        .observed(Observation::Missed)
         .then([output(1, "p", Placement::End, "one ")], [look()]);
     world.observed(delta("x1", "p", "three")).nothing();
     world
         .woken()
         .then([output(1, "p", Placement::AfterHole, "three")], []);
     // What is missed while a look is under way may not be in its report.
-    world.when(Input::Missed).nothing();
+    world.observed(Observation::Missed).nothing();
     let reported = || busy([with(answer_to(&a1(), "x1"), [open_part("p")])]);
     world.looked(reported()).then([], [look()]);
     world.looked(reported()).nothing();
