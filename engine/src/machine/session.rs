@@ -296,11 +296,6 @@ impl SessionMachine {
         }
     }
 
-    /// Changes the rule for turns that the agent died in.
-    pub fn set_rerun(&mut self, rerun: RerunPolicy) {
-        self.policy.rerun = rerun;
-    }
-
     fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |known| known.min(at)));
     }

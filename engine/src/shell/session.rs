@@ -10,7 +10,7 @@ use recount_projections::{MessageState, SharedSession, StateStore, Status};
 use recount_store::{
     Event, Expected, MessageId, NewEvent, PermissionAnswer, SessionId, StreamId, Timestamp,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::connection::{Connection, FromAgent, Link};
@@ -23,20 +23,20 @@ use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
 use crate::clock::Clock;
 use crate::command::{Command, Receipt, Word, decide};
 use crate::error::Error;
-use crate::machine::session::policy::{RerunPolicy, SessionPolicy};
+use crate::machine::session::policy::SessionPolicy;
 use crate::machine::session::{Effect, Input, SessionMachine, Step};
 
 /// What is asked of a session's task.
-pub(super) enum Call {
-    Command(Command, Reply<Receipt>),
-    SetRerun(RerunPolicy, Reply<()>),
+pub(super) struct Call {
+    pub(super) command: Command,
+    pub(super) reply: Reply,
 }
 
 /// Where a call is answered. One that is lost on the way was lost by a panic, or with the task.
-pub(super) struct Reply<T>(Option<oneshot::Sender<Result<T, Error>>>);
+pub(super) struct Reply(Option<oneshot::Sender<Result<Receipt, Error>>>);
 
-impl<T> Reply<T> {
-    fn send(mut self, answer: Result<T, Error>) {
+impl Reply {
+    fn send(mut self, answer: Result<Receipt, Error>) {
         if let Some(sender) = self.0.take() {
             // Whoever asked may have stopped waiting.
             let _ = sender.send(answer);
@@ -44,7 +44,7 @@ impl<T> Reply<T> {
     }
 }
 
-impl<T> Drop for Reply<T> {
+impl Drop for Reply {
     fn drop(&mut self) {
         if std::thread::panicking()
             && let Some(sender) = self.0.take()
@@ -274,9 +274,15 @@ impl Session {
     }
 
     async fn command(&self, command: Command) -> Result<Receipt, Error> {
-        self.manager
-            .call(self.id, |reply| Call::Command(command, reply))
-            .await
+        let (visit, calls) = self.manager.awake(self.id).await?;
+        let (sender, answer) = oneshot::channel();
+        let reply = Reply(Some(sender));
+        if calls.send(Call { command, reply }).await.is_err() {
+            return Err(visit.ended());
+        }
+        // Its task does not fall asleep before it has answered.
+        drop(calls);
+        answer.await.unwrap_or_else(|_| Err(visit.ended()))
     }
 }
 
@@ -292,22 +298,6 @@ pub(super) async fn rest(visit: &Visit) -> Result<(), Error> {
         Ok(progress) if progress.at_rest => Ok(()),
         _ => Err(visit.ended()),
     }
-}
-
-/// Asks something of a session's task, and gives its answer.
-pub(super) async fn call<T>(
-    visit: &Visit,
-    calls: mpsc::Sender<Call>,
-    ask: impl FnOnce(Reply<T>) -> Call,
-) -> Result<T, Error> {
-    let (reply, answer) = oneshot::channel();
-    let call = ask(Reply(Some(reply)));
-    if calls.send(call).await.is_err() {
-        return Err(visit.ended());
-    }
-    // A session that is called does not fall asleep; one whose call is on its way does not either.
-    drop(calls);
-    answer.await.unwrap_or_else(|_| Err(visit.ended()))
 }
 
 /// What a session's task works with.
@@ -514,24 +504,14 @@ impl<'a> Task<'a> {
         Some(since.plus(self.policy.idle_after))
     }
 
-    async fn called(&mut self, call: Call) -> Result<(), Error> {
-        match call {
-            Call::Command(command, reply) => {
-                let outcome = self.command(command).await;
-                let fatal = matches!(outcome, Err(Error::Log(_)));
-                reply.send(outcome);
-                if fatal {
-                    return Err(Error::Stopped);
-                }
-                self.settle(Input::Woke).await
-            }
-            Call::SetRerun(rerun, reply) => {
-                self.machine.set_rerun(rerun);
-                self.settle(Input::Woke).await?;
-                reply.send(Ok(()));
-                Ok(())
-            }
+    async fn called(&mut self, Call { command, reply }: Call) -> Result<(), Error> {
+        let outcome = self.command(command).await;
+        let fatal = matches!(outcome, Err(Error::Log(_)));
+        reply.send(outcome);
+        if fatal {
+            return Err(Error::Stopped);
         }
+        self.settle(Input::Woke).await
     }
 
     /// Records and does what follows from an input, until nothing does.
@@ -771,7 +751,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_whose_task_panics_is_told_so() {
-        let (sender, answer) = oneshot::channel::<Result<(), Error>>();
+        let (sender, answer) = oneshot::channel();
         let task = tokio::spawn(async move {
             let _reply = Reply(Some(sender));
             tokio::task::yield_now().await;

@@ -5,8 +5,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use recount_projections::{Pending, StateStore, Status};
-use recount_store::{Event, Expected, Log, NewEvent, Position, SessionId, StreamId, Target};
+use recount_projections::{MessageState, Pending, StateStore, Status};
+use recount_store::{
+    Cause, Event, Expected, Log, NewEvent, Position, Seq, SessionId, StreamId, Target,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -14,7 +16,7 @@ use super::connection::Connection;
 use super::connection_manager::ConnectionManager;
 use super::dead_letter::{self, DeadLetter};
 use super::presence::{Presences, Visit};
-use super::session::{self, Call, Reply, Session, Setting};
+use super::session::{self, Call, Session, Setting};
 use crate::adapter::opencode::OpenCode;
 use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
@@ -22,28 +24,19 @@ use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
-use crate::machine::session::policy::{RerunPolicy, SessionPolicy};
-use crate::policy::ConnectionPolicy;
+use crate::policy::{Policy, SessionPolicy};
 
 /// What an engine is opened with.
 #[derive(Clone)]
 pub struct Options {
     /// The data directory; made where it is missing.
     pub data: PathBuf,
-    /// How the log in it is kept: whether frames are, for one.
-    pub log: recount_store::Options,
     /// The agents that it can talk to.
     pub adapters: Vec<Arc<dyn AgentAdapter>>,
-    /// How sessions behave.
-    pub session: SessionPolicy,
-    /// How connections behave.
-    pub connection: ConnectionPolicy,
+    /// Every bound and choice.
+    pub policy: Policy,
     /// The password of servers that somebody else runs.
     pub url_password: Option<Secret>,
-    /// How many sessions that nobody uses have their state in memory.
-    pub sessions_cached_max: usize,
-    /// How long [`SessionManager::recover`] waits for what it has begun. What takes longer goes on by itself.
-    pub recovery_max: Duration,
     /// What tells the time: the system's clock, but in tests.
     pub clock: Clock,
     /// Where new ids come from: the system's randomness, but in tests.
@@ -56,16 +49,12 @@ impl Options {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
-            log: recount_store::Options::default(),
             adapters: vec![
                 Arc::new(OpenCode::new()),
                 Arc::new(Scripted::new(Script::default())),
             ],
-            session: SessionPolicy::default(),
-            connection: ConnectionPolicy::default(),
+            policy: Policy::default(),
             url_password: None,
-            sessions_cached_max: limits::SESSIONS_CACHED_MAX,
-            recovery_max: limits::RECOVERY_MAX,
             clock: Clock::system(),
             chance: Chance::system(),
         }
@@ -169,11 +158,10 @@ pub struct SessionManager {
 struct Inner {
     states: StateStore,
     connections: ConnectionManager,
-    policy: SessionPolicy,
+    policy: Policy,
     clock: Clock,
     chance: Chance,
     presences: Presences,
-    recovery_max: Duration,
     started: Position,
 }
 
@@ -189,9 +177,12 @@ impl SessionManager {
     ///
     /// # Errors
     ///
-    /// [`Error::Log`] where the data directory is not ours, not permitted, or in use.
+    /// [`Error::Policy`] where the policy cannot work, [`Error::Log`] where the data directory is not ours, not
+    /// permitted, or in use.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let log = Log::open_with(&options.data, options.log)?;
+        // First, so that a policy that cannot work changes nothing.
+        options.policy.validate()?;
+        let log = Log::open_with(&options.data, options.policy.log)?;
         Self::start_over(log, options).await
     }
 
@@ -204,13 +195,9 @@ impl SessionManager {
     pub async fn start_over(log: Log, options: Options) -> Result<Self, Error> {
         let Options {
             data,
-            log: _,
             adapters,
-            session: policy,
-            connection,
+            policy,
             url_password,
-            sessions_cached_max,
-            recovery_max,
             clock,
             chance,
         } = options;
@@ -218,7 +205,10 @@ impl SessionManager {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
         };
-        let events = vec![NewEvent::live(event, clock.now())];
+        let mut events = vec![NewEvent::live(event, clock.now())];
+        if let Some(event) = adopted(&log, &policy)? {
+            events.push(NewEvent::live(event, clock.now()).because(Cause::Sibling(0)));
+        }
         let recorded = log.append(StreamId::Engine, Expected::Any, events).await?;
         let started = recorded
             .first()
@@ -227,12 +217,12 @@ impl SessionManager {
             log.clone(),
             data.join("servers"),
             adapters,
-            connection,
+            policy.connection.clone(),
             clock,
             chance.clone(),
         )
         .with_url_password(url_password);
-        let states = StateStore::new(log, sessions_cached_max);
+        let states = StateStore::new(log, policy.engine.sessions_cached_max);
         let inner = Inner {
             states,
             connections,
@@ -240,7 +230,6 @@ impl SessionManager {
             clock,
             chance,
             presences: Presences::new(),
-            recovery_max,
             started,
         };
         Ok(Self {
@@ -323,7 +312,7 @@ impl SessionManager {
     }
 
     pub(super) fn policy(&self) -> &SessionPolicy {
-        &self.inner.policy
+        &self.inner.policy.session
     }
 
     pub(super) fn chance(&self) -> &Chance {
@@ -342,18 +331,8 @@ impl SessionManager {
         Ok(self.visit(id))
     }
 
-    /// Asks something of a session's task, and gives its answer.
-    pub(super) async fn call<T>(
-        &self,
-        id: SessionId,
-        ask: impl FnOnce(Reply<T>) -> Call,
-    ) -> Result<T, Error> {
-        let (visit, calls) = self.awake(id).await?;
-        session::call(&visit, calls, ask).await
-    }
-
     /// Comes to a session and has it awake as long as what comes back is held.
-    async fn awake(&self, id: SessionId) -> Result<(Visit, mpsc::Sender<Call>), Error> {
+    pub(super) async fn awake(&self, id: SessionId) -> Result<(Visit, mpsc::Sender<Call>), Error> {
         let visit = self.visit(id);
         if let Some(calls) = visit.calls()? {
             return Ok((visit, calls));
@@ -361,7 +340,7 @@ impl SessionManager {
         let setting = Setting {
             states: self.inner.states.clone(),
             connection: self.connection_of(id).await?,
-            policy: self.inner.policy.clone(),
+            policy: self.inner.policy.session.clone(),
             clock: self.inner.clock,
         };
         let calls = visit.begin(|begun| drop(tokio::spawn(session::keep(setting, begun))))?;
@@ -416,7 +395,7 @@ impl SessionManager {
     /// # Errors
     ///
     /// [`Error::Log`] where the log cannot be read or written.
-    pub async fn recover(&self, rerun: RerunPolicy) -> Result<Recovered, Error> {
+    pub async fn recover(&self) -> Result<Recovered, Error> {
         let pending = self.pending()?;
         // Servers without a session at work are adopted too, so that shutting down stops them.
         for connection in &pending.servers {
@@ -431,10 +410,11 @@ impl SessionManager {
         let began = self
             .record(Event::RecoveryStarted { sessions: count })
             .await?;
+        let at_once = self.inner.policy.engine.recovered_at_once;
         // A task of its own: it goes on where the time is over, or where nobody waits any more.
-        let carrying = carry_on(Arc::downgrade(&self.inner), sessions.clone(), rerun);
+        let carrying = carry_on(Arc::downgrade(&self.inner), sessions.clone(), at_once);
         let carrying = tokio::spawn(carrying);
-        if let Ok(carried) = timeout(self.inner.recovery_max, carrying).await {
+        if let Ok(carried) = timeout(self.inner.policy.engine.recovery_max, carrying).await {
             carried.map_err(|_| Error::Panicked)??;
         } else {
             tracing::warn!("recovery takes longer, and goes on by itself");
@@ -451,11 +431,11 @@ impl SessionManager {
         Ok(recovered)
     }
 
-    /// Has a session carry on by this rule.
-    async fn resume(&self, id: SessionId, rerun: RerunPolicy) -> Result<Visit, Error> {
-        let (visit, calls) = self.awake(id).await?;
-        session::call(&visit, calls, |reply| Call::SetRerun(rerun, reply)).await?;
-        if !visit.audience().progress().borrow().at_rest {
+    /// Has a session carry on.
+    async fn resume(&self, id: SessionId) -> Result<Visit, Error> {
+        let (visit, _) = self.awake(id).await?;
+        let head = self.with_state(id, |state| Some(state.queue.head()?.state))?;
+        if head.is_some_and(|state| state != MessageState::Waiting) {
             // Somebody waits for this: what an earlier engine had scheduled is not waited for.
             self.connection_of(id).await?.want_now().await;
         }
@@ -486,8 +466,8 @@ impl SessionManager {
     }
 
     async fn record(&self, event: Event) -> Result<Position, Error> {
-        let event = NewEvent::live(event, self.inner.clock.now())
-            .because(recount_store::Cause::At(self.inner.started));
+        let event =
+            NewEvent::live(event, self.inner.clock.now()).because(Cause::At(self.inner.started));
         let recorded = self
             .log()
             .append(StreamId::Engine, Expected::Any, vec![event])
@@ -499,15 +479,14 @@ impl SessionManager {
 
     /// Ends everything in order: sessions, connections, the servers that were started, the log.
     ///
-    /// [`SessionManager::shut_down_within`] some seconds.
+    /// It is [`SessionManager::shut_down_within`] the time that the policy gives it.
     ///
     /// # Errors
     ///
     /// [`Error::Log`] where the last commit fails; everything else is ended all the same.
-    pub async fn shut_down(&self) -> Result<(), Error> {
-        self.shut_down_within(limits::SHUT_DOWN_TIMEOUT)
+    pub async fn shut_down(&self) -> Result<Left, Error> {
+        self.shut_down_within(self.inner.policy.engine.shut_down_timeout)
             .await
-            .map(drop)
     }
 
     /// Ends everything in order, and says what had not ended in time.
@@ -555,18 +534,18 @@ impl SessionManager {
 async fn carry_on(
     engine: Weak<Inner>,
     sessions: Vec<SessionId>,
-    rerun: RerunPolicy,
+    at_once: usize,
 ) -> Result<(), Error> {
     let manager = || engine.upgrade().map(|inner| SessionManager { inner });
     stream::iter(sessions)
         .map(Ok)
-        .try_for_each_concurrent(limits::RECOVERED_AT_ONCE, |id| {
+        .try_for_each_concurrent(at_once, |id| {
             let manager = manager();
             async move {
                 let Some(manager) = manager else {
                     return Ok(());
                 };
-                let resumed = manager.resume(id, rerun).await;
+                let resumed = manager.resume(id).await;
                 drop(manager);
                 let rested = match resumed {
                     Ok(visit) => session::rest(&visit).await,
@@ -588,6 +567,20 @@ async fn carry_on(
         Some(manager) => manager.inner.connections.stop_unused().await,
         None => Ok(()),
     }
+}
+
+/// That this policy is in force, where the log does not say so already.
+///
+/// What was said long ago is said again: retention cuts the engine's stream, but not what one policy was said in.
+fn adopted(log: &Log, policy: &Policy) -> Result<Option<Event>, Error> {
+    let policy = policy.to_json();
+    let engine = log.read_backwards(StreamId::Engine, Seq(u64::MAX));
+    for recorded in engine.take(limits::POLICY_LOOKBACK) {
+        if let Event::PolicyAdopted { policy: known } = recorded?.event {
+            return Ok((known != policy).then_some(Event::PolicyAdopted { policy }));
+        }
+    }
+    Ok(Some(Event::PolicyAdopted { policy }))
 }
 
 #[cfg(test)]

@@ -238,7 +238,7 @@ async fn a_gap_is_filled_by_the_look_that_follows() {
 async fn an_idle_session_leaves_memory_and_comes_back_when_it_is_called() {
     let world = World::new();
     let mut options = world.options(Tampered::new(Script::default()));
-    options.session.idle_after = Duration::ZERO;
+    options.policy.session.idle_after = Duration::ZERO;
     let manager = start(options).await;
     let presences = &manager.inner.presences;
     let session = manager.open(world.spec()).await.expect("it opens");
@@ -269,7 +269,7 @@ async fn whoever_calls_while_it_falls_asleep_is_answered() {
     let world = World::new();
     let agent = Tampered::new(Script::always(vec![Step::text("yes", 1)]));
     let mut options = world.options(agent);
-    options.session.idle_after = Duration::ZERO;
+    options.policy.session.idle_after = Duration::ZERO;
     let manager = start(options).await;
     let session = manager.open(world.spec()).await.expect("it opens");
     // Each of them is refused: no task has anything to do, and begins and ends with each call.
@@ -343,16 +343,13 @@ async fn a_session_that_panics_again_and_again_stands_still_until_the_next_start
         .expect("it can be looked at");
     assert_eq!(found.state().expect("it is there").status(), Status::Queued);
     is_that(found.at_rest().await.expect_err("it stands still"));
-    let recovered = manager.recover(RerunPolicy::Ask).await.expect("it says so");
+    let recovered = manager.recover().await.expect("it says so");
     assert_eq!((recovered.sessions, recovered.open), (1, 1));
     assert_eq!(world.count(session.id(), is_panic), panics_max as usize);
     manager.shut_down().await.expect("it ends in order");
 
     let manager = start(world.options(Tampered::new(Script::default()))).await;
-    let recovered = manager
-        .recover(RerunPolicy::Ask)
-        .await
-        .expect("it recovers");
+    let recovered = manager.recover().await.expect("it recovers");
     let expected = Recovered {
         sessions: 1,
         resolved: 1,
@@ -370,8 +367,8 @@ async fn a_session_that_misses_most_of_what_is_said_ends_with_the_whole_answer()
     let script = Script::always(vec![Step::text(text.clone(), 500)]);
     let mut options = world.options(Tampered::new(script));
     // Room for one piece, and a commit for each that was taken: the log is slower than the agent.
-    options.session.inbox_bytes = 0;
-    options.session.gather_bytes = 0;
+    options.policy.session.inbox_bytes = 1;
+    options.policy.session.gather_bytes = 1;
     let manager = start(options).await;
     let session = manager.open(world.spec()).await.expect("it opens");
     let message = session.send("hello", None).await.expect("it is queued");
@@ -428,10 +425,7 @@ async fn recovery_run_twice_finds_nothing_new() {
     let left = left_open(&world, 20).await;
     let script = Script::always(vec![Step::text("yes", 1)]);
     let manager = start(world.options(Tampered::new(script))).await;
-    let recovered = manager
-        .recover(RerunPolicy::Ask)
-        .await
-        .expect("it recovers");
+    let recovered = manager.recover().await.expect("it recovers");
     let expected = Recovered {
         sessions: 20,
         completed: 20,
@@ -440,10 +434,7 @@ async fn recovery_run_twice_finds_nothing_new() {
     assert_eq!(recovered, expected);
     let events = |(id, _): &(SessionId, MessageId)| world.events(*id);
     let before: Vec<_> = left.iter().map(events).collect();
-    let again = manager
-        .recover(RerunPolicy::Ask)
-        .await
-        .expect("it recovers");
+    let again = manager.recover().await.expect("it recovers");
     assert_eq!(again, Recovered::default());
     assert_eq!(left.iter().map(events).collect::<Vec<_>>(), before);
     manager.shut_down().await.expect("it ends in order");
@@ -456,12 +447,9 @@ async fn what_takes_longer_than_a_recovery_may_goes_on_by_itself() {
     let agent = Tampered::new(Script::always(vec![Step::Gate("end".to_owned())]));
     let scripted = agent.inner.clone();
     let mut options = world.options(agent);
-    options.recovery_max = Duration::ZERO;
+    options.policy.engine.recovery_max = Duration::ZERO;
     let manager = start(options).await;
-    let recovered = manager
-        .recover(RerunPolicy::Ask)
-        .await
-        .expect("it recovers");
+    let recovered = manager.recover().await.expect("it recovers");
     let expected = Recovered {
         sessions: 3,
         open: 3,
