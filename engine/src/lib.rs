@@ -4,6 +4,7 @@ pub mod adapter;
 pub mod chance;
 pub mod clock;
 pub mod command;
+pub mod decisions;
 pub mod error;
 pub mod limits;
 pub mod machine;

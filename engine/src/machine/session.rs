@@ -15,6 +15,7 @@ mod look;
 mod gather;
 mod draft;
 pub mod policy;
+pub(crate) mod stances;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
