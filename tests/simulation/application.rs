@@ -1,5 +1,6 @@
 //! The application, and the person before it: sends, repeats, takes back, aborts, answers, looks.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use recount_engine::shell::session::Session;
@@ -265,6 +266,16 @@ impl Application {
             }
         }
         Ok(())
+    }
+
+    /// Where the agents of its sessions are.
+    pub(crate) fn hosts_of_sessions(&self) -> BTreeMap<SessionId, String> {
+        let memory = self.memory.lock().unwrap();
+        let host = |spec: &OpenSession| match &spec.target {
+            Target::Url(url) => Some((spec.id?, url.trim_start_matches("http://").to_owned())),
+            Target::Managed { .. } => None,
+        };
+        memory.sessions.iter().filter_map(host).collect()
     }
 
     /// The sessions that it opened, or may have.

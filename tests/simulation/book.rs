@@ -48,7 +48,8 @@ pub(crate) struct Pages {
     pub(crate) arrivals: BTreeMap<String, usize>,
     /// How many streams were opened.
     pub(crate) openings: u64,
-    /// What streams brought of each part of an answer: its text in pieces, by opening, and its whole text.
+    /// What streams brought of each part of an answer, by host and name: its text in pieces, by opening, and its
+    /// whole text.
     pub(crate) pieces: BTreeMap<(String, u64), String>,
     pub(crate) wholes: BTreeMap<String, Vec<String>>,
     /// What the application was told.
@@ -85,8 +86,8 @@ impl Book {
             // A log that cannot be read belongs to an engine that is dead.
             for recorded in log.read_all(from).map_while(Result::ok) {
                 let text = format!("{} {:?}", recorded.stream, recorded.event);
-                self.1
-                    .say("log", text.chars().take(260).collect::<String>());
+                let text = text.chars().take(260).collect();
+                self.1.say_at(recorded.at, "log", text);
                 pages.events.push(recorded);
             }
         });
@@ -123,16 +124,17 @@ impl Book {
     }
 
     /// A frame arrived over a stream.
-    pub(crate) fn streamed(&self, opening: u64, payload: &Value) {
+    pub(crate) fn streamed(&self, host: &str, opening: u64, payload: &Value) {
         let said = &payload["properties"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let part = |value: &Value| format!("{host} {}", text(value));
         self.with(|pages| match payload["type"].as_str() {
             Some("message.part.delta") => {
-                let pieces = pages.pieces.entry((text(&said["partID"]), opening));
+                let pieces = pages.pieces.entry((part(&said["partID"]), opening));
                 pieces.or_default().push_str(&text(&said["delta"]));
             }
             Some("message.part.updated") => {
-                let wholes = pages.wholes.entry(text(&said["part"]["id"]));
+                let wholes = pages.wholes.entry(part(&said["part"]["id"]));
                 wholes.or_default().push(text(&said["part"]["text"]));
             }
             _ => {}

@@ -215,7 +215,7 @@ impl Transport for Wire {
         };
         say(answer.status.as_str());
         answer.body = if is_stream {
-            self.stream(answer.body, server)
+            self.stream(answer.body, server, host)
         } else {
             self.body(answer.body, weather).await
         };
@@ -251,12 +251,13 @@ impl Wire {
     }
 
     /// The stream of a server's events, until it or the engine dies.
-    fn stream(&self, body: Body, server: PortlessServer) -> Body {
+    fn stream(&self, body: Body, server: PortlessServer, host: String) -> Body {
         let reading = Reading {
             network: Arc::clone(&self.network),
             life: self.life.clone(),
             opening: self.network.book.opened(),
             server,
+            host,
             body,
             ready: VecDeque::new(),
         };
@@ -277,6 +278,7 @@ struct Reading {
     /// Which opening of a stream it is, in this world.
     opening: u64,
     server: PortlessServer,
+    host: String,
     body: Body,
     /// What is to be given before more is asked for.
     ready: VecDeque<Result<Bytes, String>>,
@@ -364,7 +366,9 @@ impl Reading {
                 bytes.extend_from_slice(frame);
                 let data = frame.strip_prefix(b"data: ").unwrap_or(frame);
                 if let Ok(frame) = serde_json::from_slice::<Value>(data) {
-                    network.book.streamed(self.opening, &frame["payload"]);
+                    network
+                        .book
+                        .streamed(&self.host, self.opening, &frame["payload"]);
                 }
             }
         }

@@ -1,9 +1,11 @@
 //! The nine promises, as code. Each is a function with the promise's name, which says what broke it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use recount_engine::adapter::http::Request;
 use recount_engine::{MessageState, SessionManager, SessionPolicy, Status};
+use recount_projections::queue::RefusedHow;
 use recount_projections::state_store::load;
 use recount_projections::{Projection, Session, Transcript, fold};
 use recount_store::{
@@ -65,18 +67,22 @@ pub(crate) fn promise_1_acknowledged_means_durable(
     pages: &Pages,
     log: &LogReader,
 ) -> Result<(), Broken> {
-    let mut found = log.read_all(Position::FIRST);
-    for known in &pages.events {
-        let found = found.next().transpose();
+    let found: Result<Vec<_>, _> = log.read_all(Position::FIRST).collect();
+    let found = found.map_err(|error| Broken {
+        promise: "promise_1_acknowledged_means_durable",
+        what: error.to_string(),
+    })?;
+    for (n, known) in pages.events.iter().enumerate() {
         holds!(
             promise_1_acknowledged_means_durable,
-            matches!(&found, Ok(Some(found)) if found == known),
-            "{known:?} was durable, and now there is {found:?}"
+            found.get(n) == Some(known),
+            "{known:?} was durable, and now there is {:?}",
+            found.get(n)
         );
     }
     for receipt in &pages.receipts {
         let stream = StreamId::Session(receipt.session);
-        let queued = pages.events.iter().any(|recorded| {
+        let queued = found.iter().any(|recorded| {
             recorded.stream == stream
                 && matches!(&recorded.event, Event::MessageQueued { message, text, .. }
                     if *message == receipt.message && *text == receipt.text)
@@ -153,6 +159,8 @@ pub(crate) fn promise_2_recorded_before_it_is_done(
 /// What an agent's session holds at the end, by its own word.
 #[derive(Debug)]
 pub(crate) struct History {
+    /// Where its agent is.
+    pub(crate) host: String,
     /// The agent's name for the session.
     pub(crate) id: String,
     /// The messages in it, as they are listed.
@@ -166,6 +174,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) policy: &'a SessionPolicy,
     /// What the agents still hold.
     pub(crate) histories: &'a [History],
+    /// Where the agents of sessions are.
+    pub(crate) hosts: &'a BTreeMap<SessionId, String>,
     /// How often the model was asked, by the text of a message.
     pub(crate) asked: &'a dyn Fn(&str) -> u32,
 }
@@ -181,10 +191,11 @@ impl Ended<'_> {
         sessions
     }
 
-    fn history(&self, agent_session: &str) -> Option<&History> {
-        self.histories
-            .iter()
-            .find(|history| history.id == agent_session)
+    /// What the agent of a session still holds.
+    fn histories_of(&self, id: SessionId) -> impl Iterator<Item = &History> {
+        let host = self.hosts.get(&id);
+        let histories = self.histories.iter();
+        histories.filter(move |history| Some(&history.host) == host)
     }
 }
 
@@ -309,7 +320,10 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
             );
         }
         let queued: Vec<&String> = order.iter().filter_map(|(id, _)| names.get(id)).collect();
-        for history in sessions.iter().filter_map(|name| ended.history(name)) {
+        for history in ended
+            .histories_of(id)
+            .filter(|history| sessions.contains(&history.id))
+        {
             let mut place = 0;
             for message in history
                 .messages
@@ -431,8 +445,10 @@ pub(crate) fn promise_6_what_was_not_seen_live_says_so(ended: &Ended) -> Result<
             ..
         } = &recorded.event
             && recorded.provenance == Provenance::Live
+            && let StreamId::Session(id) = recorded.stream
         {
-            let came = pieces.get(part.as_str());
+            let host = ended.hosts.get(&id).map_or("", String::as_str);
+            let came = pieces.get(format!("{host} {part}").as_str());
             holds!(
                 promise_6_what_was_not_seen_live_says_so,
                 came.is_some_and(|pieces| pieces.iter().any(|piece| piece.contains(text.as_str()))),
@@ -452,7 +468,7 @@ pub(crate) fn promise_6_what_was_not_seen_live_says_so(ended: &Ended) -> Result<
         for message in names.filter(|message| message.state == MessageState::Completed) {
             let turn = transcript.turn_of(message.id);
             let name = message.agent_message.as_deref().unwrap_or_default();
-            for history in ended.histories {
+            for history in ended.histories_of(id) {
                 for part in answers(history, name)
                     .filter(|answer| answer["info"]["finish"] == "stop")
                     .flat_map(|answer| answer["parts"].as_array().into_iter().flatten())
@@ -509,20 +525,11 @@ pub(crate) fn promise_9_everything_is_bounded(ended: &Ended) -> Result<(), Broke
                 "{message}: run {run} of {}",
                 policy.runs_max
             ),
-            Event::RetryScheduled { message, at, .. } => {
-                let wait = at.since(recorded.at);
-                let longest = policy.backoff.delay_max.max(policy.agent_retry_max) * 5 / 4;
-                let shortest = policy.backoff.delay_min / 2;
-                holds!(
-                    promise_9_everything_is_bounded,
-                    (shortest..=longest).contains(&wait),
-                    "{message}: tried again after {wait:?}, and not between {shortest:?} and {longest:?}"
-                );
-            }
             _ => {}
         }
         if let StreamId::Session(id) = recorded.stream {
             let session = sessions.entry(id).or_default();
+            a_pause_is_kept(policy, session, recorded)?;
             session.apply(recorded);
             let depth = session.queue.open().count();
             holds!(
@@ -532,6 +539,49 @@ pub(crate) fn promise_9_everything_is_bounded(ended: &Ended) -> Result<(), Broke
                 policy.queue_depth_max
             );
         }
+    }
+    Ok(())
+}
+
+/// After a refusal the next attempt has a pause that is neither too short nor too long, and waits for its end.
+fn a_pause_is_kept(
+    policy: &SessionPolicy,
+    session: &Session,
+    recorded: &Recorded,
+) -> Result<(), Broken> {
+    let refused = |message: &MessageId| session.queue.get(*message).and_then(|m| m.refused);
+    match &recorded.event {
+        Event::RetryScheduled { message, at, .. } => {
+            let shortest = match refused(message) {
+                Some(RefusedHow::ForNow(Some(millis))) => Duration::from_millis(millis)
+                    .min(policy.agent_retry_max)
+                    .max(policy.backoff.delay_min * 3 / 4),
+                Some(RefusedHow::ForNow(None) | RefusedHow::NeverSent) => {
+                    policy.backoff.delay_min * 3 / 4
+                }
+                Some(RefusedHow::Absent | RefusedHow::ForGood) | None => Duration::ZERO,
+            };
+            let longest = policy.backoff.delay_max.max(policy.agent_retry_max) * 5 / 4;
+            let wait = at.since(recorded.at);
+            holds!(
+                promise_9_everything_is_bounded,
+                (shortest..=longest).contains(&wait),
+                "{message}: tried again after {wait:?}, and not between {shortest:?} and {longest:?}"
+            );
+        }
+        Event::DeliveryStarted { message, .. } => {
+            let due = session
+                .queue
+                .get(*message)
+                .and_then(|message| message.retry_at);
+            holds!(
+                promise_9_everything_is_bounded,
+                due.is_none_or(|due| due <= recorded.at),
+                "{message}: tried at {:?}, and the next try was due at {due:?}",
+                recorded.at
+            );
+        }
+        _ => {}
     }
     Ok(())
 }

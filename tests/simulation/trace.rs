@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use recount_store::Timestamp;
 
 use tokio::time::Instant;
 
@@ -9,6 +12,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub(crate) struct Trace {
     began: Instant,
+    epoch: Timestamp,
     lines: Arc<Mutex<Vec<Line>>>,
 }
 
@@ -25,19 +29,29 @@ impl fmt::Display for Line {
 }
 
 impl Trace {
-    pub(crate) fn new() -> Self {
+    /// A trace whose world begins now, at `epoch` by its own clock.
+    pub(crate) fn new(epoch: Timestamp) -> Self {
         Self {
             began: Instant::now(),
+            epoch,
             lines: Arc::default(),
         }
     }
 
     pub(crate) fn say(&self, who: &'static str, what: impl Into<String>) {
-        let millis = self.began.elapsed().as_millis();
+        self.write(self.began.elapsed(), who, what.into());
+    }
+
+    /// Says what happened at a time that the world's clock told.
+    pub(crate) fn say_at(&self, at: Timestamp, who: &'static str, what: String) {
+        self.write(at.since(self.epoch), who, what);
+    }
+
+    fn write(&self, since: Duration, who: &'static str, what: String) {
         self.lines
             .lock()
             .unwrap()
-            .push(Line(millis, who, what.into()));
+            .push(Line(since.as_millis(), who, what));
     }
 
     pub(crate) fn lines(&self) -> Vec<Line> {

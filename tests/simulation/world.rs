@@ -8,7 +8,7 @@ use recount_engine::adapter::http::Request;
 use recount_engine::adapter::opencode::OpenCode;
 use recount_engine::adapter::scripted::{PortlessServer, Scripted};
 use recount_engine::{
-    Chance, Clock, ConnectionPolicy, Options, RerunPolicy, SessionManager, SessionPolicy,
+    Chance, Clock, ConnectionPolicy, Error, Options, RerunPolicy, SessionManager, SessionPolicy,
 };
 use recount_store::{Log, Timestamp};
 use reqwest::header::HeaderMap;
@@ -90,7 +90,7 @@ pub(crate) async fn live(seed: u64) -> Outcome {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let (dice, trace) = (Dice::of(seed, "world"), Trace::new());
+        let (dice, trace) = (Dice::of(seed, "world"), Trace::new(BEGIN));
         let book = Book::new(trace.clone());
         let clock = Clock::starting_at(BEGIN);
         let network = Network::new(Dice::of(seed, "network"), trace.clone(), book.clone());
@@ -130,6 +130,10 @@ impl World {
     }
 
     async fn run(&mut self) -> Result<(), Broken> {
+        // A log is made whole under another name before it gets its own, so none is ever half made.
+        let made = self.disk.open(&Life::until(u64::MAX), None);
+        let made = made.expect("an empty disk takes a log");
+        made.close().await.expect("it is closed");
         let keepers: Vec<_> = self
             .agents
             .iter()
@@ -175,13 +179,15 @@ impl World {
         ended
     }
 
-    fn open(&self, life: &Life, fault: Option<(disk::Fault, u64)>) -> Option<Log> {
-        let log = self.disk.open(life, fault).ok()?;
+    fn open(&self, life: &Life, fault: Option<(disk::Fault, u64)>) -> Result<Log, Error> {
+        let log = self.disk.open(life, fault).inspect_err(|error| {
+            self.trace.say("disk", format!("does not open: {error}"));
+        })?;
         self.book.reopened(&log);
-        Some(log)
+        Ok(log)
     }
 
-    async fn start(&self, life: &Life, log: Log) -> Result<SessionManager, recount_engine::Error> {
+    async fn start(&self, life: &Life, log: Log) -> Result<SessionManager, Error> {
         let wire = self.network.wire(life, (*log).clone());
         let mut options = Options::new("/nowhere");
         options.adapters = vec![Arc::new(OpenCode::over(Arc::new(wire)))];
@@ -208,7 +214,7 @@ impl World {
             )),
             _ => None,
         };
-        let (Some(log), long) = (self.open(&life, fault), dice.millis(1000, 600_000)) else {
+        let (Ok(log), long) = (self.open(&life, fault), dice.millis(1000, 600_000)) else {
             return if life.is_dead() {
                 End::Killed
             } else {
@@ -275,7 +281,7 @@ impl World {
         let life = Life::until(u64::MAX);
         let log = self
             .open(&life, None)
-            .ok_or_else(|| fails("the log does not open".to_owned()))?;
+            .map_err(|error| fails(error.to_string()))?;
         let manager = self
             .start(&life, log)
             .await
@@ -308,6 +314,7 @@ impl World {
                 manager: &manager,
                 policy: &self.session,
                 histories: &histories,
+                hosts: &self.application.hosts_of_sessions(),
                 asked: &|text| self.agents.values().map(|agent| agent.runs(text)).sum(),
             };
             promises::promise_1_acknowledged_means_durable(pages, &log)?;
@@ -329,12 +336,13 @@ impl World {
     /// What all agents hold, asked past the network.
     async fn histories(&self) -> Vec<History> {
         let mut histories = Vec::new();
-        for agent in self.agents.values() {
+        for (host, agent) in &self.agents {
             let server = agent.serve_without_port("/project", None);
             for session in list(&server, "/session").await {
                 let id = session["id"].as_str().unwrap_or_default().to_owned();
                 let messages = list(&server, &format!("/session/{id}/message")).await;
-                histories.push(History { id, messages });
+                let host = host.clone();
+                histories.push(History { host, id, messages });
             }
             server.die();
         }
