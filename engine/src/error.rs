@@ -12,6 +12,9 @@ pub enum Error {
     /// The log refused.
     #[error(transparent)]
     Log(#[from] recount_store::Error),
+    /// The policy cannot work.
+    #[error(transparent)]
+    Policy(#[from] crate::policy::Error),
     /// No adapter has this name.
     #[error("there is no agent called {agent:?}; there are: {}", known.join(", "))]
     UnknownAgent {
