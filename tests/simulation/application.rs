@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use recount_engine::shell::session::Session;
-use recount_engine::{Error, OpenSession, PermissionAnswer, SessionManager, Status};
+use recount_engine::{Error, OpenSession, PermissionAnswer, SessionManager, Status, Word};
 use recount_projections::MessageState;
 use recount_store::{SessionId, Target};
 use tokio::time::{sleep, timeout};
@@ -107,6 +107,7 @@ impl Application {
                 Ok(())
             }
             97 if self.dice.percent(20) => session.close().await,
+            98 => self.queue_again(&session).await,
             _ => Ok(()),
         }
     }
@@ -159,6 +160,15 @@ impl Application {
             wanted
         };
         self.ask(session, wanted).await
+    }
+
+    /// Has a dead letter queued again, where it cannot double.
+    async fn queue_again(&self, session: &Session) -> Result<(), Error> {
+        let letters = session.dead_letters()?;
+        let Some(letter) = letters.get(self.dice.below(letters.len())) else {
+            return Ok(());
+        };
+        session.requeue(letter.message, false).await.map(drop)
     }
 
     /// Says again what it may have said before.
@@ -226,7 +236,14 @@ impl Application {
                 "person",
                 format!("decides in {}: run again {run}", session.id()),
             );
-            return session.rerun(run).await;
+            return match session.rerun(run).await {
+                // Then something else is asked.
+                Err(Error::Rejected(_)) => {
+                    let word = self.dice.pick(&[Word::Arrived, Word::Resend, Word::GiveUp]);
+                    session.resolve(word).await
+                }
+                decided => decided,
+            };
         }
         let Some(question) = question else {
             return Ok(());

@@ -7,9 +7,7 @@ use std::time::Duration;
 use recount_engine::adapter::http::Request;
 use recount_engine::adapter::opencode::OpenCode;
 use recount_engine::adapter::scripted::{PortlessServer, Scripted};
-use recount_engine::{
-    Chance, Clock, ConnectionPolicy, Error, Options, RerunPolicy, SessionManager, SessionPolicy,
-};
+use recount_engine::{Chance, Clock, Error, Options, Policy, RerunPolicy, SessionManager};
 use recount_store::{Log, Timestamp};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
@@ -58,8 +56,7 @@ struct World {
     agents: BTreeMap<String, Scripted>,
     application: Application,
     storm: watch::Sender<bool>,
-    session: SessionPolicy,
-    connection: ConnectionPolicy,
+    policy: Policy,
 }
 
 /// How a life of the engine ended.
@@ -107,12 +104,13 @@ impl World {
             book.clone(),
             agents.keys().cloned().collect(),
         );
-        let session = SessionPolicy {
-            rerun: dice.pick(&[RerunPolicy::Ask, RerunPolicy::Auto, RerunPolicy::Never]),
-            queue_depth_max: dice.pick(&[2, 5, 1000]),
-            attempts_max: dice.pick(&[3, 8]),
-            ..SessionPolicy::default()
-        };
+        let mut policy = Policy::default();
+        policy.session.rerun =
+            dice.pick(&[RerunPolicy::Ask, RerunPolicy::Auto, RerunPolicy::Never]);
+        policy.session.queue_depth_max = dice.pick(&[2, 5, 1000]);
+        policy.session.retries.for_now.attempts_max = dice.pick(&[3, 8]);
+        policy.session.retries.never_sent.attempts_max = dice.pick(&[3, 8]);
+        policy.session.retries.unknown.attempts_max = dice.pick(&[3, 8]);
         Self {
             clock,
             chance: Chance::seeded(seed),
@@ -123,8 +121,7 @@ impl World {
             agents,
             application,
             storm: watch::channel(true).0,
-            session,
-            connection: ConnectionPolicy::default(),
+            policy,
             dice,
         }
     }
@@ -191,11 +188,9 @@ impl World {
         let wire = self.network.wire(life, (*log).clone());
         let mut options = Options::new("/nowhere");
         options.adapters = vec![Arc::new(OpenCode::over(Arc::new(wire)))];
-        options.session = self.session.clone();
-        options.connection = self.connection.clone();
+        options.policy = self.policy.clone();
         options.clock = self.clock;
         options.chance = self.chance.clone();
-        options.sessions_cached_max = 2;
         SessionManager::start_over(log, options).await
     }
 
@@ -231,10 +226,7 @@ impl World {
         let recovers = dice.percent(75);
         let used = async {
             if recovers {
-                let recovered = timeout(
-                    dice.millis(1000, 60_000),
-                    manager.recover(self.session.rerun),
-                );
+                let recovered = timeout(dice.millis(1000, 60_000), manager.recover());
                 if let Ok(recovered) = recovered.await {
                     recovered?;
                 }
@@ -287,9 +279,9 @@ impl World {
             .await
             .map_err(|error| fails(error.to_string()))?;
         let settled = async {
-            manager.recover(self.session.rerun).await?;
+            manager.recover().await?;
             self.application.settle(&manager).await?;
-            manager.recover(self.session.rerun).await
+            manager.recover().await
         };
         match timeout(REST_MAX, settled).await {
             Ok(Ok(_)) => {}
@@ -312,7 +304,7 @@ impl World {
             let ended = Ended {
                 pages,
                 manager: &manager,
-                policy: &self.session,
+                policy: &self.policy.session,
                 histories: &histories,
                 hosts: &self.application.hosts_of_sessions(),
                 asked: &|text| self.agents.values().map(|agent| agent.runs(text)).sum(),

@@ -7,7 +7,7 @@ use recount_projections::{MessageState, SharedSession, StateStore, Status};
 use recount_store::{
     Event, Expected, LogReader, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
 };
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::connection::{Connection, FromAgent, Link};
 use super::dead_letter::{self, DeadLetter};
@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::machine::session::policy::SessionPolicy;
 use crate::machine::session::{Effect, Input, SessionMachine, Step};
+use crate::watched;
 
 /// What a subscriber of a session is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +51,7 @@ pub struct Session {
     calls: mpsc::Sender<Call>,
     state: SharedSession,
     updates: broadcast::Sender<Update>,
-    progress: watch::Receiver<Progress>,
+    progress: watched::Receiver<Progress>,
     chance: Chance,
     log: LogReader,
 }
@@ -313,7 +314,7 @@ pub(super) fn spawn(
     let (updates, _) = broadcast::channel(limits::SUBSCRIBER_LAG_MAX);
     // Not at rest before the task has looked around.
     let seq = state.with(|session| session.seq);
-    let (progress_in, progress) = watch::channel(Progress {
+    let (progress_in, progress) = watched::channel(Progress {
         seq,
         at_rest: false,
     });
@@ -369,7 +370,7 @@ struct Task {
     bounds: Bounds,
     adapter: Arc<dyn AgentAdapter>,
     connection: Connection,
-    link: watch::Receiver<Link>,
+    link: watched::Receiver<Link>,
     /// The agent's session whose frames come here.
     attached: Option<String>,
     clock: Clock,
@@ -379,7 +380,7 @@ struct Task {
     outcomes_in: mpsc::Sender<Input>,
     outcomes: mpsc::Receiver<Input>,
     updates: broadcast::Sender<Update>,
-    progress: watch::Sender<Progress>,
+    progress: watched::Sender<Progress>,
     wake_at: Option<Timestamp>,
     /// Whether the connection was told that there is work for it.
     wanted: bool,

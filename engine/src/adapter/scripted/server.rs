@@ -20,7 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::agent::{Agent, Kept, Running};
@@ -29,6 +29,7 @@ use super::store::{Message, Refused, Session, Store};
 use super::{Fault, Shared, run};
 use crate::adapter::{InProcessServer, Secret, http};
 use crate::limits;
+use crate::watched;
 
 /// A scripted agent's server, running.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl ScriptedServer {
         let running = server.clone();
         tokio::spawn(async move {
             serve(listener, running, work).await;
-            let _ = end.send(true);
+            end.send_replace(true);
         });
         Ok(Self { address, server })
     }
@@ -86,7 +87,7 @@ pub struct PortlessServer {
     agent: Arc<Agent>,
     /// The header that a call must bring.
     wanted: Option<HeaderValue>,
-    ended: watch::Receiver<bool>,
+    ended: watched::Receiver<bool>,
 }
 
 /// What a server has to carry: it ends with it.
@@ -97,12 +98,12 @@ impl PortlessServer {
         shared: Arc<Shared>,
         directory: String,
         password: Option<Secret>,
-    ) -> (Self, Work, watch::Sender<bool>) {
+    ) -> (Self, Work, watched::Sender<bool>) {
         let (tasks, work) = mpsc::unbounded_channel();
         let agent = Arc::new(Agent::new(shared, directory, tasks));
         agent.shared.servers().push(Arc::downgrade(&agent));
         let wanted = password.map(|password| authorization(&password));
-        let (end, ended) = watch::channel(false);
+        let (end, ended) = watched::channel(false);
         let server = Self {
             agent,
             wanted,
@@ -117,7 +118,7 @@ impl PortlessServer {
         let agent = Arc::clone(&server.agent);
         tokio::spawn(async move {
             carry(&agent, work).await;
-            let _ = end.send(true);
+            end.send_replace(true);
         });
         server
     }
