@@ -10,6 +10,7 @@ pub mod limits;
 pub mod machine;
 pub mod policy;
 pub mod shell;
+mod watched;
 
 pub use chance::Chance;
 pub use clock::Clock;

@@ -11,7 +11,7 @@ use futures_util::{FutureExt as _, StreamExt};
 use recount_projections::breaker::State as Circuit;
 use recount_projections::connection::Process;
 use recount_store::{ConnectionId, Event, Expected, Log, StreamId, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use effects::failure;
@@ -31,6 +31,7 @@ use crate::machine::connection::{Effect, Failure, Input, Machine};
 use crate::policy::ConnectionPolicy;
 use crate::shell::route::Routes;
 use crate::shell::server::{self, Files, Running};
+use crate::watched;
 
 /// What all connections of an engine share.
 #[derive(Clone)]
@@ -50,7 +51,7 @@ pub(in crate::shell) struct Driver {
     adapter: Arc<dyn AgentAdapter>,
     machine: Machine,
     commands: mpsc::Receiver<Command>,
-    link: watch::Sender<Link>,
+    link: watched::Sender<Link>,
     failure: LastFailure,
     routes: Routes,
     /// The effect in flight, but a probe.
@@ -96,7 +97,7 @@ impl Driver {
         machine: Machine,
     ) -> Connection {
         let (sender, commands) = mpsc::channel(limits::CONNECTION_COMMANDS_MAX);
-        let (link, receiver) = watch::channel(down(&machine, false));
+        let (link, receiver) = watched::channel(down(&machine, false));
         let failure = LastFailure::default();
         let budget = Budget::new(setting.policy.retry_tokens, setting.policy.retry_refill);
         let driver = Self {
