@@ -43,6 +43,9 @@ pub const LAST_WORDS_BYTES_MAX: usize = 600;
 /// How often a process that is no child of this one is looked at.
 pub const PROCESS_POLL: Duration = Duration::from_millis(250);
 
+/// How long an engine may take to end, where nothing else is said.
+pub const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How deep sub-agents of sub-agents are followed.
 pub const CHILD_DEPTH_MAX: usize = 32;
 
@@ -55,6 +58,9 @@ pub const WAKE_MIN: Duration = Duration::from_millis(1);
 /// How many of the engine's own events are searched for the policy that was in force last; beyond it, the policy is
 /// recorded again. A start and an end are two, so an unchanged policy is recorded with every thirtieth start.
 pub const POLICY_LOOKBACK: usize = 64;
+
+/// How many calls of an application may wait for one session before the next caller waits.
+pub const SESSION_CALLS_MAX: usize = 64;
 
 /// How often what a server left behind is looked for and killed, with [`SWEEP_PAUSE`] between: a second in all.
 pub const SWEEPS_MAX: u32 = 50;

@@ -115,6 +115,7 @@ async fn secrets_are_in_no_trace_no_metric_and_no_log() {
     let message = foreign.send(SAID, None).await.unwrap();
     let ended = foreign.settled(message).await.unwrap();
     assert_eq!(ended, MessageState::DeadLettered);
+    let state = own.state().unwrap();
     manager.shut_down().await.unwrap();
 
     let traced = told.text();
@@ -134,8 +135,8 @@ async fn secrets_are_in_no_trace_no_metric_and_no_log() {
     let store = format!(
         "session{{session={} connection={}}}:call{{call=\"store_message\" message_id={} attempt=1 run=0}}",
         own.id(),
-        own.with_state(|state| state.opening.as_ref().unwrap().connection),
-        own.with_state(|state| state.queue.messages()[0].id),
+        state.opening.as_ref().unwrap().connection,
+        state.queue.messages()[0].id,
     );
     assert!(traced.contains(&store), "no {store} in {traced}");
     assert!(traced.contains("}:call{call=\"health\"}"), "{traced}");

@@ -10,23 +10,24 @@ use super::{Error, Policy, duration};
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// What may be nothing at all: it is done at once, or not waited for. Every other count and duration must be more.
-const MAY_BE_ZERO: [&str; 7] = [
+const MAY_BE_ZERO: [&str; 10] = [
     "connection.held_after",
     "connection.stop_timeout",
+    "engine.recovery_max",
+    "engine.shut_down_timeout",
     "session.abort_patience",
     "session.agent_retry_max",
     "session.gather",
+    "session.idle_after",
     "session.second_look_after",
     "session.unreachable_patience",
 ];
 
 /// What must not be longer than something else. Besides, no `delay_min` is longer than the `delay_max` beside it.
-const ASCENDING: [(&str, &str); 5] = [
+const ASCENDING: [(&str, &str); 4] = [
     ("session.request_grace", "session.request_grace_max"),
     ("connection.suspect_after", "connection.silence_max"),
     ("connection.silence_max", "connection.silence_answering_max"),
-    // Else servers would be left behind that were about to end.
-    ("connection.stop_timeout", "connection.shut_down_timeout"),
     // Else a server would be stopped that was never given the time to answer.
     (
         "connection.calls.probe_timeout",

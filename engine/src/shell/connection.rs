@@ -5,7 +5,7 @@ mod driver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use recount_store::{ConnectionId, FrameNumber, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 pub(super) use driver::{Driver, Setting};
 
@@ -13,6 +13,7 @@ use super::inbox::Inbox;
 use crate::adapter::{AgentAdapter, Endpoint, Observation};
 use crate::error::Error;
 use crate::machine::budget::Budget;
+use crate::watched;
 
 /// Whether calls can be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +53,7 @@ pub struct FromAgent {
 pub struct Connection {
     id: ConnectionId,
     adapter: Arc<dyn AgentAdapter>,
-    link: watch::Receiver<Link>,
+    link: watched::Receiver<Link>,
     commands: mpsc::Sender<Command>,
     failure: LastFailure,
     budget: Arc<Mutex<Budget>>,
@@ -119,7 +120,7 @@ impl Connection {
 
     /// Whether calls can be made, now and as it changes. Closed when the connection was shut down.
     #[must_use]
-    pub fn link(&self) -> watch::Receiver<Link> {
+    pub fn link(&self) -> watched::Receiver<Link> {
         self.link.clone()
     }
 

@@ -11,7 +11,7 @@ use futures_util::{FutureExt as _, StreamExt};
 use recount_projections::breaker::State as Circuit;
 use recount_projections::connection::Process;
 use recount_store::{ConnectionId, Event, Expected, Log, StreamId, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tracing::Instrument as _;
 
@@ -34,6 +34,7 @@ use crate::policy::ConnectionPolicy;
 use crate::shell::route::Routes;
 use crate::shell::server::{self, Files, Running};
 use crate::shell::told;
+use crate::watched;
 
 /// What all connections of an engine share.
 #[derive(Clone)]
@@ -53,7 +54,7 @@ pub(in crate::shell) struct Driver {
     adapter: Arc<dyn AgentAdapter>,
     machine: Machine,
     commands: mpsc::Receiver<Command>,
-    link: watch::Sender<Link>,
+    link: watched::Sender<Link>,
     failure: LastFailure,
     routes: Routes,
     /// The effect in flight, but a probe.
@@ -101,7 +102,7 @@ impl Driver {
         machine: Machine,
     ) -> Connection {
         let (sender, commands) = mpsc::channel(limits::CONNECTION_COMMANDS_MAX);
-        let (link, receiver) = watch::channel(down(&machine, false));
+        let (link, receiver) = watched::channel(down(&machine, false));
         let failure = LastFailure::default();
         let budget = Budget::new(setting.policy.retry_tokens, setting.policy.retry_refill);
         let driver = Self {
