@@ -14,6 +14,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a probe of health may take: a healthy server answers in a millisecond.
 pub const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long a server may take to say what it can do: some make up the answer when they are first asked.
+pub const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How many probes in a row a server has to miss until it counts as not answering: one that is busy misses one.
 pub const PROBES_MISSED_MIN: u32 = 2;
 

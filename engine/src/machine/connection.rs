@@ -178,6 +178,14 @@ impl Machine {
                 self.probe_passed(&mut step, version, refused, now);
             }
             Input::ProbeFailed(failure) => self.probe_failed(&mut step, &failure, now),
+            Input::Capable { capabilities } => self.capable(&mut step, capabilities, now),
+            Input::NotCapable(failure) => {
+                // What has no answer to that can do nothing that has to be asked for. One that is lost is asked for
+                // again when the stream is opened again.
+                if failure.lasting {
+                    self.capable(&mut step, Vec::new(), now);
+                }
+            }
             Input::StreamOpened => self.stream_opened(&mut step, now),
             Input::StreamFailed(failure) => {
                 if matches!(self.phase, Phase::Opening) {

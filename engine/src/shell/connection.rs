@@ -31,6 +31,8 @@ pub enum Link {
         endpoint: Endpoint,
         /// Counts the openings of the stream in this process, from 1.
         epoch: u64,
+        /// What the server can do, in the words of [`crate::adapter::capability`], as far as it is known by now.
+        capabilities: Vec<String>,
     },
 }
 

@@ -57,6 +57,8 @@ pub(in crate::shell) struct Driver {
     doing: Option<BoxFuture<'static, Done>>,
     /// The probe in flight.
     probing: Option<BoxFuture<'static, Input>>,
+    /// The question what the server can do.
+    asking: Option<BoxFuture<'static, Input>>,
     running: Option<Running>,
     stream: Option<FrameStream>,
     epoch: u64,
@@ -81,7 +83,7 @@ enum Happened {
     Asked(Command),
     Released,
     Done(Done),
-    Probed(Input),
+    Answered(Input),
     Exited(String),
     Streamed(Option<Result<StreamItem, StreamError>>),
     Woke,
@@ -110,6 +112,7 @@ impl Driver {
             routes: Routes::default(),
             doing: None,
             probing: None,
+            asking: None,
             running: None,
             stream: None,
             epoch: 0,
@@ -146,7 +149,7 @@ impl Driver {
                 Happened::Released => return Ok(()),
                 Happened::Asked(command) => self.asked(command),
                 Happened::Done(done) => Some(self.done(done)),
-                Happened::Probed(input) => Some(input),
+                Happened::Answered(input) => Some(input),
                 Happened::Exited(how) => Some(self.exited(&how)),
                 Happened::Streamed(item) => Some(self.streamed(item)),
                 Happened::Woke => Some(Input::Woke),
@@ -168,6 +171,7 @@ impl Driver {
             commands,
             doing,
             probing,
+            asking,
             running,
             stream,
             ..
@@ -177,7 +181,8 @@ impl Driver {
             biased;
             command = commands.recv() => command.map_or(Happened::Released, Happened::Asked),
             done = finished(doing) => Happened::Done(done),
-            input = finished(probing) => Happened::Probed(input),
+            input = finished(probing) => Happened::Answered(input),
+            input = finished(asking) => Happened::Answered(input),
             how = exit_of(running) => Happened::Exited(how),
             () = wake_after(wake_in) => Happened::Woke,
             item = item_of(stream) => Happened::Streamed(item),
@@ -241,6 +246,7 @@ impl Driver {
                 Link::Up {
                     endpoint: self.endpoint(ready.url.clone()),
                     epoch: self.epoch,
+                    capabilities: self.machine.connection().capabilities().to_vec(),
                 }
             }
             _ => down(&self.machine, self.given_up),

@@ -511,8 +511,17 @@ async fn a_server_inside_this_process_dies_and_is_followed_by_another() {
     connection.want().await;
     up(&connection, 1).await;
     assert_eq!(world.process(id).pid, std::process::id());
+    let mut link = connection.link();
+    let capable =
+        |link: &Link| matches!(link, Link::Up { capabilities, .. } if !capabilities.is_empty());
+    let told = timeout(Duration::from_secs(20), link.wait_for(capable)).await;
+    told.expect("in time").expect("not shut down");
     scripted.kill();
     up(&connection, 2).await;
+    // The same version is not asked again.
+    assert!(capable(&connection.link().borrow()));
+    let found = |event: &Event| matches!(event, Event::CapabilitiesFound { .. });
+    assert_eq!(world.count(id, found), 1);
     engine.shut_down(false).await;
     assert_eq!(world.state(id).server, None);
     assert_eq!(scripted.open_streams(), 0);
