@@ -257,7 +257,8 @@ impl SessionMachine {
                 );
                 draft.step()
             }
-            Err(CallError::Unknown { reason }) => {
+            // Something else answers at that address, as a proxy does in an outage; it may have passed the message on.
+            Err(CallError::Unknown { reason } | CallError::Unsupported { reason }) => {
                 self.looks = Looks {
                     due: Some(now),
                     ..Looks::default()
@@ -293,10 +294,6 @@ impl SessionMachine {
             }
             Err(error @ CallError::RefusedForGood { .. }) => {
                 Self::refused(state, Refusal::ForGood, &error, now)
-            }
-            // Something else answers at that address, as a proxy does in an outage.
-            Err(error @ CallError::Unsupported { .. }) => {
-                Self::refused(state, Refusal::ForNow { retry_after: None }, &error, now)
             }
         }
     }
