@@ -1,7 +1,9 @@
 //! What an application can ask of a session, and what is answered: pure.
 
-use recount_projections::{Message, MessageState, Session, queue::content_hash};
-use recount_store::{Cause, Event, MessageId, NewEvent, PermissionAnswer, Rerun, Timestamp};
+use recount_projections::{Message, MessageState, Session, WaitsFor, queue::content_hash};
+use recount_store::{
+    Cause, Event, MessageId, NewEvent, PermissionAnswer, Rerun, Timestamp, Verdict,
+};
 
 use crate::limits;
 
@@ -17,7 +19,7 @@ pub enum Command {
         /// What the agent is to read.
         text: String,
     },
-    /// Take a message back that was not sent.
+    /// Take a message back that the agent certainly does not hold.
     Cancel {
         /// The message.
         message: MessageId,
@@ -36,8 +38,44 @@ pub enum Command {
         /// Whether it is run again; else it has failed.
         run: bool,
     },
+    /// Say what became of a message that waits for it, the agent being unable to tell.
+    Resolve {
+        /// A person's word.
+        word: Word,
+    },
+    /// Queue a dead letter again, as a new message. Safe to repeat: there is one new message for each.
+    Requeue {
+        /// The dead letter.
+        message: MessageId,
+        /// The id that the new one shall have, if there is none yet.
+        again: MessageId,
+        /// Its text, which the state forgot when it was given up.
+        text: String,
+        /// Whether it is queued again even where the agent may hold it: it may then be answered twice.
+        even_if_it_may_double: bool,
+    },
     /// Close the session. Nothing can be queued any more; what is open is carried to its end.
     Close,
+}
+
+/// A person's word on a message of which the agent cannot say whether it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It arrived: it is taken as held, and worked on.
+    Arrived,
+    /// It did not, or may be doubled: it is sent again.
+    Resend,
+    /// It is given up.
+    GiveUp,
+}
+
+/// What a session takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// How many messages may wait.
+    pub queue_depth_max: usize,
+    /// How many bytes of text may wait.
+    pub queue_bytes_max: usize,
 }
 
 /// What the asker gets.
@@ -69,10 +107,22 @@ pub enum Rejection {
         limit: usize,
     },
     /// Too many messages wait.
-    #[error("{depth} messages wait already, which is the limit: wait for some of them")]
+    #[error("{depth} messages wait already, and at most {limit} may: wait for some of them")]
     QueueFull {
         /// How many.
         depth: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// Too much text waits.
+    #[error(
+        "with this message {bytes} bytes would wait, and at most {limit} may: wait for some of them"
+    )]
+    QueueBytesFull {
+        /// How many there would be.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
     },
     /// The key was used for another text.
     #[error("the key {key:?} was used before for another text: a key names one message for ever")]
@@ -87,7 +137,10 @@ pub enum Rejection {
         message: MessageId,
     },
     /// The message cannot be taken back.
-    #[error("the message is {}: only one that was not sent can be cancelled; abort its turn instead", state.name())]
+    #[error(
+        "the message is {}: only one that the agent does not hold can be cancelled; abort its turn instead",
+        state.name()
+    )]
     AlreadySent {
         /// Where it stands.
         state: MessageState,
@@ -98,10 +151,30 @@ pub enum Rejection {
     /// The agent asks nothing, or not that.
     #[error("the agent asks for no such permission")]
     NoSuchQuestion,
+    /// No message's outcome waits for a person.
+    #[error("no message of this session waits for a person's word on whether it arrived")]
+    OutcomeNotAsked,
+    /// It was not given up.
+    #[error("the message is {}: only a dead letter can be queued again", state.name())]
+    NoDeadLetter {
+        /// Where it stands.
+        state: MessageState,
+    },
+    /// The agent may hold it.
+    #[error(
+        "nobody found out whether the agent got the message {message} before it was given up: queued again it may be answered twice; say that it may, to queue it all the same"
+    )]
+    MayDouble {
+        /// The message.
+        message: MessageId,
+    },
     /// No turn waits for a person.
     #[error("no turn waits for a person's word in this session")]
     NotWaiting,
 }
+
+/// By which rule something was decided that only a person could decide.
+const A_PERSONS_WORD: &str = "a person's word";
 
 /// What a command leads to.
 pub type Decision = Result<(Vec<NewEvent>, Receipt), Rejection>;
@@ -111,27 +184,24 @@ pub type Decision = Result<(Vec<NewEvent>, Receipt), Rejection>;
 /// # Errors
 ///
 /// A [`Rejection`] where the session's state does not allow it.
-pub fn decide(
-    state: &Session,
-    command: Command,
-    queue_depth_max: usize,
-    now: Timestamp,
-) -> Decision {
+pub fn decide(state: &Session, command: Command, bounds: Bounds, now: Timestamp) -> Decision {
     match command {
-        Command::Queue { message, key, text } => {
-            queue(state, message, key, text, queue_depth_max, now)
-        }
-        Command::Cancel { message } => {
-            let known = state
-                .queue
-                .get(message)
-                .ok_or(Rejection::UnknownMessage { message })?;
-            match known.state {
-                MessageState::Queued => Ok(about(known, Event::MessageCancelled { message }, now)),
-                MessageState::Cancelled => Ok(unchanged(known)),
-                state => Err(Rejection::AlreadySent { state }),
-            }
-        }
+        Command::Queue { message, key, text } => queue(state, message, key, text, bounds, now),
+        Command::Cancel { message } => cancel(state, message, now),
+        Command::Resolve { word } => resolve(state, word, now),
+        Command::Requeue {
+            message,
+            again,
+            text,
+            even_if_it_may_double,
+        } => requeue(
+            state,
+            (message, again),
+            text,
+            even_if_it_may_double,
+            bounds,
+            now,
+        ),
         Command::Abort => {
             let known = state.queue.head().ok_or(Rejection::NothingOpen)?;
             if known.abort_asked {
@@ -160,7 +230,7 @@ pub fn decide(
         }
         Command::Rerun { run } => {
             let (known, turn) = state.head().ok_or(Rejection::NothingOpen)?;
-            let (MessageState::Waiting, Some(turn)) = (known.state, turn) else {
+            let (Some(WaitsFor::Rerun), Some(turn)) = (known.waits_for, turn) else {
                 return Err(Rejection::NotWaiting);
             };
             Ok(rerun(known, turn.run().number, run, now))
@@ -186,7 +256,7 @@ fn queue(
     message: MessageId,
     key: Option<String>,
     text: String,
-    queue_depth_max: usize,
+    bounds: Bounds,
     now: Timestamp,
 ) -> Decision {
     // First of all, so that a repeat gives the same receipt whatever happened since.
@@ -211,9 +281,13 @@ fn queue(
             limit: limits::MESSAGE_BYTES_MAX,
         });
     }
-    let depth = state.queue.open().count();
-    if depth >= queue_depth_max {
-        return Err(Rejection::QueueFull { depth });
+    let (depth, limit) = (state.queue.open().count(), bounds.queue_depth_max);
+    if depth >= limit {
+        return Err(Rejection::QueueFull { depth, limit });
+    }
+    let (bytes, limit) = (state.queue.bytes() + text.len(), bounds.queue_bytes_max);
+    if bytes > limit {
+        return Err(Rejection::QueueBytesFull { bytes, limit });
     }
     let event = NewEvent::live(Event::MessageQueued { message, key, text }, now);
     Ok((
@@ -223,6 +297,81 @@ fn queue(
             new: true,
         },
     ))
+}
+
+fn cancel(state: &Session, message: MessageId, now: Timestamp) -> Decision {
+    let known = known(state, message)?;
+    let event = Event::MessageCancelled { message };
+    match known.state {
+        MessageState::Queued => Ok(about(known, event, now)),
+        // The agent never held it, or is proved not to.
+        MessageState::Refused if !known.unproved => Ok(about(known, event, now)),
+        MessageState::Cancelled => Ok(unchanged(known)),
+        state => Err(Rejection::AlreadySent { state }),
+    }
+}
+
+fn resolve(state: &Session, word: Word, now: Timestamp) -> Decision {
+    let known = state.queue.head().ok_or(Rejection::NothingOpen)?;
+    if known.waits_for != Some(WaitsFor::Outcome) {
+        return Err(Rejection::OutcomeNotAsked);
+    }
+    let message = known.id;
+    let verdict = match word {
+        Word::Arrived => Verdict::Arrived,
+        Word::Resend => Verdict::Resend,
+        Word::GiveUp => Verdict::GiveUp,
+    };
+    let decided = Event::UnknownDecided {
+        message,
+        attempt: known.attempts,
+        verdict,
+        reason: A_PERSONS_WORD.to_owned(),
+    };
+    let (mut events, receipt) = about(known, decided, now);
+    if word == Word::GiveUp {
+        let reason = "nobody knows whether it arrived, and a person gave it up".to_owned();
+        let given_up = Event::MessageDeadLettered { message, reason };
+        events.push(NewEvent::live(given_up, now).because(Cause::Sibling(0)));
+    }
+    Ok((events, receipt))
+}
+
+fn requeue(
+    state: &Session,
+    (message, again): (MessageId, MessageId),
+    text: String,
+    even_if_it_may_double: bool,
+    bounds: Bounds,
+    now: Timestamp,
+) -> Decision {
+    let known = known(state, message)?;
+    let Some(given_up) = known.given_up else {
+        let state = known.state;
+        return Err(Rejection::NoDeadLetter { state });
+    };
+    if let Some(again) = given_up.again {
+        let receipt = Receipt {
+            message: Some(again),
+            new: false,
+        };
+        return Ok((Vec::new(), receipt));
+    }
+    if given_up.unknown && !even_if_it_may_double {
+        return Err(Rejection::MayDouble { message });
+    }
+    let (mut events, receipt) = queue(state, again, None, text, bounds, now)?;
+    for event in &mut events {
+        event.cause = Cause::At(known.moved);
+    }
+    let requeued = Event::MessageRequeued { message, again };
+    events.push(NewEvent::live(requeued, now).because(Cause::Sibling(0)));
+    Ok((events, receipt))
+}
+
+fn known(state: &Session, message: MessageId) -> Result<&Message, Rejection> {
+    let known = state.queue.get(message);
+    known.ok_or(Rejection::UnknownMessage { message })
 }
 
 fn about(known: &Message, event: Event, now: Timestamp) -> (Vec<NewEvent>, Receipt) {
@@ -249,7 +398,7 @@ fn unchanged(known: &Message) -> (Vec<NewEvent>, Receipt) {
 fn rerun(known: &Message, run: u32, again: bool, now: Timestamp) -> (Vec<NewEvent>, Receipt) {
     let message = known.id;
     let rerun = if again { Rerun::Run } else { Rerun::GiveUp };
-    let reason = "a person's word".to_owned();
+    let reason = A_PERSONS_WORD.to_owned();
     let (mut events, receipt) = about(
         known,
         Event::RerunDecided {
@@ -276,10 +425,13 @@ fn rerun(known: &Message, run: u32, again: bool, now: Timestamp) -> (Vec<NewEven
 mod tests {
     use super::*;
     use recount_projections::fold;
-    use recount_store::{Class, Event as E, Position, Recorded, Seq, SessionId, StreamId};
+    use recount_store::{Class, Event as E, Position, Recorded, Refusal, Seq, SessionId, StreamId};
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
-    const DEPTH: usize = 2;
+    const BOUNDS: Bounds = Bounds {
+        queue_depth_max: 2,
+        queue_bytes_max: 100,
+    };
     const M1: MessageId = MessageId::from_bytes([1; 10]);
     const M2: MessageId = MessageId::from_bytes([2; 10]);
     const M3: MessageId = MessageId::from_bytes([3; 10]);
@@ -304,7 +456,7 @@ mod tests {
     }
 
     fn when(state: &Session, command: Command) -> Decision {
-        decide(state, command, DEPTH, NOW)
+        decide(state, command, BOUNDS, NOW)
     }
 
     /// These events follow, the first from the one at `cause`.
@@ -364,6 +516,45 @@ mod tests {
 
     fn abort_asked(message: MessageId) -> Event {
         E::TurnAbortAsked { message }
+    }
+
+    /// A message of which nobody knows whether it arrived.
+    fn lost() -> Vec<Event> {
+        let unknown = E::DeliveryUnknown {
+            message: M1,
+            attempt: 1,
+            reason: String::new(),
+        };
+        vec![queued(M1, None), sending(M1), unknown]
+    }
+
+    fn unknown_decided(verdict: Verdict, reason: &str) -> Event {
+        E::UnknownDecided {
+            message: M1,
+            attempt: 1,
+            verdict,
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn given_up(reason: &str) -> Event {
+        E::MessageDeadLettered {
+            message: M1,
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn requeued(again: MessageId) -> Event {
+        E::MessageRequeued { message: M1, again }
+    }
+
+    fn requeue(again: MessageId, even_if_it_may_double: bool) -> Command {
+        Command::Requeue {
+            message: M1,
+            again,
+            text: "hi".to_owned(),
+            even_if_it_may_double,
+        }
     }
 
     fn running() -> Vec<Event> {
@@ -470,10 +661,17 @@ mod tests {
         let bytes = limits::MESSAGE_BYTES_MAX + 1;
         let limit = limits::MESSAGE_BYTES_MAX;
         let long = "x".repeat(bytes);
+        let one = given([queued(M1, None)]);
+        let heavy = "x".repeat(99);
+        let too_heavy = Rejection::QueueBytesFull {
+            bytes: 101,
+            limit: 100,
+        };
         for (state, text, rejection) in [
             (&empty, " \n", Rejection::Empty),
             (&empty, &long, Rejection::TooLong { bytes, limit }),
-            (&full, "hi", Rejection::QueueFull { depth: 2 }),
+            (&full, "hi", Rejection::QueueFull { depth: 2, limit: 2 }),
+            (&one, &heavy, too_heavy),
             (&closed, "hi", Rejection::Closed),
         ] {
             assert_eq!(when(state, say(M3, None, text)), Err(rejection));
@@ -499,6 +697,102 @@ mod tests {
             when(&given([queued(M1, None), sending(M1)]), cancel(M1)),
             Err(Rejection::AlreadySent { state })
         );
+    }
+
+    #[test]
+    fn what_certainly_did_not_arrive_is_cancelled_and_what_may_have_is_not() {
+        let refused = || E::DeliveryRejected {
+            message: M1,
+            attempt: 1,
+            refusal: Refusal::NeverSent,
+            reason: String::new(),
+        };
+        let cancel = Command::Cancel { message: M1 };
+        let events = [queued(M1, None), sending(M1), refused()];
+        let expected = new([cancelled(M1)], Cause::At(Position(3)), Some(M1));
+        assert_eq!(when(&given(events), cancel.clone()), expected);
+        // Sent again though nobody knew, and refused then: the first one may have arrived.
+        let resend = unknown_decided(Verdict::Resend, "");
+        let mut events = lost();
+        events.extend([resend, sending(M1), refused()]);
+        let state = MessageState::Refused;
+        let expected = Err(Rejection::AlreadySent { state });
+        assert_eq!(when(&given(events), cancel), expected);
+    }
+
+    #[test]
+    fn a_word_is_about_a_message_whose_outcome_waits_for_it() {
+        let word = |word| Command::Resolve { word };
+        let arrived = word(Word::Arrived);
+        let nothing = Err(Rejection::NothingOpen);
+        assert_eq!(when(&given([]), arrived.clone()), nothing);
+        let not_asked = Err(Rejection::OutcomeNotAsked);
+        assert_eq!(when(&given(lost()), arrived.clone()), not_asked);
+        assert_eq!(when(&given(waiting()), arrived), not_asked);
+
+        let mut events = lost();
+        events.push(unknown_decided(Verdict::Wait, ""));
+        let state = given(events);
+        assert_eq!(
+            when(&state, Command::Rerun { run: true }),
+            Err(Rejection::NotWaiting)
+        );
+        let cause = Cause::At(Position(4));
+        for (said, verdict) in [
+            (Word::Arrived, Verdict::Arrived),
+            (Word::Resend, Verdict::Resend),
+        ] {
+            let decided = unknown_decided(verdict, A_PERSONS_WORD);
+            assert_eq!(when(&state, word(said)), new([decided], cause, Some(M1)));
+        }
+        let decided = unknown_decided(Verdict::GiveUp, A_PERSONS_WORD);
+        let reason = "nobody knows whether it arrived, and a person gave it up";
+        let expected = new([decided, given_up(reason)], cause, Some(M1));
+        assert_eq!(when(&state, word(Word::GiveUp)), expected);
+    }
+
+    #[test]
+    fn a_dead_letter_is_queued_again_once_as_another_message() {
+        let dead = [queued(M1, Some("k")), given_up("")];
+        let state = given(dead.clone());
+        let expected = new(
+            [queued(M2, None), requeued(M2)],
+            Cause::At(Position(2)),
+            Some(M2),
+        );
+        assert_eq!(when(&state, requeue(M2, false)), expected);
+        // A repeat names the message that it is by now, whatever became of that one.
+        let again = [queued(M2, None), requeued(M2)];
+        for since in [vec![], vec![cancelled(M2)], vec![E::SessionClosed]] {
+            let events = dead.iter().chain(&again).cloned().chain(since);
+            assert_eq!(when(&given(events), requeue(M3, false)), known(M2));
+        }
+        // And the key names the first one for ever.
+        assert_eq!(when(&state, say(M3, Some("k"), "hi")), known(M1));
+    }
+
+    #[test]
+    fn only_a_dead_letter_is_queued_again_and_only_where_it_cannot_be_doubled_unasked() {
+        let refused = |events: Vec<Event>, rejection| {
+            assert_eq!(when(&given(events), requeue(M3, false)), Err(rejection));
+        };
+        refused(vec![], Rejection::UnknownMessage { message: M1 });
+        let open = vec![queued(M1, None)];
+        let state = MessageState::Queued;
+        refused(open, Rejection::NoDeadLetter { state });
+        let cancelled = vec![queued(M1, None), cancelled(M1)];
+        let state = MessageState::Cancelled;
+        refused(cancelled, Rejection::NoDeadLetter { state });
+        let dead = vec![queued(M1, None), given_up("")];
+        let closed = [dead.clone(), vec![E::SessionClosed]].concat();
+        refused(closed, Rejection::Closed);
+        let full = [dead, vec![queued(M2, None), queued(M3, None)]].concat();
+        refused(full, Rejection::QueueFull { depth: 2, limit: 2 });
+
+        let mut unknown = lost();
+        unknown.push(given_up(""));
+        refused(unknown.clone(), Rejection::MayDouble { message: M1 });
+        assert!(when(&given(unknown), requeue(M3, true)).is_ok());
     }
 
     #[test]

@@ -12,11 +12,12 @@ pub mod shell;
 
 pub use chance::Chance;
 pub use clock::Clock;
-pub use command::Rejection;
+pub use command::{Rejection, Word};
 pub use error::Error;
-pub use machine::session::policy::{RerunPolicy, SessionPolicy};
+pub use machine::session::policy::{RerunPolicy, Retries, Retry, SessionPolicy, UnknownPolicy};
 pub use policy::ConnectionPolicy;
 pub use recount_projections::{MessageState, Status};
 pub use recount_store::{Event, MessageId, PermissionAnswer, SessionId, Target};
+pub use shell::dead_letter::DeadLetter;
 pub use shell::session::{Session, Subscription, Update};
 pub use shell::session_manager::{OpenSession, Options, Recovered, SessionManager};

@@ -8,6 +8,7 @@ pub mod session;
 pub mod connection_manager;
 pub mod connection;
 pub mod inbox;
+pub mod dead_letter;
 mod route;
 mod server;
 mod process;

@@ -134,13 +134,13 @@ impl StateStore {
         Ok(recorded)
     }
 
-    /// What is open in the whole log.
+    /// What is open in the whole log. Each call reads what came since the one before.
     ///
     /// # Errors
     ///
     /// Where the log cannot be read.
     pub fn pending(&self) -> Result<Pending> {
-        pending(&self.log)
+        snapshot_pending(&self.log)
     }
 
     /// Keeps a snapshot of what is open, so that the next start reads only what comes after.
@@ -149,7 +149,7 @@ impl StateStore {
     ///
     /// Where the log cannot be read.
     pub fn snapshot_pending(&self) -> Result<()> {
-        snapshot_pending(&self.log)
+        snapshot_pending(&self.log).map(drop)
     }
 }
 
@@ -180,11 +180,11 @@ pub fn snapshot_all(log: &Log, mut report: impl FnMut(Progress)) -> Result<u64> 
     Ok(sessions.len() as u64)
 }
 
-fn snapshot_pending(log: &Log) -> Result<()> {
+fn snapshot_pending(log: &Log) -> Result<Pending> {
     let pending = pending(log)?;
     let seq = Seq(pending.position.0);
     put_snapshot(log, StreamId::Engine, seq, &pending);
-    Ok(())
+    Ok(pending)
 }
 
 impl Cache {

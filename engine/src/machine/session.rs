@@ -20,7 +20,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use recount_projections::{Message, MessageState, Session, Turn};
+use recount_projections::{Message, MessageState, Session, Turn, WaitsFor};
 use recount_store::{
     Event, FrameNumber, MessageId, OutputKind, PermissionAnswer, Provenance, SessionId, Timestamp,
 };
@@ -30,7 +30,7 @@ use crate::adapter::{
 };
 use draft::Draft;
 use gather::Gather;
-use policy::{RerunPolicy, SessionPolicy};
+use policy::{RerunPolicy, SessionPolicy, UnknownPolicy};
 
 /// Everything that can wake a session.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +66,8 @@ pub enum Input {
     Stored(Result<(), CallError>),
     /// The second phase came back.
     Started(Result<(), CallError>),
+    /// Whether a delivery may be tried again: what [`Effect::MayRetry`] asks. Else, when to ask again.
+    MayRetry(Result<(), Timestamp>),
     /// A look came back.
     Looked(Result<Report, CallError>),
     /// An abort came back.
@@ -110,6 +112,8 @@ pub enum Effect {
         /// The answer.
         answer: PermissionAnswer,
     },
+    /// Ask the connection, whose sessions share a budget of retries. Comes back as [`Input::MayRetry`].
+    MayRetry,
     /// Have the connection looked at: a call failed. Nothing comes back.
     Suspect,
 }
@@ -123,6 +127,7 @@ pub type Identity = Arc<dyn Fn(MessageId, Timestamp) -> String + Send + Sync>;
 /// The one call under way. One at a time keeps every outcome's meaning plain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flight {
+    AskingLeave,
     Binding,
     Storing,
     Starting,
@@ -151,6 +156,7 @@ struct Looks {
 }
 
 /// What one process knows of a session beyond its record.
+#[derive(Clone)]
 pub struct SessionMachine {
     id: SessionId,
     policy: SessionPolicy,
@@ -161,6 +167,8 @@ pub struct SessionMachine {
     flight: Option<Flight>,
     /// The attempt that this process began: one that it did not begin has an unknown outcome.
     attempting: Option<(MessageId, u32)>,
+    /// The further attempt that the connection gave leave for.
+    leave: Option<(MessageId, u32)>,
     /// How often this opening of the stream saw the agent asked to begin the run: what a server that died
     /// did not hear says nothing of the next one.
     requests: u32,
@@ -212,6 +220,7 @@ impl SessionMachine {
             inbox: VecDeque::new(),
             flight: None,
             attempting: None,
+            leave: None,
             requests: 0,
             start_refused: None,
             looks: Looks::default(),
@@ -279,7 +288,12 @@ impl SessionMachine {
             return true;
         };
         match message.state {
-            MessageState::Waiting => self.policy.rerun == RerunPolicy::Ask,
+            MessageState::Waiting => match message.waits_for {
+                Some(WaitsFor::Outcome) => {
+                    self.policy.unknown == UnknownPolicy::Ask && self.flight.is_none()
+                }
+                Some(WaitsFor::Rerun) | None => self.policy.rerun == RerunPolicy::Ask,
+            },
             _ => self.confirmed && self.is_up() && state.questions_open(),
         }
     }
@@ -356,6 +370,7 @@ impl SessionMachine {
                 Step::default()
             }
             Input::Bound(outcome) => self.bound(state, outcome, now),
+            Input::MayRetry(leave) => self.may_retry(state, leave, now),
             Input::Stored(outcome) => self.stored(state, outcome, now),
             Input::Started(outcome) => self.started(outcome, now),
             Input::Looked(outcome) => self.looked(state, outcome, now),
@@ -429,6 +444,9 @@ impl SessionMachine {
                 None => Step::default(),
             },
             MessageState::Waiting => match turn {
+                _ if message.waits_for == Some(WaitsFor::Outcome) => {
+                    self.await_outcome(state, message, turn, now)
+                }
                 // A person's word comes as a decision of its own. Here only an abort or another policy ends it.
                 Some(turn) if message.abort_asked || self.policy.rerun != RerunPolicy::Ask => {
                     self.decide_rerun(message, turn, now)

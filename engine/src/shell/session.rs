@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use recount_projections::{MessageState, SharedSession, StateStore, Status};
 use recount_store::{
-    Event, Expected, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
+    Event, Expected, LogReader, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::connection::{Connection, FromAgent, Link};
+use super::dead_letter::{self, DeadLetter};
 use super::inbox::{Arrived, Inbox};
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::command::{Command, Receipt, decide};
+use crate::command::{Bounds, Command, Receipt, Word, decide};
 use crate::error::Error;
 use crate::limits;
 use crate::machine::session::policy::{RerunPolicy, SessionPolicy};
@@ -52,6 +53,7 @@ pub struct Session {
     updates: broadcast::Sender<Update>,
     progress: watch::Receiver<Progress>,
     chance: Chance,
+    log: LogReader,
 }
 
 /// How far a session has come, for those who wait.
@@ -161,6 +163,57 @@ impl Session {
     /// [`Error::Rejected`] where none waits.
     pub async fn rerun(&self, run: bool) -> Result<(), Error> {
         self.command(Command::Rerun { run }).await.map(drop)
+    }
+
+    /// Says what became of a message of which the agent could not say whether it arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where none waits for that.
+    pub async fn resolve(&self, word: Word) -> Result<(), Error> {
+        self.command(Command::Resolve { word }).await.map(drop)
+    }
+
+    /// The messages that were given up and not queued again, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where their texts cannot be read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
+        dead_letter::of(&self.log, self.id, &self.state)
+    }
+
+    /// Queues a dead letter again, as a new message with the same text and without a key; gives its id.
+    ///
+    /// Safe to repeat: it is queued again once, whatever becomes of that. One that the agent may hold all the same is
+    /// queued again only with `even_if_it_may_double`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it is no dead letter, where it may double and that was not allowed, or where the
+    /// session takes no message; [`Error::Log`] where it could not be recorded.
+    pub async fn requeue(
+        &self,
+        message: MessageId,
+        even_if_it_may_double: bool,
+    ) -> Result<MessageId, Error> {
+        let queued = self.state.with(|state| {
+            let known = state.queue.get(message);
+            known.map(|known| known.queued)
+        });
+        let text = match queued {
+            Some(queued) => dead_letter::text_at(&self.log, queued)?,
+            None => None,
+        };
+        let again = MessageId::from_random(self.chance.number());
+        let command = Command::Requeue {
+            message,
+            again,
+            // What was cut off is in a session that is closed by it, and takes nothing.
+            text: text.unwrap_or_default(),
+            even_if_it_may_double,
+        };
+        Ok(self.command(command).await?.message.unwrap_or(again))
     }
 
     /// Closes the session: nothing can be queued any more.
@@ -277,7 +330,7 @@ pub(super) fn spawn(
     let (outcomes_in, outcomes) = mpsc::channel(limits::SESSION_CALLS_MAX);
     let adapter = Arc::clone(connection.adapter());
     let identity = Arc::clone(&adapter);
-    let queue_depth_max = policy.queue_depth_max;
+    let bounds = policy.bounds();
     let inbox_bytes = policy.inbox_bytes;
     let machine = SessionMachine::new(
         id,
@@ -290,7 +343,7 @@ pub(super) fn spawn(
         states: states.clone(),
         state: state.clone(),
         machine,
-        queue_depth_max,
+        bounds,
         adapter,
         link: connection.link(),
         connection,
@@ -314,6 +367,7 @@ pub(super) fn spawn(
         updates,
         progress,
         chance,
+        log: LogReader::clone(states.log()),
     })
 }
 
@@ -322,7 +376,7 @@ struct Task {
     states: StateStore,
     state: SharedSession,
     machine: SessionMachine,
-    queue_depth_max: usize,
+    bounds: Bounds,
     adapter: Arc<dyn AgentAdapter>,
     connection: Connection,
     link: watch::Receiver<Link>,
@@ -472,11 +526,11 @@ impl Task {
     }
 
     async fn command(&mut self, command: Command) -> Result<Receipt, Error> {
-        let (depth, now) = (self.queue_depth_max, self.clock.now());
-        let sends = matches!(command, Command::Queue { .. });
+        let (bounds, now) = (self.bounds, self.clock.now());
+        let sends = matches!(command, Command::Queue { .. } | Command::Requeue { .. });
         let (events, receipt) = self
             .state
-            .with(|state| decide(state, command, depth, now))?;
+            .with(|state| decide(state, command, bounds, now))?;
         self.record(events).await?;
         if sends {
             // Somebody waits: the first try is made at once, whatever an earlier engine had scheduled.
@@ -553,16 +607,30 @@ impl Task {
             Link::Up { endpoint, .. } => Some(endpoint.clone()),
             Link::Down { .. } => None,
         };
-        if effect == Effect::Suspect {
-            self.connection.suspect();
-            return;
+        match effect {
+            Effect::Suspect => return self.connection.suspect(),
+            Effect::MayRetry => {
+                let leave = self.connection.may_retry(self.clock.now());
+                return self.come_back(async move { Input::MayRetry(leave) });
+            }
+            _ => {}
         }
         let adapter = Arc::clone(&self.adapter);
+        let connection = self.connection.clone();
+        self.come_back(async move {
+            let input = perform(&*adapter, endpoint, effect).await;
+            if matches!(input, Input::Bound(Ok(_)) | Input::Stored(Ok(()))) {
+                connection.succeeded();
+            }
+            input
+        });
+    }
+
+    fn come_back(&self, outcome: impl Future<Output = Input> + Send + 'static) {
         let back = self.outcomes_in.clone();
         tokio::spawn(async move {
-            let input = perform(&*adapter, endpoint, effect).await;
             // A task that has ended wants no outcome; the next one will ask the agent.
-            let _ = back.send(input).await;
+            let _ = back.send(outcome.await).await;
         });
     }
 }
@@ -618,7 +686,7 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
                 outcome,
             }
         }
-        Effect::Suspect => Input::Woke,
+        Effect::Suspect | Effect::MayRetry => Input::Woke,
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::connection::Connection;
 use super::connection_manager::ConnectionManager;
+use super::dead_letter::{self, DeadLetter};
 use super::session::{self, Session};
 use crate::adapter::opencode::OpenCode;
 use crate::adapter::scripted::{Script, Scripted};
@@ -312,6 +313,20 @@ impl SessionManager {
     /// [`Error::Log`] where it cannot be read.
     pub fn pending(&self) -> Result<Pending, Error> {
         Ok(self.inner.states.pending()?)
+    }
+
+    /// The messages of all sessions that were given up and not queued again; [`Session::requeue`] does that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where the log cannot be read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
+        let mut found = Vec::new();
+        for id in self.pending()?.dead_letters.into_keys() {
+            let state = self.inner.states.session(id)?;
+            found.extend(dead_letter::of(self.log(), id, &state)?);
+        }
+        Ok(found)
     }
 
     /// Carries everything that an earlier engine left open to its end: deliveries are resolved, turns are

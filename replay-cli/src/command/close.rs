@@ -1,5 +1,6 @@
 //! `recount close`: the end of a session.
 
+use recount_engine::SessionPolicy;
 use recount_engine::command::{Command, decide};
 use recount_projections::{Session, state_store};
 use recount_store::{Expected, Log, SessionId, StreamId};
@@ -24,8 +25,9 @@ pub(crate) async fn run(
         ))
         .try_next("recount recover    carries it to its end"));
     }
-    // Nothing is queued by closing.
-    let (events, _) = decide(&session, Command::Close, 0, super::now())
+    // Nothing is queued by closing, so any bounds do.
+    let bounds = SessionPolicy::default().bounds();
+    let (events, _) = decide(&session, Command::Close, bounds, super::now())
         .map_err(|_| Failure::new(format!("session {id} is closed already")))?;
     log.append(stream, Expected::Exact(session.seq), events)
         .await

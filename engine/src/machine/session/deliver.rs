@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use recount_projections::queue::RefusedHow;
-use recount_projections::{Message, Session, Turn, TurnState};
-use recount_store::{Event, MessageId, Provenance, Refusal, Resolution, Timestamp};
+use recount_projections::{Message, MessageState, Session, Turn, TurnState};
+use recount_store::{Event, MessageId, Provenance, Refusal, Resolution, Timestamp, Verdict};
 
 use super::draft::Draft;
+use super::policy::UnknownPolicy;
 use super::{Effect, Flight, Looks, SessionMachine, Step, look};
 use crate::adapter::{CallError, SessionSpec};
+use crate::limits;
 use crate::machine::backoff;
+use crate::policy::Backoff;
+
+/// Why a person, or a policy, has to say what becomes of a message.
+pub(super) const NOT_TOLD: &str = "the agent does not say whether it arrived";
 
 impl SessionMachine {
     pub(super) fn deliver(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
@@ -23,6 +29,10 @@ impl SessionMachine {
             return self.wait_for_rest(state, message, earlier, now);
         }
         let attempt = message.attempts + 1;
+        if attempt > 1 && self.leave != Some((message.id, attempt)) {
+            self.flight = Some(Flight::AskingLeave);
+            return Step::act(Effect::MayRetry);
+        }
         let agent_message = message
             .agent_message
             .clone()
@@ -43,6 +53,40 @@ impl SessionMachine {
             Provenance::Live,
         );
         draft.step()
+    }
+
+    /// What the connection says to one more attempt: all its sessions share a budget, so that many small retries
+    /// do not add up to an outage that keeps itself going.
+    pub(super) fn may_retry(
+        &mut self,
+        state: &Session,
+        leave: Result<(), Timestamp>,
+        now: Timestamp,
+    ) -> Step {
+        self.flight = None;
+        let Some(message) = state.queue.head() else {
+            return Step::default();
+        };
+        let attempt = message.attempts + 1;
+        match leave {
+            Ok(()) => {
+                self.leave = Some((message.id, attempt));
+                Step::default()
+            }
+            Err(at) if message.state == MessageState::Refused => {
+                let mut draft = Draft::after(message.moved, now);
+                draft.push(
+                    Event::RetryScheduled {
+                        message: message.id,
+                        attempt,
+                        at: at.max(now.plus(limits::WAKE_MIN)),
+                    },
+                    Provenance::Live,
+                );
+                draft.step()
+            }
+            Err(_) => Step::default(),
+        }
     }
 
     /// The earlier message whose turn ended without the agent's word, as long as the agent was not seen at rest
@@ -96,50 +140,36 @@ impl SessionMachine {
             return Step::default();
         }
         let attempt = message.attempts + 1;
-        let pause = match message.refused {
-            Some(RefusedHow::Absent) => Some(Duration::ZERO),
-            Some(RefusedHow::ForGood) => None,
-            Some(RefusedHow::ForNow(Some(millis))) => {
-                let wanted = Duration::from_millis(millis).min(self.policy.agent_retry_max);
-                Some(wanted.max(self.pause(message.id, attempt)))
+        let retries = &self.policy.retries;
+        let (retry, wanted) = match message.refused {
+            Some(RefusedHow::NeverSent) | None => (retries.never_sent, Duration::ZERO),
+            Some(RefusedHow::ForNow(millis)) => {
+                let wanted = Duration::from_millis(millis.unwrap_or(0));
+                (retries.for_now, wanted.min(retries.retry_after_max))
             }
-            Some(RefusedHow::ForNow(None) | RefusedHow::NeverSent) | None => {
-                Some(self.pause(message.id, attempt))
-            }
+            Some(RefusedHow::ForGood) => (retries.for_good, Duration::ZERO),
+            Some(RefusedHow::Absent) => (retries.unknown, Duration::ZERO),
         };
-        let reason = message.reason.as_deref().unwrap_or("it was refused");
+        let pause = match (message.refused, message.attempts) {
+            // A first one that did not arrive was looked for, and that took its time.
+            (Some(RefusedHow::Absent), 1) => Duration::ZERO,
+            _ => wanted.max(pause(&retry.backoff, message.id, attempt)),
+        };
         let mut draft = Draft::after(message.moved, now);
-        let event = match pause {
-            None => Event::MessageDeadLettered {
+        let event = if message.attempts >= retry.attempts_max {
+            Event::MessageDeadLettered {
                 message: message.id,
-                reason: format!("the agent refused it: {reason}"),
-            },
-            Some(_) if message.attempts >= self.policy.attempts_max => Event::MessageDeadLettered {
-                message: message.id,
-                reason: format!(
-                    "{} attempts failed, the last with: {reason}",
-                    message.attempts
-                ),
-            },
-            Some(pause) => Event::RetryScheduled {
+                reason: spent(message),
+            }
+        } else {
+            Event::RetryScheduled {
                 message: message.id,
                 attempt,
                 at: now.plus(pause),
-            },
+            }
         };
         draft.push(event, Provenance::Live);
         draft.step()
-    }
-
-    /// The pause before an attempt: the same for the same message and attempt, so that it can be derived again.
-    fn pause(&self, message: MessageId, attempt: u32) -> Duration {
-        let mut seed = [0; 8];
-        seed.copy_from_slice(&message.to_bytes()[..8]);
-        backoff::delay(
-            &self.policy.backoff,
-            u64::from_le_bytes(seed),
-            attempt.saturating_sub(1),
-        )
     }
 
     pub(super) fn send(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
@@ -333,6 +363,62 @@ impl SessionMachine {
         self.look_when_due(state, message, due, now)
     }
 
+    /// The agent cannot say whether a message arrived: what becomes of it is a choice.
+    pub(super) fn decide_unknown(
+        &self,
+        message: &Message,
+        turn: Option<&Turn>,
+        why: &str,
+        now: Timestamp,
+    ) -> Step {
+        if message.abort_asked {
+            return Self::aborted_unrun(message, turn, now);
+        }
+        let (verdict, policy) = match self.policy.unknown {
+            UnknownPolicy::Ask => (Verdict::Wait, "ask"),
+            UnknownPolicy::Resend => (Verdict::Resend, "resend"),
+            UnknownPolicy::DeadLetter => (Verdict::GiveUp, "dead-letter"),
+        };
+        let mut draft = Draft::after(message.moved, now);
+        draft.then(
+            Event::UnknownDecided {
+                message: message.id,
+                attempt: message.attempts,
+                verdict,
+                reason: format!("{why}; the policy is {policy}"),
+            },
+            Provenance::Live,
+        );
+        if verdict == Verdict::GiveUp {
+            draft.push(
+                Event::MessageDeadLettered {
+                    message: message.id,
+                    reason: why.to_owned(),
+                },
+                Provenance::Inferred,
+            );
+        }
+        draft.step()
+    }
+
+    /// A person has to say whether a message arrived. Each new opening of the stream is one more chance to hear
+    /// it from the agent; an abort or another policy ends the waiting, too.
+    pub(super) fn await_outcome(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        turn: Option<&Turn>,
+        now: Timestamp,
+    ) -> Step {
+        if message.abort_asked || self.policy.unknown != UnknownPolicy::Ask {
+            return self.decide_unknown(message, turn, NOT_TOLD, now);
+        }
+        match self.looks.due {
+            Some(due) => self.look_when_due(state, message, due, now),
+            None => Step::default(),
+        }
+    }
+
     pub(super) fn request(
         &mut self,
         state: &Session,
@@ -433,7 +519,7 @@ impl SessionMachine {
                     CallError::RefusedForNow {
                         retry_after: Some(wanted),
                         ..
-                    } => pause = pause.max(wanted.min(self.policy.agent_retry_max)),
+                    } => pause = pause.max(wanted.min(self.policy.retries.retry_after_max)),
                     _ => {}
                 }
                 self.look_at(now.plus(pause));
@@ -455,6 +541,22 @@ impl SessionMachine {
         );
         draft.step()
     }
+}
+
+/// Why a message is not tried again.
+fn spent(message: &Message) -> String {
+    let reason = message.reason.as_deref().unwrap_or("it was refused");
+    match (message.refused, message.attempts) {
+        (Some(RefusedHow::ForGood), 1) => format!("the agent refused it: {reason}"),
+        (_, attempts) => format!("{attempts} attempts failed, the last with: {reason}"),
+    }
+}
+
+/// The pause before an attempt: the same for the same message and attempt, so that it can be derived again.
+fn pause(backoff: &Backoff, message: MessageId, attempt: u32) -> Duration {
+    let mut seed = [0; 8];
+    seed.copy_from_slice(&message.to_bytes()[..8]);
+    backoff::delay(backoff, u64::from_le_bytes(seed), attempt.saturating_sub(1))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -7,10 +7,10 @@ use super::policy::SessionPolicy;
 use crate::adapter::Observation;
 
 /// The piece of output that is being gathered; of one part, in one place.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Gather(Option<Piece>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Piece {
     part: String,
     kind: OutputKind,

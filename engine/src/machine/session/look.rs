@@ -5,9 +5,10 @@
 //! says while it does not work; so the same rules serve a turn that was watched and one that was missed.
 
 use recount_projections::turn::{Answered, Run};
-use recount_projections::{Message, MessageState, Session, Turn, TurnState};
+use recount_projections::{Message, MessageState, Session, Turn, TurnState, WaitsFor};
 use recount_store::{Event, MessageId, Placement, Provenance, Resolution, Timestamp, ToolOutcome};
 
+use super::deliver::NOT_TOLD;
 use super::draft::Draft;
 use super::observe::{ask, reconcile_call, settle};
 use super::{Effect, Looks, SessionMachine, Step};
@@ -51,6 +52,9 @@ impl SessionMachine {
                 Step::default()
             }
             (MessageState::Unknown, _) => Self::resolved(message, &report, now),
+            (MessageState::Waiting, _) if message.waits_for == Some(WaitsFor::Outcome) => {
+                Self::resolved(message, &report, now)
+            }
             (MessageState::Accepted, _) if !report.stored => Self::forgotten(message, now),
             (MessageState::Requested | MessageState::Running, Some(turn)) => {
                 self.conclude(state, message, turn, report, now)
@@ -80,24 +84,33 @@ impl SessionMachine {
         error: &CallError,
         now: Timestamp,
     ) -> Step {
+        if message.state == MessageState::Waiting {
+            // Nothing new: whoever is asked is still asked.
+            return Step::default();
+        }
         self.looks.failures += 1;
-        if self.looks.failures < self.policy.looks_max || !self.is_up() {
-            let pause = backoff::delay(&self.policy.backoff, 0, self.looks.failures);
+        // One that will not tell is not asked again.
+        let refused = matches!(error, CallError::RefusedForGood { .. });
+        let is_final = refused && message.state == MessageState::Unknown;
+        if !is_final && (self.looks.failures < self.policy.looks_max || !self.is_up()) {
+            let pause = backoff::delay(&self.policy.look_backoff, 0, self.looks.failures);
             self.look_at(now.plus(pause));
             return Step::act(Effect::Suspect);
         }
         self.looks = Looks::default();
         let mut draft = Draft::after(message.moved, now);
         let id = message.id;
-        let dead_lettered = |what: &str| Event::MessageDeadLettered {
-            message: id,
-            reason: format!("{what} cannot be found out: {error}"),
-        };
         let event = match message.state {
-            MessageState::Queued | MessageState::Refused => {
-                dead_lettered("whether the agent works on an earlier message")
+            MessageState::Queued | MessageState::Refused => Event::MessageDeadLettered {
+                message: id,
+                reason: format!(
+                    "whether the agent works on an earlier message cannot be found out: {error}"
+                ),
+            },
+            MessageState::Unknown => {
+                let why = format!("{NOT_TOLD}: {error}");
+                return self.decide_unknown(message, turn, &why, now);
             }
-            MessageState::Unknown => dead_lettered("whether it arrived"),
             _ => Event::TurnFailed {
                 message: id,
                 run: turn.map_or(0, |turn| turn.run().number),

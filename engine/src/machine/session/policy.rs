@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::command::Bounds;
 use crate::policy::Backoff;
 
 /// What becomes of a turn that the agent died in. Running it again asks the model again, and a tool may
@@ -17,15 +18,82 @@ pub enum RerunPolicy {
     Never,
 }
 
+/// What becomes of a message of which the agent cannot say whether it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownPolicy {
+    /// Wait for a person, who may know more. Nothing else of the session is sent meanwhile.
+    #[default]
+    Ask,
+    /// Send it again. The agent may then have it twice.
+    Resend,
+    /// Give it up. The agent may have it all the same.
+    DeadLetter,
+}
+
+/// How a message is tried again after one kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// How many attempts a message may have had, whatever became of the others, before such a failure is its last.
+    pub attempts_max: u32,
+    /// The pauses before the next attempt, from the second on.
+    pub backoff: Backoff,
+}
+
+/// How a message is tried again, by what became of its last attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retries {
+    /// It never left. Cheap to try again, and mostly soon over: a server restarts.
+    pub never_sent: Retry,
+    /// The agent refused it for now. It is busy or limited, so it is left alone for longer.
+    pub for_now: Retry,
+    /// The agent refused it for good. The same words meet the same answer, so one attempt is all.
+    pub for_good: Retry,
+    /// It was sent and did not arrive. Proved by a look, or decided by [`UnknownPolicy`].
+    pub unknown: Retry,
+    /// The longest `Retry-After` that is honoured: one may be of days.
+    pub retry_after_max: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        let quick = Retry {
+            attempts_max: 8,
+            backoff: Backoff {
+                delay_min: Duration::from_millis(100),
+                delay_max: Duration::from_secs(30),
+            },
+        };
+        let slow = Backoff {
+            delay_min: Duration::from_secs(1),
+            delay_max: Duration::from_secs(60),
+        };
+        Self {
+            never_sent: quick,
+            for_now: Retry {
+                attempts_max: 8,
+                backoff: slow,
+            },
+            for_good: Retry {
+                attempts_max: 1,
+                backoff: slow,
+            },
+            unknown: quick,
+            retry_after_max: Duration::from_secs(300),
+        }
+    }
+}
+
 /// The bounds and choices of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionPolicy {
     /// How many messages may wait. More are refused: a queue that only grows is an outage in hiding.
     pub queue_depth_max: usize,
-    /// How often a message is tried before it is dead-lettered.
-    pub attempts_max: u32,
-    /// The pauses between tries.
-    pub backoff: Backoff,
+    /// How many bytes of text may wait. A queue is kept in memory, and a few of the longest messages are plenty.
+    pub queue_bytes_max: usize,
+    /// How a message is tried again before it is dead-lettered.
+    pub retries: Retries,
+    /// What becomes of a message of which the agent cannot say whether it arrived.
+    pub unknown: UnknownPolicy,
     /// How often one server is asked to begin one run before the turn has failed.
     pub requests_max: u32,
     /// How long after a request the agent may show no sign before it is looked at, doubled with each further
@@ -37,6 +105,8 @@ pub struct SessionPolicy {
     pub second_look_after: Duration,
     /// How often a look may fail in a row, with the connection standing, before it is given up.
     pub looks_max: u32,
+    /// The pauses between looks that fail.
+    pub look_backoff: Backoff,
     /// How long a running turn is left unseen before it is looked at: its end may have been missed.
     pub look_every: Duration,
     /// What becomes of a turn that the agent died in.
@@ -48,7 +118,7 @@ pub struct SessionPolicy {
     /// How long one run of a turn may take in all, no question being open. With each question that is
     /// answered or gone it begins to count anew: a person is there, and may end the turn.
     pub turn_max: Duration,
-    /// How far ahead a next try may lie, the agent's own or one that it asks for: a `Retry-After` may be of days.
+    /// How far ahead the agent's own next try may lie: it may be days ahead.
     pub agent_retry_max: Duration,
     /// How long an abort may take before the turn is ended without the agent's word.
     pub abort_patience: Duration,
@@ -64,20 +134,33 @@ pub struct SessionPolicy {
     pub inbox_bytes: usize,
 }
 
+impl SessionPolicy {
+    /// What a session takes under this policy.
+    #[must_use]
+    pub const fn bounds(&self) -> Bounds {
+        Bounds {
+            queue_depth_max: self.queue_depth_max,
+            queue_bytes_max: self.queue_bytes_max,
+        }
+    }
+}
+
 impl Default for SessionPolicy {
     fn default() -> Self {
         Self {
             queue_depth_max: 1000,
-            attempts_max: 8,
-            backoff: Backoff {
-                delay_min: Duration::from_millis(100),
-                delay_max: Duration::from_secs(30),
-            },
+            queue_bytes_max: 32 << 20,
+            retries: Retries::default(),
+            unknown: UnknownPolicy::Ask,
             requests_max: 8,
             request_grace: Duration::from_secs(3),
             request_grace_max: Duration::from_secs(60),
             second_look_after: Duration::from_millis(500),
             looks_max: 8,
+            look_backoff: Backoff {
+                delay_min: Duration::from_millis(100),
+                delay_max: Duration::from_secs(30),
+            },
             look_every: Duration::from_secs(30),
             rerun: RerunPolicy::Ask,
             runs_max: 10,

@@ -40,6 +40,7 @@ fn a2() -> String {
 }
 
 /// A session's record, a machine over it, and a clock that moves only when told.
+#[derive(Clone)]
 struct World {
     log: Vec<Recorded>,
     state: Session,
@@ -48,6 +49,8 @@ struct World {
     now: Timestamp,
     wake_at: Option<Timestamp>,
     epoch: u64,
+    /// What the connection says when it is asked for leave to try again.
+    leave: Result<(), Timestamp>,
 }
 
 /// What followed.
@@ -68,6 +71,7 @@ fn given(events: impl IntoIterator<Item = Event>) -> World {
         now: T0,
         wake_at: None,
         epoch: 0,
+        leave: Ok(()),
     };
     world.record(events);
     world
@@ -132,8 +136,16 @@ impl World {
             }
             then.events.extend(step.events.iter().cloned());
             self.append(step.events);
-            then.effects.extend(step.effects);
-            step = self.machine.advance(&self.state, self.now);
+            let asks = step.effects.contains(&Effect::MayRetry);
+            let effects = step.effects.into_iter();
+            then.effects
+                .extend(effects.filter(|effect| *effect != Effect::MayRetry));
+            step = if asks {
+                let leave = Input::MayRetry(self.leave);
+                self.machine.handle(&self.state, leave, self.now)
+            } else {
+                self.machine.advance(&self.state, self.now)
+            };
         }
         panic!("it never becomes quiet: {then:#?}");
     }
@@ -195,8 +207,9 @@ impl World {
 
     /// An application's command; what it led to, and what the machine then did.
     fn command(&mut self, command: crate::command::Command) -> Then {
+        let bounds = self.policy.bounds();
         let (events, _) =
-            crate::command::decide(&self.state, command, 10, self.now).expect("it is accepted");
+            crate::command::decide(&self.state, command, bounds, self.now).expect("it is accepted");
         self.append(events.clone());
         let mut then = self.when(Input::Woke);
         then.events.splice(0..0, events);
@@ -209,6 +222,12 @@ impl World {
         self.state = fold(&self.log);
         self.wake_at = None;
         self.epoch = 0;
+    }
+
+    /// From here on this policy holds.
+    fn adopt(&mut self, policy: SessionPolicy) {
+        self.policy = policy;
+        self.restart();
     }
 
     fn transcript(&self) -> Transcript {

@@ -1,10 +1,20 @@
 //! Delivery: two phases, one identity, and what becomes of every outcome.
 
+use recount_store::Verdict;
+
 use super::*;
+use crate::command::{Command, Word};
+use crate::machine::session::policy::{Retries, Retry, UnknownPolicy};
+use crate::policy::Backoff;
 
 /// A first attempt whose first phase is under way.
 fn storing() -> World {
+    storing_under(SessionPolicy::default())
+}
+
+fn storing_under(policy: SessionPolicy) -> World {
     let mut world = given([opened(), bind_requested(), bound(), queued(M1)]);
+    world.adopt(policy);
     world.linked().then([sending(M1, 1)], [store(M1)]);
     world
 }
@@ -140,7 +150,8 @@ fn a_retry_waits_no_longer_than_the_bound_whatever_the_agent_said() {
         reason,
     };
     let _ = world.when(Input::Stored(Err(refused)));
-    assert_eq!(world.wake_at, Some(T0.plus(world.policy.agent_retry_max)));
+    let bound = world.policy.retries.retry_after_max;
+    assert_eq!(world.wake_at, Some(T0.plus(bound)));
 }
 
 #[test]
@@ -159,9 +170,26 @@ fn what_is_refused_for_good_is_given_up() {
 }
 
 #[test]
+fn an_attempt_above_the_first_waits_for_the_connections_leave() {
+    let mut world = storing();
+    let _ = world.when(Input::Stored(Err(never_sent("refused"))));
+    let later = world.now.plus(Duration::from_secs(20));
+    world.leave = Err(later);
+    world.woken().then([retry(2, later)], []);
+    assert_eq!(world.wake_at, Some(later));
+    world.leave = Ok(());
+    world.woken().then([sending(M1, 2)], [store(M1)]);
+    // An abort meanwhile needs no leave.
+    let _ = world.when(Input::Stored(Err(never_sent("refused"))));
+    world.leave = Err(later);
+    let asked = Event::TurnAbortAsked { message: M1 };
+    world.command(Command::Abort).then([asked, aborted(0)], []);
+}
+
+#[test]
 fn attempts_are_bounded() {
     let mut world = storing();
-    for attempt in 1..world.policy.attempts_max {
+    for attempt in 1..world.policy.retries.never_sent.attempts_max {
         let _ = world.when(Input::Stored(Err(never_sent("refused"))));
         world.woken().then([sending(M1, attempt + 1)], [store(M1)]);
     }
@@ -212,21 +240,202 @@ fn an_unknown_outcome_is_looked_up_and_what_did_not_arrive_is_sent_again_at_once
     assert_eq!(then.provenances()[0], Provenance::Backfilled);
 }
 
-#[test]
-fn what_cannot_be_found_out_is_given_up_visibly() {
-    let mut world = storing();
+/// Where a look was refused for as long as it was tried.
+fn never_told(policy: UnknownPolicy) -> (World, Then) {
+    let mut world = storing_under(SessionPolicy {
+        unknown: policy,
+        ..SessionPolicy::default()
+    });
     let _ = world.when(Input::Stored(Err(unknown("the answer was lost"))));
     for _ in 1..world.policy.looks_max {
         let then = world.when(Input::Looked(Err(unknown("HTTP 500"))));
         then.then([], [Effect::Suspect]);
         world.woken().then([], [look()]);
     }
-    world.when(Input::Looked(Err(unknown("HTTP 500")))).then(
-        [dead_lettered(
-            "whether it arrived cannot be found out: HTTP 500",
-        )],
+    let then = world.when(Input::Looked(Err(unknown("HTTP 500"))));
+    (world, then)
+}
+
+const NOT_TOLD: &str = "the agent does not say whether it arrived: HTTP 500";
+
+fn unknown_decided(verdict: Verdict, reason: &str) -> Event {
+    Event::UnknownDecided {
+        message: M1,
+        attempt: 1,
+        verdict,
+        reason: reason.to_owned(),
+    }
+}
+
+#[test]
+fn what_cannot_be_found_out_waits_for_a_person_and_holds_up_what_is_behind_it() {
+    let (mut world, then) = never_told(UnknownPolicy::Ask);
+    let reason = format!("{NOT_TOLD}; the policy is ask");
+    then.then([unknown_decided(Verdict::Wait, &reason)], []);
+    assert_eq!(world.state_of(M1), MessageState::Waiting);
+    assert!(world.machine.is_at_rest(&world.state));
+    world.record([queued(M2)]);
+    world.after(Duration::from_secs(24 * 3600)).nothing();
+    assert_eq!(world.wake_at, None);
+
+    let word = |word| Command::Resolve { word };
+    let said = |verdict| unknown_decided(verdict, "a person's word");
+    let resent = [said(Verdict::Resend), retry(2, world.now), sending(M1, 2)];
+    let resend = world.clone().command(word(Word::Resend));
+    resend.then(resent, [store(M1)]);
+    let arrived = world.clone().command(word(Word::Arrived));
+    arrived.then([said(Verdict::Arrived)], [look()]);
+    let given_up = world.command(word(Word::GiveUp));
+    let reason = "nobody knows whether it arrived, and a person gave it up";
+    given_up.then(
+        [said(Verdict::GiveUp), dead_lettered(reason), sending(M2, 1)],
+        [store(M2)],
+    );
+}
+
+#[test]
+fn what_waits_for_a_person_is_looked_up_whenever_the_connection_stands_anew() {
+    let (mut world, _) = never_told(UnknownPolicy::Ask);
+    let _ = world.unlinked(true);
+    world.after(Duration::from_secs(24 * 3600)).nothing();
+    world.linked().then([], [look()]);
+    assert!(!world.machine.is_at_rest(&world.state));
+    // One look, and the person is asked on.
+    world
+        .when(Input::Looked(Err(unknown("HTTP 500"))))
+        .nothing();
+    assert_eq!(world.wake_at, None);
+    assert!(world.machine.is_at_rest(&world.state));
+
+    world.restart();
+    world.linked().then([], [look()]);
+    let evidence = "the agent's history holds it";
+    world.looked(idle([])).then(
+        [resolved(1, Resolution::Stored, evidence), requested(M1, 1)],
+        [start(M1)],
+    );
+}
+
+#[test]
+fn what_waits_for_a_person_is_ended_by_an_abort_or_by_another_policy() {
+    let (mut world, _) = never_told(UnknownPolicy::Ask);
+    let aborted_by = world.clone().command(Command::Abort);
+    let asked = Event::TurnAbortAsked { message: M1 };
+    aborted_by.then([asked, aborted(0)], []);
+
+    world.adopt(SessionPolicy {
+        unknown: UnknownPolicy::DeadLetter,
+        ..SessionPolicy::default()
+    });
+    let why = "the agent does not say whether it arrived";
+    let reason = format!("{why}; the policy is dead-letter");
+    world.when(Input::Woke).then(
+        [
+            unknown_decided(Verdict::GiveUp, &reason),
+            dead_lettered(why),
+        ],
         [],
     );
+}
+
+#[test]
+fn what_cannot_be_found_out_is_sent_again_or_given_up_where_the_policy_says_so() {
+    let (world, then) = never_told(UnknownPolicy::Resend);
+    let reason = format!("{NOT_TOLD}; the policy is resend");
+    then.then(
+        [
+            unknown_decided(Verdict::Resend, &reason),
+            retry(2, world.now),
+            sending(M1, 2),
+        ],
+        [store(M1)],
+    );
+
+    let (world, then) = never_told(UnknownPolicy::DeadLetter);
+    let reason = format!("{NOT_TOLD}; the policy is dead-letter");
+    then.then(
+        [
+            unknown_decided(Verdict::GiveUp, &reason),
+            dead_lettered(NOT_TOLD),
+        ],
+        [],
+    );
+    let given_up = world.state.queue.get(M1).and_then(|m| m.given_up);
+    assert!(given_up.is_some_and(|given_up| given_up.unknown));
+}
+
+#[test]
+fn an_agent_that_will_not_tell_is_not_asked_again() {
+    let mut world = storing();
+    let _ = world.when(Input::Stored(Err(unknown("the answer was lost"))));
+    let reason = "HTTP 405".to_owned();
+    let refused = Input::Looked(Err(CallError::RefusedForGood { reason }));
+    let reason = "the agent does not say whether it arrived: HTTP 405; the policy is ask";
+    world
+        .when(refused)
+        .then([unknown_decided(Verdict::Wait, reason)], []);
+}
+
+#[test]
+fn each_kind_of_failure_has_its_own_pauses_and_its_own_end() {
+    let retry_of = |attempts_max, millis| Retry {
+        attempts_max,
+        backoff: Backoff {
+            delay_min: Duration::from_millis(millis),
+            delay_max: Duration::from_millis(millis),
+        },
+    };
+    let policy = SessionPolicy {
+        retries: Retries {
+            never_sent: retry_of(2, 1_000),
+            for_now: retry_of(3, 10_000),
+            for_good: retry_of(4, 100_000),
+            unknown: retry_of(5, 1_000_000),
+            retry_after_max: Duration::ZERO,
+        },
+        ..SessionPolicy::default()
+    };
+    let for_now = || CallError::RefusedForNow {
+        retry_after: Some(Duration::from_secs(1_000_000)),
+        reason: "no".to_owned(),
+    };
+    let for_good = || CallError::RefusedForGood {
+        reason: "no".to_owned(),
+    };
+    let attempts_and_pauses = |mut fail: Box<dyn FnMut(&mut World)>| {
+        let mut world = storing_under(policy.clone());
+        let mut pauses = Vec::new();
+        while !world
+            .state
+            .queue
+            .get(M1)
+            .expect("it is there")
+            .state
+            .is_settled()
+        {
+            fail(&mut world);
+            if let Some(at) = world.wake_at {
+                // Give or take the jitter.
+                pauses.push(at.since(world.now).as_secs_f64().log10().round() as u32);
+                let _ = world.woken();
+            }
+        }
+        pauses
+    };
+    let stored = |error: fn() -> CallError| -> Box<dyn FnMut(&mut World)> {
+        Box::new(move |world| {
+            let _ = world.when(Input::Stored(Err(error())));
+        })
+    };
+    assert_eq!(attempts_and_pauses(stored(|| never_sent("no"))), [0]);
+    assert_eq!(attempts_and_pauses(stored(for_now)), [1, 1]);
+    assert_eq!(attempts_and_pauses(stored(for_good)), [2, 2, 2]);
+    let lost = |world: &mut World| {
+        let _ = world.when(Input::Stored(Err(unknown("lost"))));
+        let _ = world.looked(absent());
+    };
+    // A first one that is proved not to have arrived is sent again at once.
+    assert_eq!(attempts_and_pauses(Box::new(lost)), [3, 3, 3]);
 }
 
 #[test]

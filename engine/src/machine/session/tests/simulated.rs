@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::*;
-use crate::command::{Command, decide};
+use crate::command::{Bounds, Command, decide};
 
 /// What the agent answers, in two pieces.
 const PIECES: [&str; 2] = ["alpha ", "beta"];
@@ -104,7 +104,10 @@ impl Agent {
             Effect::Look { session, .. }
             | Effect::Abort(session)
             | Effect::Answer { session, .. } => session,
-            Effect::CreateSession(_) | Effect::FindSession(_) | Effect::Suspect => return true,
+            Effect::CreateSession(_)
+            | Effect::FindSession(_)
+            | Effect::MayRetry
+            | Effect::Suspect => return true,
         };
         self.session.as_ref() == Some(&session.id)
     }
@@ -120,7 +123,10 @@ impl Agent {
                     permission: permission.clone(),
                     outcome: Err(no_such_session()),
                 },
-                Effect::CreateSession(_) | Effect::FindSession(_) | Effect::Suspect => return None,
+                Effect::CreateSession(_)
+                | Effect::FindSession(_)
+                | Effect::MayRetry
+                | Effect::Suspect => return None,
             });
         }
         Some(match effect {
@@ -165,7 +171,7 @@ impl Agent {
                 permission: permission.clone(),
                 outcome: Ok(PermissionOutcome::Gone),
             },
-            Effect::Suspect => return None,
+            Effect::MayRetry | Effect::Suspect => return None,
         })
     }
 
@@ -465,7 +471,11 @@ impl Simulation {
     }
 
     fn command(&mut self, command: Command) {
-        if let Ok((events, _)) = decide(&self.world.state, command, 5, self.world.now) {
+        let bounds = Bounds {
+            queue_depth_max: 5,
+            ..self.world.policy.bounds()
+        };
+        if let Ok((events, _)) = decide(&self.world.state, command, bounds, self.world.now) {
             self.world.append(events);
             self.when(Input::Woke);
         }
