@@ -18,6 +18,7 @@ pub use machine::session::policy::{RerunPolicy, Retries, Retry, SessionPolicy, U
 pub use policy::ConnectionPolicy;
 pub use recount_projections::{MessageState, Status};
 pub use recount_store::{Event, MessageId, PermissionAnswer, SessionId, Target};
+pub use shell::connection::{Standing, Transitions};
 pub use shell::dead_letter::DeadLetter;
 pub use shell::session::{Session, Subscription, Update};
 pub use shell::session_manager::{OpenSession, Options, Recovered, SessionManager};
