@@ -1,11 +1,14 @@
 //! What a connection does, told as: given these events, when this happens, then that.
 
+mod exhaustive;
+
 use std::time::Duration;
 
 use recount_projections::connection::{Process, Server};
 use recount_store::{Class, FrameNumber, Position, Provenance, Seq, StreamId};
 
 use super::*;
+use crate::limits;
 use crate::machine::backoff;
 
 const URL: &str = "http://127.0.0.1:4101";
@@ -1096,7 +1099,7 @@ impl Chance {
 }
 
 /// What the shell has in flight, as its effects and inputs tell.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 struct Flight {
     doing: Option<Doing>,
     probing: bool,
@@ -1105,7 +1108,7 @@ struct Flight {
     alive: bool,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Doing {
     Adopting,
     Choosing,
