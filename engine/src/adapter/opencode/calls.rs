@@ -201,7 +201,7 @@ impl Calls {
         let query = [("directory", session.directory.as_str())];
         let request = Request::post(endpoint, &path, &query, json!({"reply": answer}))?;
         let reply = self.call(request).await?;
-        if reply.status() == StatusCode::NOT_FOUND {
+        if reply.says_missing() {
             return Ok(PermissionOutcome::Gone);
         }
         let reply = reply.accept().await?;
@@ -419,6 +419,11 @@ impl Reply {
         }
     }
 
+    /// Whether the server says that it does not hold what was asked for.
+    pub(super) fn says_missing(&self) -> bool {
+        self.status() == StatusCode::NOT_FOUND
+    }
+
     /// Whether such a server may have answered, by the type of the answer and whatever its status: a page of HTML
     /// says nothing of a session or a message, a 404 least of all. Looked at before anything else, so that no call
     /// takes one for an answer.
@@ -434,10 +439,17 @@ impl Reply {
             .to_ascii_lowercase();
         let status = self.status();
         let fits = match essence.as_str() {
-            // A refusal may be without words, or in plain ones. "There is no such thing" has to be in JSON.
+            // Trouble may be without words, or in plain ones. What is refused for good, or is not there, has to be
+            // said in JSON: a gateway that has lost its way says such things too.
             "" | "text/plain" => {
-                status == StatusCode::NO_CONTENT
-                    || !(status.is_success() || status == StatusCode::NOT_FOUND)
+                status.is_server_error()
+                    || matches!(
+                        status,
+                        StatusCode::NO_CONTENT
+                            | StatusCode::UNAUTHORIZED
+                            | StatusCode::FORBIDDEN
+                            | StatusCode::TOO_MANY_REQUESTS
+                    )
             }
             JSON if !status.is_success() => true,
             found => found == wanted,
@@ -619,11 +631,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn that_there_is_no_such_thing_has_to_be_said_in_json() {
-        for kind in [None, Some("text/plain")] {
-            for (call, error) in failures(&always(404, kind, "Not Found")).await {
+    async fn what_a_server_does_not_hold_or_take_only_the_server_itself_can_say() {
+        for (status, kind) in [(404, None), (404, Some("text/plain")), (400, None)] {
+            let failures = failures(&always(status, kind, "Not Found")).await;
+            assert_eq!(failures.len(), 11, "{failures:?}");
+            for (call, error) in failures {
                 let unsupported = matches!(error, CallError::Unsupported { .. });
-                assert!(unsupported, "{call} met {kind:?}: {error:?}");
+                assert!(unsupported, "{call} met {status} {kind:?}: {error:?}");
             }
         }
         let json = always(404, Some("application/json"), "{}");

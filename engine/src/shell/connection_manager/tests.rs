@@ -570,8 +570,8 @@ async fn what_happens_to_connections_is_told_and_where_they_stand() {
     let id = connection.id();
     connection.want().await;
     up(&connection, 1).await;
-    let found = |event: &Event| matches!(event, Event::CapabilitiesFound { .. });
-    eventually("it is asked", || world.count(id, found) == 1).await;
+    let asked = || connection.standing().connection.capabilities.is_some();
+    eventually("it is asked what it can do", asked).await;
     let expected = Standing {
         id,
         connection: world.state(id),
