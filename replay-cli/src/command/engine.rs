@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use recount_engine::adapter::Secret;
 use recount_engine::adapter::scripted::{Script, Scripted};
-use recount_engine::{Error, Options, Rejection, RerunPolicy, Session, SessionManager};
+use recount_engine::{
+    Error, Options, Rejection, RerunPolicy, Session, SessionManager, UnknownPolicy,
+};
 use recount_projections::turn::Question;
 use recount_store::PermissionAnswer;
 use tokio::sync::{oneshot, watch};
 
-use crate::args::{Keeping, Permission, Policy, Rerun};
+use crate::args::{Keeping, Permission, Policy, Rerun, Unknown};
 use crate::directory;
 use crate::failure::Failure;
 use crate::render::text;
@@ -24,6 +26,11 @@ pub(super) fn options(data: &Path, policy: &Policy, keeping: &Keeping) -> Option
     options.log.keep_frames = keeping.frames();
     options.session.unreachable_patience = Duration::ZERO;
     options.session.rerun = rerun(policy.rerun.unwrap_or_default());
+    options.session.unknown = match policy.unknown.unwrap_or_default() {
+        Unknown::Ask => UnknownPolicy::Ask,
+        Unknown::Resend => UnknownPolicy::Resend,
+        Unknown::DeadLetter => UnknownPolicy::DeadLetter,
+    };
     options.url_password = std::env::var("OPENCODE_SERVER_PASSWORD")
         .ok()
         .filter(|password| !password.is_empty())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use recount_projections::turn::{Turn, TurnState};
+use recount_projections::{Message, WaitsFor};
 use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome, Verdict};
 
 use super::{Look, event, text, time};
@@ -153,22 +154,34 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
     }
 }
 
-/// The commands that settle what a turn waits for, with what they do; none where it waits for nobody.
-pub(crate) fn settled_by(turn: &Turn) -> &'static [(&'static str, &'static str)] {
-    match turn.state {
-        TurnState::Waiting => &[
+/// The commands that settle what a message waits for, with what they do; none where it waits for nobody.
+pub(crate) fn settled_by(
+    message: &Message,
+    turn: Option<&Turn>,
+) -> &'static [(&'static str, &'static str)] {
+    let asks = turn.is_some_and(|turn| {
+        let works = matches!(turn.state, TurnState::Requested | TurnState::Running);
+        works && turn.open_questions().next().is_some()
+    });
+    match message.waits_for {
+        Some(WaitsFor::Rerun) => &[
             ("recount recover --rerun auto", "runs it again"),
             ("recount recover --rerun never", "gives it up"),
         ],
-        TurnState::Requested | TurnState::Running if turn.open_questions().next().is_some() => &[
+        Some(WaitsFor::Outcome) => &[
+            (
+                "recount recover --unknown resend",
+                "sends it again, and the agent may have it twice",
+            ),
+            (
+                "recount recover --unknown dead-letter",
+                "gives it up, and the agent may have it all the same",
+            ),
+        ],
+        None if asks => &[
             ("recount recover --permission allow", "says yes"),
             ("recount recover --permission reject", "says no"),
         ],
-        TurnState::Requested
-        | TurnState::Running
-        | TurnState::Interrupted
-        | TurnState::Completed
-        | TurnState::Failed
-        | TurnState::Aborted => &[],
+        None => &[],
     }
 }
