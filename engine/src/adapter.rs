@@ -232,6 +232,9 @@ pub enum Observation {
         /// The agent's number, without gaps in one session.
         number: u64,
     },
+    /// Something about the session never arrived: the connection noticed a hole in the agent's count. No
+    /// adapter says so.
+    Missed,
     /// The session belongs to another one of the agent's: a sub-agent.
     ChildOf {
         /// The parent.

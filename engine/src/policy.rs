@@ -18,6 +18,14 @@ pub struct ConnectionPolicy {
     pub backoff: Backoff,
     /// How many tries may fail in a row before the circuit opens.
     pub circuit_failures: u32,
+    /// The time over which the share of failures is looked at: a connection that comes and goes never fails
+    /// often in a row. Each opening of the stream is a success, each loss of it and each failed try a failure.
+    pub circuit_window: Duration,
+    /// How many successes and failures there must have been in that time before their share says anything; what
+    /// the fold remembers bounds it.
+    pub circuit_volume: u32,
+    /// Which share of failures opens the circuit, in percent; more than 100 never does.
+    pub circuit_failed_percent: u32,
     /// How long the circuit stays open, each time longer until a connection held.
     pub circuit: Backoff,
     /// How long a connection must last to count as one that held.
@@ -52,6 +60,10 @@ impl Default for ConnectionPolicy {
                 delay_max: Duration::from_secs(30),
             },
             circuit_failures: 5,
+            // Five openings and five losses in two minutes: whatever is there, no turn comes to its end on it.
+            circuit_window: Duration::from_secs(120),
+            circuit_volume: 10,
+            circuit_failed_percent: 50,
             circuit: Backoff {
                 delay_min: Duration::from_secs(10),
                 delay_max: Duration::from_secs(60),

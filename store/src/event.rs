@@ -785,7 +785,7 @@ pub enum Event {
     },
     /// Too many tries failed: none is made until a time. Moves the breaker to `Open`.
     CircuitOpened {
-        /// How many failed in a row.
+        /// How many failed in a row; 0 where the last one had held: then the connection comes and goes.
         failures: u32,
         /// Closed for calls until then.
         until: Timestamp,

@@ -24,8 +24,10 @@ use async_trait::async_trait;
 use recount_store::{MessageId, PermissionAnswer, Timestamp};
 use tokio::sync::Notify;
 
+use crate::clock::Clock;
+
 pub use self::script::{Script, Step};
-pub use self::server::ScriptedServer;
+pub use self::server::{PortlessServer, ScriptedServer};
 
 use self::agent::Agent;
 use self::hub::locked;
@@ -95,6 +97,7 @@ pub enum Fault {
 struct Shared {
     script: Script,
     heartbeat: Duration,
+    clock: Clock,
     store: Mutex<Store>,
     runs: Mutex<HashMap<String, u32>>,
     faults: Mutex<Vec<(String, u32, Fault)>>,
@@ -160,12 +163,23 @@ impl Scripted {
     /// Where `heartbeat` is zero: that is no interval.
     #[must_use]
     pub fn with_heartbeat(script: Script, heartbeat: Duration) -> Self {
+        Self::with_clock(script, heartbeat, Clock::system())
+    }
+
+    /// The same, whose history tells the time by `clock`.
+    ///
+    /// # Panics
+    ///
+    /// Where `heartbeat` is zero: that is no interval.
+    #[must_use]
+    pub fn with_clock(script: Script, heartbeat: Duration, clock: Clock) -> Self {
         assert!(!heartbeat.is_zero(), "a heartbeat needs an interval");
         Self {
             opencode: OpenCode::new(),
             shared: Arc::new(Shared {
                 script,
                 heartbeat,
+                clock,
                 store: Mutex::default(),
                 runs: Mutex::default(),
                 faults: Mutex::default(),
@@ -190,6 +204,17 @@ impl Scripted {
     ) -> io::Result<ScriptedServer> {
         let shared = Arc::clone(&self.shared);
         ScriptedServer::start(shared, directory.to_owned(), port, password).await
+    }
+
+    /// Starts a server without a port. It lives until it is killed.
+    #[must_use]
+    pub fn serve_without_port(&self, directory: &str, password: Option<Secret>) -> PortlessServer {
+        PortlessServer::start(Arc::clone(&self.shared), directory.to_owned(), password)
+    }
+
+    /// Loses all that it keeps, as with its database: sessions, and what was said in them.
+    pub fn forget(&self) {
+        locked(&self.shared.store).forget();
     }
 
     /// Kills all its servers as by SIGKILL.

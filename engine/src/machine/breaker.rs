@@ -1,6 +1,6 @@
 //! Whether a try may be made, and what a failed one means for the next.
 
-use recount_projections::breaker::{Breaker, State};
+use recount_projections::breaker::{Breaker, RECENT_MAX, State};
 use recount_store::{Event, Timestamp};
 
 use super::backoff;
@@ -54,7 +54,8 @@ pub fn after_failure(
     now: Timestamp,
 ) -> Event {
     let probe_failed = breaker.state == State::HalfOpen && failures > 0;
-    if lasting || probe_failed || failures >= policy.circuit_failures.max(1) {
+    let too_many = failures >= policy.circuit_failures.max(1);
+    if lasting || probe_failed || too_many || fails_too_often(breaker, policy, now) {
         let opening = breaker.openings.saturating_add(1);
         return Event::CircuitOpened {
             failures,
@@ -68,8 +69,28 @@ pub fn after_failure(
     }
 }
 
+/// Whether too large a share of what was tried lately has failed, with the failure that comes now.
+fn fails_too_often(breaker: &Breaker, policy: &ConnectionPolicy, now: Timestamp) -> bool {
+    let window = policy.circuit_window;
+    let recent = || {
+        breaker
+            .recent
+            .iter()
+            .filter(|outcome| now.since(outcome.at) <= window)
+    };
+    let volume = recent().count() + 1;
+    let failed = recent().filter(|outcome| outcome.failed).count() + 1;
+    let volume_min = usize::try_from(policy.circuit_volume).unwrap_or(usize::MAX);
+    let percent = usize::try_from(policy.circuit_failed_percent).unwrap_or(usize::MAX);
+    volume >= volume_min.min(RECENT_MAX) && failed * 100 >= volume.saturating_mul(percent)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use recount_projections::breaker::Outcome;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_000_000);
@@ -98,7 +119,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_put_back_does_not_hold_it_open() {
         let policy = ConnectionPolicy::default();
-        let until = NOW.plus(std::time::Duration::from_secs(3600));
+        let until = NOW.plus(Duration::from_secs(3600));
         let open = breaker(State::Open { until });
         assert_eq!(permit(&open, &policy, false, NOW), Permit::Probe);
     }
@@ -115,6 +136,61 @@ mod tests {
         assert!(opens(State::Closed, 5, false));
         assert!(opens(State::Closed, 1, true));
         assert!(opens(State::HalfOpen, 1, false));
+    }
+
+    /// Whether it opens after these outcomes, one a second, the last a second ago; the failure that comes held.
+    fn opens_after(policy: &ConnectionPolicy, outcomes: &[bool]) -> bool {
+        let second = Duration::from_secs(1);
+        let mut at = Timestamp(NOW.0 * 1_000);
+        let mut breaker = Breaker::default();
+        for &failed in outcomes {
+            breaker.recent.push_back(Outcome { at, failed });
+            at = at.plus(second);
+        }
+        let event = after_failure(&breaker, policy, 1, 0, false, at);
+        matches!(event, Event::CircuitOpened { failures: 0, .. })
+    }
+
+    #[test]
+    fn it_opens_where_the_connection_comes_and_goes() {
+        let policy = ConnectionPolicy::default();
+        let comes_and_goes = [false, true, false, true, false, true, false, true, false];
+        assert!(opens_after(&policy, &comes_and_goes));
+        // Too little of it to say, or so much good before it that it says little.
+        assert!(!opens_after(&policy, &comes_and_goes[2..]));
+        assert!(!opens_after(
+            &policy,
+            &[[false; 2].as_slice(), &comes_and_goes].concat()
+        ));
+        // One side of the window, and the other.
+        let window = |seconds| ConnectionPolicy {
+            circuit_window: Duration::from_secs(seconds),
+            ..ConnectionPolicy::default()
+        };
+        assert!(opens_after(&window(9), &comes_and_goes));
+        assert!(!opens_after(&window(8), &comes_and_goes));
+    }
+
+    #[test]
+    fn no_policy_of_shares_makes_it_panic_or_asks_for_more_than_is_remembered() {
+        for (volume, percent, opens) in [
+            (u32::MAX, 100, true),
+            (0, 0, true),
+            (1, 101, false),
+            (1, u32::MAX, false),
+        ] {
+            let policy = ConnectionPolicy {
+                circuit_volume: volume,
+                circuit_failed_percent: percent,
+                circuit_window: Duration::MAX,
+                ..ConnectionPolicy::default()
+            };
+            assert_eq!(
+                opens_after(&policy, &[true; RECENT_MAX]),
+                opens,
+                "{percent}"
+            );
+        }
     }
 
     #[test]

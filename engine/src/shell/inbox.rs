@@ -164,6 +164,7 @@ fn weight(observation: &Observation) -> usize {
             | Observation::Ignored
             | Observation::Heartbeat
             | Observation::Counted { .. }
+            | Observation::Missed
             | Observation::ChildOf { .. }
             | Observation::AnswerUpdated(_)
             | Observation::PartOpened { .. }

@@ -107,6 +107,7 @@ fn concerns_ancestors(observation: &Observation) -> bool {
         | Observation::Heartbeat
         | Observation::Ignored
         | Observation::Counted { .. }
+        | Observation::Missed
         | Observation::ChildOf { .. }
         | Observation::AnswerUpdated(_)
         | Observation::PartOpened { .. }

@@ -353,6 +353,9 @@ pub(crate) fn summary(event: &Event) -> String {
         Event::ReconnectScheduled { attempt, at } => {
             format!("try {attempt} not before {}", time::rfc3339(*at))
         }
+        Event::CircuitOpened { failures: 0, until } => {
+            format!("it comes and goes, until {}", time::rfc3339(*until))
+        }
         Event::CircuitOpened { failures, until } => {
             format!("{failures} failures, until {}", time::rfc3339(*until))
         }

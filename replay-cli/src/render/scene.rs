@@ -38,6 +38,10 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
             "trying again in {} (try {attempt})",
             time::span(at.since(recorded.at))
         )),
+        Event::CircuitOpened { failures: 0, until } => bad(format!(
+            "it comes and goes: no try for {}",
+            time::span(until.since(recorded.at))
+        )),
         Event::CircuitOpened { failures, until } => bad(format!(
             "{failures} tries in a row failed: none for {}",
             time::span(until.since(recorded.at))

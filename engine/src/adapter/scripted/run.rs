@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
-use super::agent::{Agent, Kept, Question, now};
+use super::agent::{Agent, Kept, Question};
 use super::hub::locked;
 use super::script::Step;
 use super::store::{Part, PartBody, Role, Session};
@@ -140,7 +140,10 @@ impl<'a> Turn<'a> {
                 Step::Retry { reason, wait } => {
                     // The part stays as it is, empty and without an end; a new one follows.
                     self.open = None;
-                    let next = now().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(0));
+                    let next = self
+                        .agent
+                        .now()
+                        .saturating_add(u64::try_from(wait.as_millis()).unwrap_or(0));
                     let status = json!({
                         "type": "retry", "attempt": 1, "message": reason, "next": next,
                     });
@@ -215,7 +218,7 @@ impl<'a> Turn<'a> {
     ) -> Option<End> {
         self.answer();
         let answer = self.answer.clone().unwrap_or_default();
-        let start = now();
+        let start = self.agent.now();
         let pending = json!({"status": "pending", "input": {}, "raw": ""});
         let running = json!({"status": "running", "input": input, "time": {"start": start}});
         let (part, call) = self.keep(|session| {
@@ -226,7 +229,7 @@ impl<'a> Turn<'a> {
                 call: call.clone(),
                 state: pending,
             };
-            let event = add_part(session, &answer, &part, body);
+            let event = add_part(session, &answer, &part, body, self.agent.now());
             ((part, call), event)
         })?;
         self.set_tool(&answer, &part, running.clone());
@@ -236,7 +239,7 @@ impl<'a> Turn<'a> {
                 let refused = "The user rejected permission to use this specific tool call.";
                 let failed = json!({
                     "status": "error", "input": input, "error": refused,
-                    "time": {"start": start, "end": now()},
+                    "time": {"start": start, "end": self.agent.now()},
                 });
                 self.set_tool(&answer, &part, failed);
                 return Some(End::Refused);
@@ -246,7 +249,7 @@ impl<'a> Turn<'a> {
         tokio::time::sleep(delay).await;
         let completed = json!({
             "status": "completed", "input": input, "output": output, "metadata": {},
-            "title": name, "time": {"start": start, "end": now()},
+            "title": name, "time": {"start": start, "end": self.agent.now()},
         });
         self.set_tool(&answer, &part, completed);
         self.complete("tool-calls", None);
@@ -310,7 +313,7 @@ impl<'a> Turn<'a> {
         }
         let parent = self.message;
         self.answer = self.keep(|session| {
-            let answer = session.answer(parent, now());
+            let answer = session.answer(parent, self.agent.now());
             (answer.id.clone(), vec![answer.updated()])
         });
         self.status(json!({"type": "busy"}));
@@ -330,7 +333,7 @@ impl<'a> Turn<'a> {
                 ..
             } = &mut message.role
             {
-                *completed = Some(now());
+                *completed = Some(self.agent.now());
                 *ended = failure.is_none().then_some(finish);
                 *error = failure;
             }
@@ -352,10 +355,10 @@ impl<'a> Turn<'a> {
             let body = PartBody::Output {
                 kind,
                 text: String::new(),
-                start: now(),
+                start: self.agent.now(),
                 end: None,
             };
-            let events = add_part(session, &answer, &part, body);
+            let events = add_part(session, &answer, &part, body, self.agent.now());
             (part, events)
         });
         self.open = part.map(|part| Open {
@@ -371,10 +374,10 @@ impl<'a> Turn<'a> {
             return;
         };
         self.keep(|session| {
-            let events = change_part(session, &answer, &open.part, |body| {
+            let events = change_part(session, &answer, &open.part, self.agent.now(), |body| {
                 if let PartBody::Output { text, end, .. } = body {
                     *text = open.text;
-                    *end = Some(now());
+                    *end = Some(self.agent.now());
                 }
             });
             ((), events)
@@ -383,7 +386,7 @@ impl<'a> Turn<'a> {
 
     fn set_tool(&self, answer: &str, part: &str, to: Value) {
         self.keep(|session| {
-            let events = change_part(session, answer, part, |body| {
+            let events = change_part(session, answer, part, self.agent.now(), |body| {
                 if let PartBody::Tool { state, .. } = body {
                     *state = to;
                 }
@@ -414,7 +417,7 @@ impl<'a> Turn<'a> {
         for (part, input) in open.unwrap_or_default() {
             let failed = json!({
                 "status": "error", "input": input, "error": "Tool execution aborted",
-                "time": {"start": now(), "end": now()},
+                "time": {"start": self.agent.now(), "end": self.agent.now()},
             });
             self.set_tool(answer, &part, failed);
         }
@@ -425,7 +428,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-fn add_part(session: &mut Session, message: &str, id: &str, body: PartBody) -> Vec<Kept> {
+fn add_part(session: &mut Session, message: &str, id: &str, body: PartBody, now: u64) -> Vec<Kept> {
     let Some(message) = session.message_mut(message) else {
         return Vec::new();
     };
@@ -436,7 +439,7 @@ fn add_part(session: &mut Session, message: &str, id: &str, body: PartBody) -> V
     message
         .parts
         .last()
-        .map(|part| message.part_updated(part))
+        .map(|part| message.part_updated(part, now))
         .into_iter()
         .collect()
 }
@@ -445,6 +448,7 @@ fn change_part(
     session: &mut Session,
     message: &str,
     id: &str,
+    now: u64,
     change: impl FnOnce(&mut PartBody),
 ) -> Vec<Kept> {
     let Some(message) = session.message_mut(message) else {
@@ -454,7 +458,7 @@ fn change_part(
         return Vec::new();
     };
     change(&mut message.parts[at].body);
-    vec![message.part_updated(&message.parts[at])]
+    vec![message.part_updated(&message.parts[at], now)]
 }
 
 /// A text in `count` pieces of about the same length.

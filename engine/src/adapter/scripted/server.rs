@@ -10,9 +10,10 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,28 +23,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::agent::{Agent, Kept, Running, now};
+use super::agent::{Agent, Kept, Running};
 use super::hub::{Stream, locked};
 use super::store::{Message, Refused, Session, Store};
 use super::{Fault, Shared, run};
-use crate::adapter::{InProcessServer, Secret};
+use crate::adapter::{InProcessServer, Secret, http};
 use crate::limits;
 
 /// A scripted agent's server, running.
 #[derive(Debug)]
 pub struct ScriptedServer {
     address: SocketAddr,
-    agent: Arc<AgentRef>,
+    server: PortlessServer,
     ended: watch::Receiver<bool>,
-}
-
-/// Hides what the agent holds from `Debug`.
-struct AgentRef(Arc<Agent>);
-
-impl std::fmt::Debug for AgentRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
 }
 
 impl ScriptedServer {
@@ -56,19 +48,16 @@ impl ScriptedServer {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
-        let (tasks, work) = mpsc::unbounded_channel();
-        let agent = Arc::new(Agent::new(shared, directory, tasks));
-        agent.shared.servers().push(Arc::downgrade(&agent));
+        let (server, work) = PortlessServer::new(shared, directory, password);
         let (end, ended) = watch::channel(false);
-        let wanted = password.map(|password| authorization(&password));
-        let running = Arc::clone(&agent);
+        let running = server.clone();
         tokio::spawn(async move {
-            serve(listener, running, wanted, work).await;
+            serve(listener, running, work).await;
             let _ = end.send(true);
         });
         Ok(Self {
             address,
-            agent: Arc::new(AgentRef(agent)),
+            server,
             ended,
         })
     }
@@ -90,7 +79,7 @@ impl InProcessServer for ScriptedServer {
     }
 
     async fn stop(&self) {
-        self.agent.0.die();
+        self.server.die();
         self.ended().await;
     }
 }
@@ -98,29 +87,81 @@ impl InProcessServer for ScriptedServer {
 impl Drop for ScriptedServer {
     /// A server that nobody holds any more ends, as a process would whose parent kills it.
     fn drop(&mut self) {
-        self.agent.0.die();
+        self.server.die();
     }
 }
 
-/// Takes connections and carries work until the agent is dead, then drops everything at once.
-async fn serve(
-    listener: TcpListener,
+/// A scripted agent's server without a port: requests are handed to it. For networks that are not this computer's.
+#[derive(Debug, Clone)]
+pub struct PortlessServer {
     agent: Arc<Agent>,
+    /// The header that a call must bring.
     wanted: Option<HeaderValue>,
-    mut work: mpsc::UnboundedReceiver<BoxFuture<'static, ()>>,
-) {
+}
+
+/// What a server has to carry: it ends with it.
+type Work = mpsc::UnboundedReceiver<BoxFuture<'static, ()>>;
+
+impl PortlessServer {
+    fn new(shared: Arc<Shared>, directory: String, password: Option<Secret>) -> (Self, Work) {
+        let (tasks, work) = mpsc::unbounded_channel();
+        let agent = Arc::new(Agent::new(shared, directory, tasks));
+        agent.shared.servers().push(Arc::downgrade(&agent));
+        let wanted = password.map(|password| authorization(&password));
+        (Self { agent, wanted }, work)
+    }
+
+    /// Begins one, which lives until it dies.
+    pub(super) fn start(shared: Arc<Shared>, directory: String, password: Option<Secret>) -> Self {
+        let (server, work) = Self::new(shared, directory, password);
+        let agent = Arc::clone(&server.agent);
+        tokio::spawn(async move { carry(&agent, work).await });
+        server
+    }
+
+    /// Answers a request; `None` where the connection is dropped instead.
+    pub async fn answer(&self, request: http::Request) -> Option<http::Response> {
+        let mut asked = Request::new(Full::new(request.body.unwrap_or_default()));
+        *asked.method_mut() = request.method;
+        *asked.uri_mut() = request.url.as_str().parse().ok()?;
+        *asked.headers_mut() = request.headers;
+        if let Some((_, password)) = &request.user {
+            let headers = asked.headers_mut();
+            headers.insert(AUTHORIZATION, authorization(password));
+        }
+        let answer = answer(&self.agent, self.wanted.as_ref(), asked).await;
+        let (head, body) = answer.ok()?.into_parts();
+        let chunks = BodyExt::into_data_stream(body);
+        Some(http::Response {
+            status: head.status,
+            headers: head.headers,
+            body: chunks
+                .map(|chunk| chunk.map_err(|never| match never {}))
+                .boxed(),
+        })
+    }
+
+    /// Dies as by SIGKILL: from here on it keeps nothing, says nothing and answers nothing.
+    pub fn die(&self) {
+        self.agent.die();
+    }
+
+    /// Whether it has died, by itself or not.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.agent.is_dead()
+    }
+}
+
+/// Carries the work of a server, and its heartbeat, until it is dead; then drops everything at once.
+async fn carry(agent: &Agent, mut work: Work) {
     let mut tasks = JoinSet::new();
     let beat = agent.shared.heartbeat;
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + beat, beat);
     loop {
         tokio::select! {
+            biased;
             () = agent.died.notified() => break,
-            accepted = listener.accept() => {
-                // A connection that failed while it was taken is the client's to repeat.
-                let Ok((stream, _)) = accepted else { continue };
-                agent.shared.connections.fetch_add(1, Ordering::Relaxed);
-                tasks.spawn(connection(stream, Arc::clone(&agent), wanted.clone()));
-            }
             Some(task) = work.recv() => { tasks.spawn(task); }
             Some(_) = tasks.join_next() => {}
             _ = heartbeat.tick() => {
@@ -129,17 +170,38 @@ async fn serve(
             }
         }
     }
-    drop(listener);
     tasks.shutdown().await;
 }
 
-async fn connection(stream: TcpStream, agent: Arc<Agent>, wanted: Option<HeaderValue>) {
+/// Takes connections until the server is dead, then drops them.
+async fn serve(listener: TcpListener, server: PortlessServer, work: Work) {
+    let agent = Arc::clone(&server.agent);
+    let mut connections = JoinSet::new();
+    let carried = carry(&agent, work);
+    tokio::pin!(carried);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut carried => break,
+            accepted = listener.accept() => {
+                // A connection that failed while it was taken is the client's to repeat.
+                let Ok((stream, _)) = accepted else { continue };
+                agent.shared.connections.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(connection(stream, server.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+async fn connection(stream: TcpStream, server: PortlessServer) {
     // Without it small frames wait for acknowledgements; not having it is no reason to fail.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
-        let agent = Arc::clone(&agent);
-        let wanted = wanted.clone();
-        async move { answer(&agent, wanted.as_ref(), request).await }
+        let server = server.clone();
+        async move { answer(&server.agent, server.wanted.as_ref(), request).await }
     });
     // How a connection ended is of no interest: the client sees it too.
     let _ = hyper::server::conn::http1::Builder::new()
@@ -224,10 +286,10 @@ fn not_found(what: &str) -> Response<Answer> {
     )
 }
 
-async fn answer(
+async fn answer<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>>(
     agent: &Arc<Agent>,
     wanted: Option<&HeaderValue>,
-    request: Request<Incoming>,
+    request: Request<B>,
 ) -> Result<Response<Answer>, Dropped> {
     let call = request.uri().path().rsplit('/').next().unwrap_or_default();
     let fault = agent.shared.fault(&format!("{} {call}", request.method()));
@@ -264,6 +326,12 @@ async fn answer(
     Ok(response)
 }
 
+/// The URL of a request, whether it names its server or not.
+fn url_of(uri: &hyper::Uri) -> Option<reqwest::Url> {
+    let path = uri.path_and_query()?;
+    reqwest::Url::parse(&format!("http://localhost{path}")).ok()
+}
+
 /// What a call asks, taken apart.
 struct Call<'a> {
     agent: &'a Arc<Agent>,
@@ -271,9 +339,12 @@ struct Call<'a> {
     body: Value,
 }
 
-async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Response<Answer> {
+async fn route<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>>(
+    agent: &Arc<Agent>,
+    request: Request<B>,
+) -> Response<Answer> {
     let (head, body) = request.into_parts();
-    let Ok(url) = reqwest::Url::parse(&format!("http://localhost{}", head.uri)) else {
+    let Some(url) = url_of(&head.uri) else {
         return not_found("Path");
     };
     let limit = limits::MESSAGE_BYTES_MAX * 8;
@@ -380,7 +451,7 @@ impl Call<'_> {
     fn create(&self) -> Response<Answer> {
         let title = self.body["title"].as_str().unwrap_or("New session");
         let made = self.agent.keep_in(|store| {
-            let session = store.create_session(title, self.directory(), now());
+            let session = store.create_session(title, self.directory(), self.agent.now());
             let info = session.info();
             let told = json!({"sessionID": session.id, "info": info});
             Some((session.id.clone(), info, vec![("session.created", told)]))
@@ -471,10 +542,13 @@ impl Call<'_> {
         }
         let kept = self.agent.keep_in(|store| {
             let number = store.session(session)?.number();
-            let kept = store.keep(number, id, parts, now());
+            let kept = store.keep(number, id, parts, self.agent.now());
             let found = store.session(session)?;
             let events = match &kept {
-                Ok(()) => found.message(id).map(told).unwrap_or_default(),
+                Ok(()) => found
+                    .message(id)
+                    .map(|message| told(message, self.agent.now()))
+                    .unwrap_or_default(),
                 Err(Refused::Taken) => Vec::new(),
             };
             let idle = kept.is_ok() && start && self.work(found, id);
@@ -558,7 +632,8 @@ impl Call<'_> {
 }
 
 /// What is told of a message that was kept.
-fn told(message: &Message) -> Vec<Kept> {
-    let parts = message.parts.iter().map(|part| message.part_updated(part));
+fn told(message: &Message, now: u64) -> Vec<Kept> {
+    let parts = message.parts.iter();
+    let parts = parts.map(|part| message.part_updated(part, now));
     std::iter::once(message.updated()).chain(parts).collect()
 }

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::agent::{Kept, now};
+use super::agent::Kept;
 
 /// Everything that is kept.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     sessions: Vec<Session>,
+    /// How many sessions it had and lost: their names are never given again.
+    forgotten: usize,
     by_id: HashMap<String, usize>,
     /// Which session a message is in; ids are unique over all.
     owners: HashMap<String, usize>,
@@ -91,7 +93,7 @@ impl Store {
         directory: &str,
         now: u64,
     ) -> &mut Session {
-        let number = self.sessions.len();
+        let number = self.forgotten + self.sessions.len();
         let id = format!("ses_{number:012x}Scripted000000");
         self.by_id.insert(id.clone(), number);
         self.sessions.push(Session {
@@ -104,7 +106,16 @@ impl Store {
             ids: 0,
             messages: Vec::new(),
         });
-        &mut self.sessions[number]
+        let last = self.sessions.len() - 1;
+        &mut self.sessions[last]
+    }
+
+    /// Loses everything.
+    pub(super) fn forget(&mut self) {
+        self.forgotten += self.sessions.len();
+        self.sessions.clear();
+        self.by_id.clear();
+        self.owners.clear();
     }
 
     pub(super) fn sessions(&self) -> &[Session] {
@@ -112,11 +123,11 @@ impl Store {
     }
 
     pub(super) fn session(&self, id: &str) -> Option<&Session> {
-        Some(&self.sessions[*self.by_id.get(id)?])
+        Some(&self.sessions[*self.by_id.get(id)? - self.forgotten])
     }
 
     pub(super) fn session_mut(&mut self, id: &str) -> Option<&mut Session> {
-        Some(&mut self.sessions[*self.by_id.get(id)?])
+        Some(&mut self.sessions[*self.by_id.get(id)? - self.forgotten])
     }
 
     /// Keeps a user's message: written over where it exists, its parts by their ids.
@@ -130,7 +141,7 @@ impl Store {
         if *self.owners.entry(id.to_owned()).or_insert(session) != session {
             return Err(Refused::Taken);
         }
-        let session = &mut self.sessions[session];
+        let session = &mut self.sessions[session - self.forgotten];
         let at = session.messages.iter().rposition(|m| m.id == id);
         let at = at.unwrap_or_else(|| {
             session.messages.push(Message {
@@ -271,8 +282,8 @@ impl Message {
     }
 
     /// The event that says how a part of it stands.
-    pub(super) fn part_updated(&self, part: &Part) -> Kept {
-        let told = json!({"sessionID": self.session, "part": self.part(part), "time": now()});
+    pub(super) fn part_updated(&self, part: &Part, now: u64) -> Kept {
+        let told = json!({"sessionID": self.session, "part": self.part(part), "time": now});
         ("message.part.updated", told)
     }
 

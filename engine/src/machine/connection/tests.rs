@@ -593,6 +593,55 @@ fn a_stream_that_ends_right_after_it_opened_backs_off() {
 }
 
 #[test]
+fn a_connection_that_comes_and_goes_opens_the_circuit_though_each_had_held() {
+    let eof = || Input::StreamEnded {
+        reason: "eof".to_owned(),
+    };
+    let mut world = World::connected();
+    for _ in 1..5 {
+        world = world.after(seconds(10)).when(passed()).when(eof());
+        let at = world.delay(1);
+        let wait = at.since(world.now);
+        world = world
+            .then(
+                &[
+                    stream_lost("eof"),
+                    disconnected(),
+                    Event::ReconnectScheduled { attempt: 1, at },
+                ],
+                &[Effect::Close],
+            )
+            .after(wait)
+            .when(Input::Found(PROCESS))
+            .when(passed())
+            .when(Input::StreamOpened);
+    }
+    let world = world.after(seconds(10)).when(passed()).when(eof());
+    let until = world.circuit(1);
+    let opened = Event::CircuitOpened { failures: 0, until };
+    let wait = until.since(world.now);
+    let world = world
+        .then(
+            &[stream_lost("eof"), disconnected(), opened],
+            &[Effect::Close],
+        )
+        .after(wait)
+        .when(Input::Found(PROCESS))
+        .when(passed())
+        .when(Input::StreamOpened)
+        .after(seconds(10))
+        .when(passed())
+        .when(eof());
+    // What led to the circuit is not held against it once more.
+    let at = world.delay(1);
+    let scheduled = Event::ReconnectScheduled { attempt: 1, at };
+    world.then(
+        &[stream_lost("eof"), disconnected(), scheduled],
+        &[Effect::Close],
+    );
+}
+
+#[test]
 fn a_server_that_dies_is_followed_by_another() {
     let world = World::connected().after(seconds(10)).when(exited());
     let at = world.delay(1);

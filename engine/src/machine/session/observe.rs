@@ -107,6 +107,7 @@ impl SessionMachine {
                     reconcile_call(&mut draft, message, turn, call, Provenance::Live);
                 }
             }
+            Observation::Missed => self.missed(now),
             Observation::Idle => self.look_at(now),
             Observation::Retrying {
                 attempt,

@@ -19,6 +19,7 @@ use effects::failure;
 use super::{Command, Connection, LastFailure, Link};
 use crate::adapter::{
     AgentAdapter, CallError, Frame, FrameStream, Observation, Secret, StreamError, StreamItem,
+    Translated,
 };
 use crate::chance::Chance;
 use crate::clock::Clock;
@@ -218,6 +219,13 @@ impl Driver {
                 tracing::debug!(connection = %self.id, event = ?recorded.event, "recorded");
                 self.given_up |= matches!(recorded.event, Event::CircuitOpened { .. });
                 self.machine.applied(&recorded);
+                if let Event::GapFound { agent_session, .. } = &recorded.event {
+                    let missed = Translated {
+                        session: Some(agent_session.clone()),
+                        observation: Observation::Missed,
+                    };
+                    self.routes.route(missed, recorded.frame, self.epoch);
+                }
             }
         }
         for effect in step.effects {

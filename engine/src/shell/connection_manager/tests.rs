@@ -478,8 +478,16 @@ async fn a_hole_in_what_the_agent_counts_is_recorded_over_reconnects_too() {
     world.agent.hang_up();
     up(&connection, 2).await;
     world.agent.say("a 4");
-    inbox.next().await;
-    eventually("the gap is recorded", || !world.state(id).gaps.is_empty()).await;
+    for observation in [Observation::Counted { number: 4 }, Observation::Missed] {
+        let said = FromAgent {
+            epoch: 2,
+            frame: Some(FrameNumber(2)),
+            observation,
+            from_child: false,
+        };
+        assert_eq!(inbox.next().await, Arrived::Said(said));
+    }
+    assert!(world.state(id).gaps.contains_key("a"));
     connection.gap_filled("a").await;
     eventually("it is filled", || world.state(id).gaps.is_empty()).await;
     engine.shut_down(false).await;

@@ -117,6 +117,20 @@ fn what_was_missed_is_a_hole_too_and_is_looked_for_at_once() {
 }
 
 #[test]
+fn a_hole_that_the_connection_noticed_is_looked_for_as_well() {
+    let mut world = begun();
+    world.observed(part_opened("x1", "p")).nothing();
+    world.observed(delta("x1", "p", "one ")).nothing();
+    world
+        .observed(Observation::Missed)
+        .then([output(1, "p", Placement::End, "one ")], [look()]);
+    world.observed(delta("x1", "p", "three")).nothing();
+    world
+        .woken()
+        .then([output(1, "p", Placement::AfterHole, "three")], []);
+}
+
+#[test]
 fn a_part_that_was_missed_comes_from_the_look() {
     let mut world = given(running());
     let _ = world.linked();
