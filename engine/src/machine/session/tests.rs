@@ -3,6 +3,7 @@
 mod amnesia;
 mod delivery;
 mod ending;
+mod exhaustive;
 mod output;
 mod questions;
 mod reruns;

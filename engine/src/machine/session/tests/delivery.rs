@@ -506,6 +506,19 @@ fn what_the_agent_forgot_before_it_began_is_sent_again() {
 }
 
 #[test]
+fn what_the_agent_forgot_is_not_taken_for_begun_by_a_late_frame() {
+    let mut events = held();
+    events.push(requested(M1, 1));
+    let mut world = given(events);
+    world.leave = Err(world.now.plus(second()));
+    let _ = world.linked();
+    let _ = world.looked(absent());
+    assert_eq!(world.state_of(M1), MessageState::Refused);
+    let began = Observation::AnswerUpdated(answer_to(&a1(), "x1"));
+    world.observed(began).nothing();
+}
+
+#[test]
 fn a_message_held_by_an_earlier_process_is_looked_up_before_the_agent_is_asked_to_begin() {
     // Somebody may have written into the agent's session since, and one that is not the newest must not be sent again.
     let mut world = given(held());
