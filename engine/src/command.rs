@@ -422,6 +422,9 @@ fn rerun(known: &Message, run: u32, again: bool, now: Timestamp) -> (Vec<NewEven
 }
 
 #[cfg(test)]
+mod keys;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use recount_projections::fold;
