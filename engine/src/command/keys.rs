@@ -66,6 +66,7 @@ impl World {
         let bounds = Bounds {
             queue_depth_max: 3,
             queue_bytes_max: 100,
+            steers: false,
         };
         let (events, receipt) = decide(&self.state, command, bounds, NOW)?;
         self.record(events.into_iter().map(|new| new.event));

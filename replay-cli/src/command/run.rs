@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use recount_engine::{Error, Rejection, Session, SessionManager};
 use recount_projections::WaitsFor;
-use recount_projections::turn::Question;
-use recount_store::{
-    Event, MessageId, PermissionAnswer, Recorded, Rerun, SessionId, Tail, Target, Verdict,
-};
+use recount_projections::turn::{Answered, Asks, Question};
+use recount_store::{Event, MessageId, Recorded, Rerun, SessionId, Tail, Target, Verdict};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -36,9 +34,9 @@ pub(crate) fn run(data: &Path, run: &args::Run, json: bool, output: Output) -> R
     wish.check_program()?;
     engine::runtime()?.block_on(async {
         let interrupted = engine::interrupts();
-        let mut options = engine::options(data, &run.policy, &run.keeping);
+        let mut options = engine::options(data, &run.policy, &run.keeping)?;
         if let Some(seconds) = run.silence {
-            options.session.silence_max = Duration::from_secs(seconds);
+            options.policy.session.silence_max = Duration::from_secs(seconds);
         }
         let manager = engine::start(options).await?;
         let conversation = Conversation {
@@ -103,11 +101,11 @@ impl Conversation<'_> {
             permission: self.run.policy.permission.unwrap_or_default(),
             tail: timeline.tail(log, through.next()),
             view,
-            questions: session.with_state(|state| {
+            questions: engine::look_at(&session, |state| {
                 let turn = state.turn.iter();
                 turn.flat_map(|turn| turn.open_questions().cloned())
                     .collect()
-            }),
+            })?,
             end: before.iter().find_map(|event| end_of(event, message)),
         };
         let end = following.follow(self.interrupted).await;
@@ -129,7 +127,7 @@ impl Conversation<'_> {
 
     /// Settles, or refuses to go on behind, what waits for a person.
     async fn settle_waiting(&self, session: &Session) -> Result<(), Failure> {
-        let waits_for = session.with_state(|state| state.queue.head()?.waits_for);
+        let waits_for = engine::look_at(session, |state| state.queue.head()?.waits_for)?;
         let Some(waits_for) = waits_for else {
             return Ok(());
         };
@@ -301,19 +299,16 @@ impl Following<'_> {
     fn see(&mut self, recorded: &Recorded) -> Result<(), Failure> {
         self.view.play(recorded)?;
         match &recorded.event {
-            Event::PermissionAsked {
-                permission,
-                action,
-                detail,
-                ..
-            } if self.questions.iter().all(|known| known.id != *permission) => {
-                self.questions.push_back(Question {
-                    id: permission.clone(),
-                    action: action.clone(),
-                    detail: detail.clone(),
-                    answer: None,
-                    settled: false,
-                });
+            Event::PermissionAsked { permission: id, .. }
+            | Event::QuestionAsked { question: id, .. }
+                if self.questions.iter().all(|known| known.id != *id) =>
+            {
+                // What is settled by now is not asked any more.
+                let open = engine::look_at(self.session, |state| {
+                    let turn = state.turn.as_ref()?;
+                    turn.open_questions().find(|q| q.id == *id).cloned()
+                })?;
+                self.questions.extend(open);
             }
             // Whether this message's turn waits, or one before it in the queue: it goes no further.
             Event::RerunDecided {
@@ -328,22 +323,17 @@ impl Following<'_> {
         Ok(())
     }
 
-    async fn give(
-        &mut self,
-        question: &Question,
-        answer: Option<PermissionAnswer>,
-    ) -> Result<(), Failure> {
+    async fn give(&mut self, question: &Question, answer: Option<Answered>) -> Result<(), Failure> {
         let answer = answer.unwrap_or_else(|| {
-            self.view.note(
-                "! rejected, since there is no terminal to ask on: --permission allow says yes",
-            );
-            PermissionAnswer::Reject
+            self.view.note(match question.asks {
+                Asks::Permission { .. } => {
+                    "! rejected, since there is no terminal to ask on: --permission allow says yes"
+                }
+                Asks::Words(_) => "! refused, since there is no terminal to answer on",
+            });
+            Answered::Reject
         });
-        match self.session.answer(Some(&question.id), answer).await {
-            // Gone, or answered elsewhere: there is nothing left to say.
-            Ok(()) | Err(Error::Rejected(_)) => Ok(()),
-            Err(error) => Err(Failure::because("cannot answer the agent", error)),
-        }
+        engine::give(self.session, question, answer).await.map(drop)
     }
 
     async fn abort(&mut self) {

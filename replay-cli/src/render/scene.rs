@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recount_projections::turn::{Turn, TurnState};
+use recount_projections::turn::{Asks, Turn, TurnState};
 use recount_projections::{Message, WaitsFor};
 use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome, Verdict};
 
@@ -101,8 +101,8 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
             warn(format!("the agent asks: {}", event::prompts(prompts)))
         }
         Event::QuestionAnswered { answers, .. } => dim(match answers {
-            Some(answers) => format!("answered: {}", event::json(answers)),
-            None => "not answered".to_owned(),
+            Some(answers) => format!("answered: {}", event::answers_of(answers)),
+            None => "refused to answer".to_owned(),
         }),
         Event::QuestionExpired { reason, .. } => warn(reason.clone()),
         Event::UnknownDecided {
@@ -163,10 +163,12 @@ pub(crate) fn settled_by(
     message: &Message,
     turn: Option<&Turn>,
 ) -> &'static [(&'static str, &'static str)] {
-    let asks = turn.is_some_and(|turn| {
-        let works = matches!(turn.state, TurnState::Requested | TurnState::Running);
-        works && turn.open_questions().next().is_some()
-    });
+    let at_work = |turn: &&Turn| matches!(turn.state, TurnState::Requested | TurnState::Running);
+    let mut questions = turn
+        .filter(at_work)
+        .into_iter()
+        .flat_map(Turn::open_questions);
+    let asks = questions.next().map(|question| &question.asks);
     match message.waits_for {
         Some(WaitsFor::Rerun) => &[
             ("recount recover --rerun auto", "runs it again"),
@@ -182,10 +184,16 @@ pub(crate) fn settled_by(
                 "gives it up, and the agent may have it all the same",
             ),
         ],
-        None if asks => &[
-            ("recount recover --permission allow", "says yes"),
-            ("recount recover --permission reject", "says no"),
-        ],
-        None => &[],
+        None => match asks {
+            Some(Asks::Permission { .. }) => &[
+                ("recount recover --permission allow", "says yes"),
+                ("recount recover --permission reject", "says no"),
+            ],
+            Some(Asks::Words(_)) => &[
+                ("recount recover", "asks you on the terminal"),
+                ("recount recover --permission reject", "refuses to answer"),
+            ],
+            None => &[],
+        },
     }
 }

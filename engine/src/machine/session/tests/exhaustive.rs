@@ -166,7 +166,10 @@ impl Node {
             Effect::Start(_) => 3,
             Effect::Look { .. } => 4,
             Effect::MayRetry => 5,
-            Effect::Abort(_) | Effect::Answer { .. } | Effect::Suspect => 6,
+            Effect::Abort(_)
+            | Effect::AnswerPermission { .. }
+            | Effect::AnswerQuestion { .. }
+            | Effect::Suspect => 6,
         });
         let ours = |attempt: Option<(MessageId, u32)>, further| {
             let head = self.state.queue.head();
@@ -284,7 +287,10 @@ impl Node {
                 let later = self.now.plus(Duration::from_secs(20));
                 vec![Input::MayRetry(Ok(())), Input::MayRetry(Err(later))]
             }
-            Effect::Abort(_) | Effect::Answer { .. } | Effect::Suspect => Vec::new(),
+            Effect::Abort(_)
+            | Effect::AnswerPermission { .. }
+            | Effect::AnswerQuestion { .. }
+            | Effect::Suspect => Vec::new(),
         }
     }
 
@@ -355,7 +361,7 @@ impl Node {
                 input
             }
             Move::Ask(command) => {
-                let bounds: Bounds = policy.bounds();
+                let bounds: Bounds = policy.bounds(true);
                 let (events, _) = decide(&node.state, command, bounds, node.now).ok()?;
                 if events.is_empty() {
                     return None;
@@ -439,7 +445,10 @@ impl Node {
             Effect::CreateSession(_) => assert!(self.state.bind_requested.is_some()),
             Effect::FindSession(_) | Effect::Look { .. } | Effect::MayRetry => {}
             // Nobody waits for what becomes of these.
-            Effect::Abort(_) | Effect::Answer { .. } | Effect::Suspect => return,
+            Effect::Abort(_)
+            | Effect::AnswerPermission { .. }
+            | Effect::AnswerQuestion { .. }
+            | Effect::Suspect => return,
         }
         assert_eq!(self.call, None, "one call at a time");
         self.call = Some(effect);
