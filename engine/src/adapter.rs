@@ -505,6 +505,12 @@ pub trait AgentAdapter: Send + Sync + 'static {
     /// The same arguments give the same identity; later ones sort after earlier ones.
     fn identity(&self, message: MessageId, now: Timestamp) -> String;
 
+    /// Whether the agent reads a message that it is given to keep while it works on the one before it, and answers
+    /// to that one from then on.
+    fn can_steer(&self) -> bool {
+        false
+    }
+
     /// Asks the server how it is, within half a second, on a connection of its own.
     ///
     /// # Errors
