@@ -12,8 +12,8 @@ use tokio::time::sleep;
 use super::*;
 use crate::adapter::scripted::Step;
 use crate::adapter::{
-    AgentSession, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch, LaunchSpec,
-    Observation, PermissionOutcome, Report, SessionSpec, Translated,
+    AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch,
+    LaunchSpec, Observation, Report, SessionSpec, Translated,
 };
 use crate::command::Rejection;
 use crate::shell::subscription::{Subscription, Update};
@@ -120,10 +120,22 @@ impl AgentAdapter for Tampered {
         session: &AgentSession,
         permission: &str,
         answer: PermissionAnswer,
-    ) -> Result<PermissionOutcome, CallError> {
+    ) -> Result<AnswerOutcome, CallError> {
         let inner = &self.inner;
         inner
             .answer_permission(endpoint, session, permission, answer)
+            .await
+    }
+    async fn answer_question(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        question: &str,
+        answers: Option<&[Vec<String>]>,
+    ) -> Result<AnswerOutcome, CallError> {
+        let inner = &self.inner;
+        inner
+            .answer_question(endpoint, session, question, answers)
             .await
     }
 }
