@@ -293,10 +293,10 @@ impl Following<'_> {
                 if self.questions.iter().all(|known| known.id != *id) =>
             {
                 // What is settled by now is not asked any more.
-                let open = self.session.with_state(|state| {
+                let open = engine::look_at(self.session, |state| {
                     let turn = state.turn.as_ref()?;
                     turn.open_questions().find(|q| q.id == *id).cloned()
-                });
+                })?;
                 self.questions.extend(open);
             }
             // Whether this message's turn waits, or one before it in the queue: it goes no further.
