@@ -67,3 +67,6 @@ pub const SWEEPS_MAX: u32 = 50;
 
 /// How long what was killed is given to be gone.
 pub const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// How many transitions of connections a listener may lag behind before it is told that it missed some.
+pub const TRANSITIONS_LAG_MAX: usize = 1024;

@@ -123,6 +123,9 @@ pub struct CallPolicy {
     /// How long a probe of health may take: a healthy server answers in a millisecond.
     #[serde(with = "duration")]
     pub probe_timeout: Duration,
+    /// How long a server may take to say what it can do: some make up the answer when they are first asked.
+    #[serde(with = "duration")]
+    pub capabilities_timeout: Duration,
     /// The longest answer, in bytes: a page of messages with the longest texts fits.
     pub answer_bytes_max: usize,
     /// The longest frame of a stream, in bytes: whole texts of a part come as one frame.
@@ -134,6 +137,7 @@ impl Default for CallPolicy {
         Self {
             timeout: Duration::from_secs(20),
             probe_timeout: Duration::from_millis(500),
+            capabilities_timeout: Duration::from_secs(30),
             answer_bytes_max: 128 << 20,
             frame_bytes_max: 64 << 20,
         }
@@ -185,6 +189,9 @@ pub struct ConnectionPolicy {
     /// How long a server is given to end by itself before it is killed.
     #[serde(with = "duration")]
     pub stop_timeout: Duration,
+    /// How often in a row the connection's own task may panic before it is left alone, until somebody asks for the
+    /// connection again. Each time it begins anew from the log, after a pause as before a try.
+    pub panics_max: u32,
     /// How many retries all sessions of the connection together may make at once. Each takes a token, each call
     /// that succeeds brings one back.
     pub retry_tokens: u32,
@@ -221,6 +228,8 @@ impl Default for ConnectionPolicy {
             start_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(3),
+            // A frame that panics comes once, a mistake in our own rules every time.
+            panics_max: 5,
             // A few sessions that meet one bad moment do not notice it; a thousand that share an outage make
             // one call a second until something succeeds.
             retry_tokens: 10,

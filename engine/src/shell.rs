@@ -12,6 +12,7 @@ pub mod connection;
 pub mod inbox;
 pub mod dead_letter;
 mod told;
+mod panics;
 mod route;
 mod server;
 mod process;
