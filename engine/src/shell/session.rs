@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use recount_projections::{MessageState, SharedSession, StateStore, Status};
+use recount_projections::{
+    MessageState, Projection as _, SharedSession, StateStore, Status, Transcript,
+};
 use recount_store::{
-    Event, Expected, MessageId, NewEvent, PermissionAnswer, SessionId, StreamId, Timestamp,
+    Event, Expected, MessageId, NewEvent, PermissionAnswer, Seq, SessionId, StreamId, Timestamp,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -99,6 +101,19 @@ impl Session {
         look: impl FnOnce(&recount_projections::Session) -> T,
     ) -> Result<T, Error> {
         Ok(self.manager.states().session(self.id)?.with(look))
+    }
+
+    /// What was said and done in it, whole: read from the log each time, as long as the conversation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where it cannot be read.
+    pub fn transcript(&self) -> Result<Transcript, Error> {
+        let mut transcript = Transcript::default();
+        for recorded in self.manager.log().read(StreamId::Session(self.id), Seq::FIRST) {
+            transcript.apply(&recorded?);
+        }
+        Ok(transcript)
     }
 
     /// Tells from now on what happens.
