@@ -11,7 +11,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::calls::{Calls, Reply, parse};
@@ -164,7 +163,7 @@ impl Look<'_> {
         let path = ["session", &self.session.id, "message", self.agent_message];
         let query = [("directory", self.session.directory.as_str())];
         let reply = self.calls.get(self.endpoint, &path, &query).await?;
-        if reply.status() == StatusCode::NOT_FOUND {
+        if reply.says_missing() {
             return Ok(false);
         }
         reply.accept().await?.body().await.map(|_| true)
@@ -174,7 +173,7 @@ impl Look<'_> {
     async fn asked<T: AskedIn + DeserializeOwned>(self, kind: &str) -> Result<Vec<T>, CallError> {
         let query = [("directory", self.session.directory.as_str())];
         let reply = self.calls.get(self.endpoint, &[kind], &query).await?;
-        if reply.status() == StatusCode::NOT_FOUND {
+        if reply.says_missing() {
             // A server that does not know the kind asks nothing of it.
             return Ok(Vec::new());
         }

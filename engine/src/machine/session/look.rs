@@ -237,14 +237,14 @@ impl SessionMachine {
                 settle(&mut draft, turn, (&question, None), Provenance::Backfilled);
             }
         }
-        let stale = |id: &String| state.stale_questions.contains(id);
+        let is_past = |id: &String| state.stale_questions.contains(id);
         for permission in report.permissions {
-            if !stale(&permission.id) {
+            if !is_past(&permission.id) {
                 ask_permission(&mut draft, turn, permission, Provenance::Backfilled);
             }
         }
         for question in report.questions {
-            if !stale(&question.id) {
+            if !is_past(&question.id) {
                 ask(&mut draft, turn, question, Provenance::Backfilled);
             }
         }
