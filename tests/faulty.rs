@@ -53,8 +53,12 @@ const OF_REQUESTS: [Fault; 19] = [
 ];
 
 /// What goes wrong with an open stream of events.
-const OF_STREAMS: [Fault; 5] = [
+const OF_STREAMS: [Fault; 9] = [
     Fault::ResetWithin,
+    Fault::ResetWithin,
+    Fault::ResetWithin,
+    Fault::Cut,
+    Fault::Cut,
     Fault::Cut,
     Fault::HalfOpenWithin,
     Fault::Stall,
@@ -74,10 +78,12 @@ enum Blow {
     Unreachable,
 }
 
-/// Blows by name: what is listed twice befalls twice as often.
-const BLOWS: [Blow; 6] = [
+/// What befalls, and how often beside the others.
+const BLOWS: [Blow; 8] = [
     Blow::Killed,
     Blow::Killed,
+    Blow::Killed,
+    Blow::Paused,
     Blow::Paused,
     Blow::PausedForLong,
     Blow::Unreachable,
@@ -85,7 +91,7 @@ const BLOWS: [Blow; 6] = [
 ];
 
 /// How much the engine records between two blows. A message is ten events or so.
-const EVENTS_BETWEEN_BLOWS: Range<u64> = 80..320;
+const EVENTS_BETWEEN_BLOWS: Range<u64> = 60..240;
 
 /// Policies with shorter patience, since the outages here take seconds and those that the defaults are
 /// made for minutes. Nothing that decides what is right is changed by them but `rerun`.
@@ -94,14 +100,22 @@ fn impatient(mut options: Options) -> Options {
     // Nobody is there to be asked, and no tool here does harm when it runs twice.
     session.rerun = RerunPolicy::Auto;
     session.runs_max = 100;
-    session.attempts_max = 100;
-    session.backoff.delay_max = Duration::from_secs(1);
+    let retries = &mut session.retries;
+    for retry in [
+        &mut retries.never_sent,
+        &mut retries.for_now,
+        &mut retries.unknown,
+    ] {
+        retry.attempts_max = 100;
+        retry.backoff.delay_max = Duration::from_secs(1);
+    }
+    session.look_backoff.delay_max = Duration::from_secs(1);
     // Turns whose stream went silent end by a look.
     session.look_every = Duration::from_secs(2);
     let connection = &mut options.connection;
     connection.backoff.delay_max = Duration::from_secs(1);
-    connection.circuit.delay_min = Duration::from_millis(500);
-    connection.circuit.delay_max = Duration::from_secs(2);
+    connection.circuit.delay_min = Duration::from_millis(100);
+    connection.circuit.delay_max = Duration::from_millis(500);
     // Streams die young here, and that is no reason to wait longer for the next.
     connection.held_after = Duration::ZERO;
     connection.probe_every = Duration::from_secs(1);
