@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::bench::{Bench, Scale};
-use crate::{append, open, rebuild, size, tail};
+use crate::{append, idle, latency, open, rebuild, recover, size, stream, tail};
 
 /// One thing that is measured.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Workload {
 }
 
 /// Everything that is measured, in the order in which it is.
-pub const WORKLOADS: [Workload; 5] = [
+pub const WORKLOADS: [Workload; 9] = [
     Workload {
         name: "append",
         about: "durable appends, each appender waits for its own acknowledgement",
@@ -43,12 +43,32 @@ pub const WORKLOADS: [Workload; 5] = [
         about: "bytes on disk for events as they stream",
         run: size::run,
     },
+    Workload {
+        name: "stream",
+        about: "turns at once through the whole engine, beside a bare client",
+        run: stream::run,
+    },
+    Workload {
+        name: "latency",
+        about: "from a send to the request on the wire, from a delta on the wire to its subscriber",
+        run: latency::run,
+    },
+    Workload {
+        name: "idle",
+        about: "memory of sessions that nobody uses, and starting over them",
+        run: idle::run,
+    },
+    Workload {
+        name: "recover",
+        about: "carry what a killed engine left open to its end",
+        run: recover::run,
+    },
 ];
 
 /// What `--help` prints.
 pub static HELP: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "Measures the log beside SQLite, fjall and a bare file, in the same run.\n\n\
+        "Measures the log beside SQLite, fjall and a bare file, and the engine beside a bare client, in the same run.\n\n\
          Usage: cargo bench -p recount-benches [-- [WORKLOAD...] [--quick | --markdown]]\n\n\
          Workloads (all of them, if none is named):\n{}\n\
          Options:\n\

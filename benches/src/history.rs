@@ -58,7 +58,7 @@ fn message(turn: u64) -> MessageId {
 }
 
 /// Some words, `length` bytes of them.
-fn text(number: u64, length: usize) -> &'static str {
+pub(crate) fn text(number: u64, length: usize) -> &'static str {
     static WORDS: LazyLock<String> = LazyLock::new(|| {
         let common = "the of and to in is it you that he was for on are with as his they be at one have this \
             from or had by hot but some what there we can out other were all your when up use word how said \

@@ -4,8 +4,10 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Zoned;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::Scale;
@@ -159,6 +161,13 @@ pub fn memory() -> u64 {
 #[must_use]
 pub fn memory_peak() -> u64 {
     kib("/proc/self/status", "VmHWM").unwrap_or_default() << 10
+}
+
+/// The time that processors have spent on this process, all threads together.
+#[must_use]
+pub fn processor_time() -> Duration {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    spent.try_into().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! finds what a kill leaves; sometimes little and sometimes much waits to be taken in. It is killed once
 //! for each subject and each question, since whoever opens first has repaired for whoever comes next.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -135,14 +134,7 @@ fn kill_a_writer(who: Who, path: &Path, round: u64) {
         // Above all that is there; the clock tells rounds and questions apart.
         first: 1 + Timestamp::from_system(std::time::SystemTime::now()).0,
     };
-    let mut child = part.start(path);
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().expect("a pipe"))
-        .read_line(&mut line)
-        .expect("it speaks");
-    assert_eq!(line, "ready\n");
-    child.kill().expect("killed");
-    child.wait().expect("dead");
+    part.kill_when_ready(path);
 }
 
 fn first_append<S: Sink>(open: impl FnOnce() -> S) -> Duration {

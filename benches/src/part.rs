@@ -3,7 +3,9 @@
 //! The process is this program again, told by its arguments what to do. It says what it sees on its
 //! standard output, a line at a time.
 
-use std::io::Write as _;
+mod over_agent;
+
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use recount_store::{
     Expected, Log, LogReader, NewEvent, Position, Select, Seq, StreamId, Timestamp,
 };
 
+use crate::agent;
 use crate::bench::runtime;
 use crate::group::{Group, Row};
 use crate::history::{output, payload, stream};
@@ -64,6 +67,31 @@ pub enum Part {
         /// How many.
         events: u64,
     },
+    /// Be an agent's server in the folder that is the path: say where it listens, then `done` for each order.
+    Serve,
+    /// Have so many sessions answered once, and say by how many bytes memory has grown, and how many they are.
+    Idle {
+        /// Where the agent listens.
+        url: String,
+        /// How many.
+        sessions: u32,
+    },
+    /// Start an engine, and say in how many microseconds it did, and by how many bytes memory has grown.
+    Restart,
+    /// Have a message under way in each of so many sessions, half of them held by the agent and half ignored; say
+    /// `ready`, and wait to be killed.
+    Interrupt {
+        /// Where the agent listens.
+        url: String,
+        /// How many.
+        sessions: u32,
+    },
+    /// Carry so many sessions to the end of what they were about, and say in how many microseconds from the start, and
+    /// by how many bytes memory had grown at most.
+    Recover {
+        /// How many.
+        sessions: u32,
+    },
 }
 
 impl Part {
@@ -78,13 +106,51 @@ impl Part {
             .arg("part")
             .arg(path)
             .args(self.words())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("this program starts again")
     }
 
+    /// Has a process play this part to its end, and gives the numbers that it said.
+    ///
+    /// # Panics
+    ///
+    /// If it fails, or says others than so many numbers.
+    #[must_use]
+    pub fn numbers<const N: usize>(&self, path: &Path) -> [f64; N] {
+        let output = self.start(path).wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{self:?}: {}", output.status);
+        let line = String::from_utf8(output.stdout).expect("a line");
+        let numbers = line.split_whitespace().map(|word| word.parse().ok());
+        let numbers: Option<Vec<f64>> = numbers.collect();
+        let numbers = numbers.expect("numbers");
+        numbers.try_into().expect("so many of them")
+    }
+
+    /// Has a process play this part until it says `ready`, and kills it.
+    ///
+    /// # Panics
+    ///
+    /// If it ends before that.
+    pub fn kill_when_ready(&self, path: &Path) {
+        let mut process = self.start(path);
+        let mut answers = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+        let answer = answers.next().expect("it speaks").expect("a line");
+        assert_eq!(answer, "ready");
+        process.kill().expect("killed");
+        process.wait().expect("gone");
+    }
+
     fn words(&self) -> Vec<String> {
         match self {
+            Self::Serve => vec!["serve".into()],
+            Self::Idle { url, sessions } => vec!["idle".into(), url.clone(), sessions.to_string()],
+            Self::Restart => vec!["restart".into()],
+            Self::Interrupt { url, sessions } => {
+                vec!["interrupt".into(), url.clone(), sessions.to_string()]
+            }
+            Self::Recover { sessions } => vec!["recover".into(), sessions.to_string()],
             Self::Append { who, events, first } => {
                 vec![
                     "append".into(),
@@ -116,6 +182,19 @@ impl Part {
             ["follow", who, events] => Self::Follow {
                 who: Who::parse(who)?,
                 events: events.parse().ok()?,
+            },
+            ["serve"] => Self::Serve,
+            ["idle", url, sessions] => Self::Idle {
+                url: (*url).to_owned(),
+                sessions: sessions.parse().ok()?,
+            },
+            ["restart"] => Self::Restart,
+            ["interrupt", url, sessions] => Self::Interrupt {
+                url: (*url).to_owned(),
+                sessions: sessions.parse().ok()?,
+            },
+            ["recover", sessions] => Self::Recover {
+                sessions: sessions.parse().ok()?,
             },
             _ => return None,
         })
@@ -151,7 +230,17 @@ pub fn play(words: &[String]) {
         Part::Append { who, events, first } => append(who, &path, events, first),
         Part::Rebuild { session, fold } => rebuild(&path, stream(session), fold),
         Part::Follow { who, events } => follow(who, &path, events),
+        Part::Serve => agent::serve(&path.to_string_lossy(), say),
+        Part::Idle { url, sessions } => over_agent::idle(&path, &url, sessions),
+        Part::Restart => over_agent::restart(&path),
+        Part::Interrupt { url, sessions } => over_agent::interrupt(&path, &url, sessions),
+        Part::Recover { sessions } => over_agent::recover(&path, sessions),
     }
+}
+
+/// Says numbers, for [`Part::numbers`].
+fn tell<const N: usize>(numbers: [u64; N]) {
+    say(&numbers.map(|number| number.to_string()).join(" "));
 }
 
 fn say(line: &str) {
@@ -292,6 +381,17 @@ mod tests {
                 who: Who::Sqlite,
                 events: 9,
             },
+            Part::Serve,
+            Part::Idle {
+                url: "http://127.0.0.1:1".into(),
+                sessions: 10,
+            },
+            Part::Restart,
+            Part::Interrupt {
+                url: "http://127.0.0.1:2".into(),
+                sessions: 11,
+            },
+            Part::Recover { sessions: 12 },
         ] {
             let words = part.words();
             let words: Vec<_> = words.iter().map(String::as_str).collect();

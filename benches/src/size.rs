@@ -88,7 +88,7 @@ fn frame(number: u64, event: &Event) -> Vec<u8> {
 }
 
 /// What the files of a folder take of the disk: what is allotted, since some have holes and some have more than they use.
-fn on_disk(folder: &Path) -> u64 {
+pub(crate) fn on_disk(folder: &Path) -> u64 {
     fs::read_dir(folder)
         .expect("a folder")
         .map(|entry| {

@@ -38,15 +38,21 @@ pub struct Table {
 impl Table {
     /// Adds how many events a second the subjects did, where each measured time was for `per` of them.
     pub fn rates(&mut self, workload: &str, n: u32, per: u32, measured: &[Measured]) {
+        self.rates_of(workload, n, per, "events/s", measured);
+    }
+
+    /// The same for something else than events.
+    pub fn rates_of(
+        &mut self,
+        workload: &str,
+        n: u32,
+        per: u32,
+        unit: &str,
+        measured: &[Measured],
+    ) {
         for one in measured {
-            self.push(
-                workload,
-                one.name,
-                n,
-                f64::from(per) / one.seconds,
-                "events/s",
-                one.ratio,
-            );
+            let rate = f64::from(per) / one.seconds;
+            self.push(workload, one.name, n, rate, unit, one.ratio);
         }
     }
 

@@ -6,8 +6,8 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt};
 use recount_projections::breaker::State as Circuit;
 use recount_projections::connection::Process;
 use recount_store::{ConnectionId, Event, Expected, Log, StreamId, Timestamp};
@@ -148,7 +148,7 @@ impl Driver {
                 Happened::Done(done) => Some(self.done(done)),
                 Happened::Probed(input) => Some(input),
                 Happened::Exited(how) => Some(self.exited(&how)),
-                Happened::Streamed(item) => Some(self.streamed(item)),
+                Happened::Streamed(item) => Some(self.read(item).await?),
                 Happened::Woke => Some(Input::Woke),
             };
             if let Some(input) = input {
@@ -335,6 +335,26 @@ impl Driver {
             how: server::epitaph(&self.setting.files, &server.mark, prefix, how),
             port_taken: server::lost_its_port(server),
         }
+    }
+
+    /// Takes an item of the stream, and with it what else has come already: at full speed hundreds of frames are
+    /// one turn of the loop.
+    async fn read(
+        &mut self,
+        item: Option<Result<StreamItem, StreamError>>,
+    ) -> Result<Input, Error> {
+        let mut input = self.streamed(item);
+        for _ in 1..limits::ITEMS_AT_ONCE {
+            let Some(item) = item_of(&mut self.stream).now_or_never() else {
+                break;
+            };
+            // That something was heard is said once, with the last of them.
+            if input != Input::Heard {
+                self.turn(input).await?;
+            }
+            input = self.streamed(item);
+        }
+        Ok(input)
     }
 
     fn streamed(&mut self, item: Option<Result<StreamItem, StreamError>>) -> Input {
