@@ -410,6 +410,14 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
     let stopped = at(|event| matches!(event, Event::ServerStopDecided { .. }));
     assert!(started.len() > 3, "only {} servers", started.len());
     assert!(!stopped.is_empty(), "none was stopped: {connection:#?}");
+    let addresses = connection
+        .iter()
+        .filter_map(|recorded| match &recorded.event {
+            Event::ServerReady { url, .. } => Some(url),
+            _ => None,
+        });
+    let addresses: BTreeSet<_> = addresses.collect();
+    assert!(addresses.len() > 1, "always at {addresses:?}");
 
     let agent = scene.agent(manager.log());
     for asked in &asked {
