@@ -107,9 +107,9 @@ fn impatient(mut options: Options) -> Options {
         &mut retries.unknown,
     ] {
         retry.attempts_max = 100;
+        retry.backoff.delay_min = Duration::from_millis(100);
         retry.backoff.delay_max = Duration::from_secs(1);
     }
-    session.look_backoff.delay_max = Duration::from_secs(1);
     // Turns whose stream went silent end by a look.
     session.look_every = Duration::from_secs(2);
     let connection = &mut options.policy.connection;
