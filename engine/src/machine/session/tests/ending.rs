@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::command::Command;
+use crate::policy::ConnectionPolicy;
 
 fn abort_asked() -> Event {
     Event::TurnAbortAsked { message: M1 }
