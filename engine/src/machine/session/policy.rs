@@ -64,7 +64,8 @@ pub struct Retries {
 impl Default for Retries {
     fn default() -> Self {
         let quick = Retry {
-            attempts_max: 8,
+            // Two minutes: a link that died unnoticed is found dead before that.
+            attempts_max: 12,
             backoff: Backoff {
                 delay_min: Duration::from_millis(100),
                 delay_max: Duration::from_secs(30),
