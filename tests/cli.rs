@@ -1407,11 +1407,11 @@ fn only_what_nothing_follows_from_is_cut() {
         --- exit 1
         $ recount cut engine --all
         --- stderr
-        recount: the engine cannot be cut beyond event 1: its last start stays, since it says who writes the log
+        recount: the engine cannot be cut beyond event 1: its last start and its last policy stay, since they say who writes the log, and how
         --- exit 1
         $ recount cut engine --before 2
         --- stderr
-        recount: the engine cannot be cut beyond event 1: its last start stays, since it says who writes the log
+        recount: the engine cannot be cut beyond event 1: its last start and its last policy stay, since they say who writes the log, and how
         --- exit 1
     "#]].assert_eq(&told);
     assert_eq!(place.json(&["verify", "--json"]), before);

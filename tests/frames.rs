@@ -50,9 +50,9 @@ async fn played(data: &Path) {
     let agent = Arc::new(Scripted::new(answers()));
     let mut options = Options::new(data).with_adapter(agent);
     // On a busy machine frames come late, and a look at the agent's history must not end a turn before them.
-    options.session.request_grace = PATIENCE;
-    options.session.request_grace_max = PATIENCE;
-    options.session.look_every = PATIENCE;
+    options.policy.session.request_grace = PATIENCE;
+    options.policy.session.request_grace_max = PATIENCE;
+    options.policy.session.look_every = PATIENCE;
     let manager = SessionManager::start(options).await.unwrap();
     let mut turns = Vec::new();
     for n in 0..SESSIONS {

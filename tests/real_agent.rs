@@ -40,7 +40,7 @@ async fn an_answer_is_recorded_byte_for_byte() {
     let scene = Scene::new();
     let mut options = scene.options();
     // Each delta an event of its own, so that the long answer takes more of them than a snapshot covers.
-    options.session.gather = Duration::ZERO;
+    options.policy.session.gather = Duration::ZERO;
     let manager = SessionManager::start(options).await.unwrap();
     let session = scene.open(&manager).await;
     for prompt in [
@@ -315,7 +315,7 @@ async fn a_model_that_never_answers_is_given_up_in_time() {
     let scene = Scene::new();
     let mut options = scene.options();
     // Longer than a cold server on a busy machine takes for its first sign.
-    options.session.silence_max = Duration::from_secs(20);
+    options.policy.session.silence_max = Duration::from_secs(20);
     let manager = SessionManager::start(options).await.unwrap();
     let session = scene.open(&manager).await;
     ask(&session, "fake:plain text=the+server+is+warm").await;
@@ -340,10 +340,10 @@ async fn forty_messages_arrive_once_and_in_order_though_the_server_is_killed_aga
     const SEED: u64 = 0x5eed;
     let scene = Scene::new();
     let mut options = scene.options();
-    options.session.rerun = RerunPolicy::Auto;
-    options.session.runs_max = 100;
+    options.policy.session.rerun = RerunPolicy::Auto;
+    options.policy.session.runs_max = 100;
     // Without it a server that dies young every time is left alone for longer each time.
-    options.connection.held_after = Duration::ZERO;
+    options.policy.connection.held_after = Duration::ZERO;
     let manager = SessionManager::start(options).await.unwrap();
     let session = scene.open(&manager).await;
     let prompts: Vec<_> = (0..40)

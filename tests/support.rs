@@ -1,15 +1,21 @@
 //! What the other tests stand on holds.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use recount_tests::agent_http::{Agent, Message};
+use recount_tests::chance::{Chance, Deck};
 use recount_tests::opencode::{Home, Server, ServerOptions};
 use recount_tests::process::{Running, recount};
 use recount_tests::provider::script::{expected_text, expected_texts};
 use recount_tests::provider::{Call, Outcome, Provider};
+use recount_tests::proxy::{Fault, Faults, Proxy};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -248,7 +254,7 @@ async fn a_mistaken_script_is_refused_in_words() {
 async fn a_real_server_stores_what_the_provider_sent() {
     let provider = Provider::start();
     let home = Home::new(&provider);
-    let server = Server::start(&home);
+    let mut server = Server::start(&home);
     let agent = Agent::new(&server, &home);
     let session = agent.create_session("support").await;
     let prompts = [
@@ -293,7 +299,7 @@ async fn a_real_server_comes_back_on_its_port_with_its_sessions() {
     let provider = Provider::start();
     let home = Home::new(&provider);
     let password = Some("secret".to_owned());
-    let server = Server::start_with(
+    let mut server = Server::start_with(
         &home,
         ServerOptions {
             port: None,
@@ -323,7 +329,7 @@ async fn a_real_server_comes_back_on_its_port_with_its_sessions() {
 async fn a_tool_outlives_its_server_but_not_its_home() {
     let provider = Provider::start();
     let home = Home::new(&provider);
-    let server = Server::start(&home);
+    let mut server = Server::start(&home);
     let agent = Agent::new(&server, &home);
     let session = agent.create_session("tool").await;
     let tool_is_running = async {
@@ -380,4 +386,128 @@ fn a_process_is_killed_while_it_writes() {
         "kill -9 leaves the child"
     );
     drop(home);
+}
+
+/// A server that answers each request with the same, and counts them. It ends with the test's process.
+fn count_requests(answer: &'static str) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let count = Arc::clone(&count);
+            std::thread::spawn(move || {
+                while let Ok(1..) = client.read(&mut [0; 1024]) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    client.write_all(answer.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    (port, seen)
+}
+
+/// Asks through a proxy, and gives what comes, and how that ends.
+fn ask_through(proxy: &Proxy) -> (String, Option<io::ErrorKind>) {
+    let mut server = match TcpStream::connect(proxy.address()) {
+        Ok(server) => server,
+        Err(error) => return (String::new(), Some(error.kind())),
+    };
+    // How long a connection must say nothing to count as half open.
+    let silence = Duration::from_millis(400);
+    server.set_read_timeout(Some(silence)).unwrap();
+    server.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let end = server.read_to_end(&mut answer).err();
+    let answer = String::from_utf8(answer).unwrap();
+    (answer, end.map(|error| error.kind()))
+}
+
+#[test]
+fn a_proxy_keeps_its_address_while_what_is_behind_it_changes() {
+    let ((one, _), (two, _)) = (count_requests("one"), count_requests("two"));
+    let proxy = Proxy::start(one);
+    let open = Some(io::ErrorKind::WouldBlock);
+    assert_eq!(ask_through(&proxy), ("one".into(), open));
+    proxy.lead_to(two);
+    assert_eq!(ask_through(&proxy), ("two".into(), open));
+
+    // A connection that there is when it closes is reset.
+    let mut kept = TcpStream::connect(proxy.address()).unwrap();
+    proxy.close();
+    let ended = kept.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(ended, Err(io::ErrorKind::ConnectionReset));
+    let refused = Some(io::ErrorKind::ConnectionRefused);
+    assert_eq!(ask_through(&proxy), (String::new(), refused));
+    proxy.open();
+    while ask_through(&proxy).1 == refused {}
+    assert_eq!(ask_through(&proxy), ("two".into(), open));
+}
+
+#[test]
+fn a_fault_of_the_proxy_is_what_its_name_says() {
+    use Fault::{
+        Cut, HalfOpenBefore, HalfOpenWithin, PageAfter, PageBefore, ResetAfter, ResetBefore,
+        ResetWithin, Trickle,
+    };
+    use io::ErrorKind::{ConnectionReset, WouldBlock};
+    let (server, seen) = count_requests("0123456789");
+    let proxy = Proxy::start(server);
+    let page = |status| {
+        format!(
+            "HTTP/1.1 {status} Gateway\r\ncontent-type: text/html\r\ncontent-length: 56\r\n\
+             connection: close\r\n\r\n<!doctype html><title>Gateway</title><p>Come back later."
+        )
+    };
+    let whole = || "0123456789".to_owned();
+    let half = || "01234".to_owned();
+    // How the answer looks, how it ends, and whether the server was asked.
+    for (fault, answer, end, asked) in [
+        (ResetBefore, String::new(), Some(ConnectionReset), 0),
+        (ResetAfter, String::new(), Some(ConnectionReset), 1),
+        (ResetWithin, half(), Some(ConnectionReset), 1),
+        (Cut, half(), None, 1),
+        (HalfOpenBefore, String::new(), Some(WouldBlock), 0),
+        (HalfOpenWithin, half(), Some(WouldBlock), 1),
+        (Trickle, whole(), Some(WouldBlock), 1),
+        (PageBefore(503), page(503), None, 0),
+        (PageAfter(502), page(502), None, 1),
+    ] {
+        seen.store(0, Ordering::Relaxed);
+        proxy.suffer(Faults {
+            chance: Chance::new(1),
+            requests_each: 1,
+            of_requests: vec![fault],
+            stream_bytes_each: 1,
+            of_streams: vec![fault],
+        });
+        assert_eq!(ask_through(&proxy), (answer, end), "{fault:?}");
+        assert_eq!(seen.load(Ordering::Relaxed), asked, "{fault:?}");
+        assert_eq!(proxy.met()[&fault], 1, "{fault:?}");
+    }
+    proxy.calm();
+    assert_eq!(ask_through(&proxy), (whole(), Some(WouldBlock)));
+}
+
+#[test]
+fn a_deck_deals_each_card_before_any_comes_again() {
+    let mut chance = Chance::new(7);
+    let mut deck = Deck::new([1, 2, 2, 3]);
+    let mut orders = BTreeSet::new();
+    for _ in 0..500 {
+        let dealt: Vec<_> = (0..4).map(|_| deck.draw(&mut chance)).collect();
+        let mut sorted = dealt.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, [1, 2, 2, 3]);
+        orders.insert(dealt);
+    }
+    assert_eq!(orders.len(), 12, "in any order");
+    let draws = |seed| {
+        let mut chance = Chance::new(seed);
+        [(); 4].map(|()| chance.below(1_000_000))
+    };
+    assert_eq!(draws(7), draws(7));
+    assert_ne!(draws(7), draws(8));
 }

@@ -19,10 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// If there is no log to be had.
 pub async fn patient(data: &Path, keep_frames: bool) -> SessionManager {
     let mut options = Options::new(data);
-    options.log.keep_frames = keep_frames;
-    options.session.request_grace = PATIENCE;
-    options.session.request_grace_max = PATIENCE;
-    options.session.look_every = PATIENCE;
+    options.policy.log.keep_frames = keep_frames;
+    options.policy.session.request_grace = PATIENCE;
+    options.policy.session.request_grace_max = PATIENCE;
+    options.policy.session.look_every = PATIENCE;
     let manager = SessionManager::start(options).await;
     manager.expect("an engine")
 }

@@ -4,9 +4,7 @@
 
 use std::io::Write;
 
-use recount_engine::{
-    Event, OpenSession, Options, PermissionAnswer, RerunPolicy, SessionManager, Update,
-};
+use recount_engine::{Event, OpenSession, Options, PermissionAnswer, SessionManager, Update};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,7 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The engine: one for each data directory. What an earlier one left open, it carries to its end.
     let manager = SessionManager::start(Options::new(data)).await?;
-    let recovered = manager.recover(RerunPolicy::Ask).await?;
+    let recovered = manager.recover().await?;
     println!("recovered: {recovered:?}");
 
     // A session with an agent. Nothing is started before there is something to send.

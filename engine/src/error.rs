@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use recount_store::{ConnectionId, SessionId};
+use recount_store::{ConnectionId, Position, SessionId};
 
 /// Why the engine could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum Error {
     /// The log refused.
     #[error(transparent)]
     Log(#[from] recount_store::Error),
+    /// The policy cannot work.
+    #[error(transparent)]
+    Policy(#[from] crate::policy::Error),
     /// No adapter has this name.
     #[error("there is no agent called {agent:?}; there are: {}", known.join(", "))]
     UnknownAgent {
@@ -63,6 +66,14 @@ pub enum Error {
     UnknownSession {
         /// What was asked for.
         session: SessionId,
+    },
+    /// The log names a policy that this build cannot read: it was recorded by another one.
+    #[error("the policy that was recorded at position {position} cannot be read: {reason}")]
+    RecordedPolicy {
+        /// Where it stands.
+        position: Position,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A subscriber was too slow, and missed updates; what was recorded is in the log.
     #[error("{missed} updates were missed, being read too slowly; the log has them")]

@@ -4,6 +4,7 @@ pub mod adapter;
 pub mod chance;
 pub mod clock;
 pub mod command;
+pub mod decisions;
 pub mod error;
 pub mod limits;
 pub mod machine;
@@ -14,8 +15,10 @@ pub use chance::Chance;
 pub use clock::Clock;
 pub use command::{Rejection, Word};
 pub use error::Error;
-pub use machine::session::policy::{RerunPolicy, Retries, Retry, SessionPolicy, UnknownPolicy};
-pub use policy::ConnectionPolicy;
+pub use policy::{
+    ConnectionPolicy, EnginePolicy, Policy, RerunPolicy, Retries, Retry, SessionPolicy,
+    UnknownPolicy,
+};
 pub use recount_projections::{MessageState, Status};
 pub use recount_store::{Event, MessageId, PermissionAnswer, SessionId, Target};
 pub use shell::dead_letter::DeadLetter;

@@ -62,14 +62,15 @@ pub const OUTPUT_POLL: Duration = Duration::from_millis(25);
 /// The shortest sleep of a loop: a wake-up that is due already must not spin.
 pub const WAKE_MIN: Duration = Duration::from_millis(1);
 
+/// How many of the engine's own events are searched for the policy that was in force last; beyond it, the policy is
+/// recorded again. A start and an end are two, so an unchanged policy is recorded with every thirtieth start.
+pub const POLICY_LOOKBACK: usize = 64;
+
 /// How many calls of an application may wait for one session before the next caller waits.
 pub const SESSION_CALLS_MAX: usize = 64;
 
 /// How many updates a subscriber may lag behind before it is told that it missed some.
 pub const SUBSCRIBER_LAG_MAX: usize = 4096;
-
-/// How many sessions that nobody uses stay in memory.
-pub const SESSIONS_CACHED_MAX: usize = 1024;
 
 /// How often what a server left behind is looked for and killed, with [`SWEEP_PAUSE`] between: a second in all.
 pub const SWEEPS_MAX: u32 = 50;

@@ -1,18 +1,108 @@
 //! What the engine is told about how to behave, with what it does where it is told nothing.
+//!
+//! A [`Policy`] is one value: every bound and choice of an engine. It is written as TOML, and each of its keys
+//! can be set in the environment, too. A field that is added to one of these structs is a key of the file, a
+//! variable of the environment and part of what is recorded, without more (`recount.toml` has to tell of it, says a
+//! test); what it has to obey stands in `policy/check.rs`.
+//!
+//! Durations are texts with a unit (`250ms`, `30s`, `5m`, `24h`), sizes are numbers of bytes.
+
+mod check;
+pub(crate) mod duration;
+mod error;
+mod source;
 
 use std::time::Duration;
 
+use recount_store::event::Json;
+use serde::{Deserialize, Serialize};
+
+pub use self::error::Error;
+pub use self::source::VARIABLE_PREFIX;
+pub use crate::machine::session::policy::{
+    RerunPolicy, Retries, Retry, SessionPolicy, UnknownPolicy,
+};
+
+/// Every bound and choice of an engine.
+///
+/// ```
+/// use std::time::Duration;
+/// use recount_engine::Policy;
+///
+/// let policy = Policy::from_toml("session.runs_max = 3\nsession.turn_max = '20m'")?;
+/// assert_eq!(policy.session.runs_max, 3);
+/// assert_eq!(policy.session.turn_max, Duration::from_secs(20 * 60));
+/// // What is not said stays as it is by default.
+/// assert_eq!(policy.connection, Policy::default().connection);
+/// # Ok::<_, recount_engine::policy::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// How sessions behave.
+    pub session: SessionPolicy,
+    /// How connections behave.
+    pub connection: ConnectionPolicy,
+    /// What the engine holds in memory, and how it ends.
+    pub engine: EnginePolicy,
+    /// How the log is kept.
+    pub log: recount_store::Options,
+}
+
+impl Policy {
+    /// The policy as TOML, each key with its value: what [`Policy::from_toml`] reads.
+    ///
+    /// # Panics
+    ///
+    /// Where a count is larger than TOML can say, which [`Policy::validate`] refuses.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("counts, texts and tables of them are TOML")
+    }
+
+    /// The policy as a JSON object with the names of the file: what is recorded of it.
+    ///
+    /// # Panics
+    ///
+    /// Never: there is nothing in a policy that JSON cannot say.
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        let text = serde_json::to_string(self).expect("a policy is plain data");
+        Json(text.into())
+    }
+}
+
+/// What the engine holds in memory, and how it ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnginePolicy {
+    /// How many sessions that nobody uses stay in memory.
+    pub sessions_cached_max: usize,
+}
+
+impl Default for EnginePolicy {
+    fn default() -> Self {
+        Self {
+            sessions_cached_max: 1024,
+        }
+    }
+}
+
 /// Delays that double.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Backoff {
     /// The first, give or take a quarter.
+    #[serde(with = "duration")]
     pub delay_min: Duration,
     /// What none is longer than.
+    #[serde(with = "duration")]
     pub delay_max: Duration,
 }
 
 /// How connections are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ConnectionPolicy {
     /// How long is waited before a try.
     pub backoff: Backoff,
@@ -20,6 +110,7 @@ pub struct ConnectionPolicy {
     pub circuit_failures: u32,
     /// The time over which the share of failures is looked at: a connection that comes and goes never fails
     /// often in a row. Each opening of the stream is a success, each loss of it and each failed try a failure.
+    #[serde(with = "duration")]
     pub circuit_window: Duration,
     /// How many successes and failures there must have been in that time before their share says anything; what
     /// the fold remembers bounds it.
@@ -29,25 +120,34 @@ pub struct ConnectionPolicy {
     /// How long the circuit stays open, each time longer until a connection held.
     pub circuit: Backoff,
     /// How long a connection must last to count as one that held.
+    #[serde(with = "duration")]
     pub held_after: Duration,
     /// How often the server's health is probed while its stream is open.
+    #[serde(with = "duration")]
     pub probe_every: Duration,
     /// After how long a silence of the stream, by bytes, the server is probed out of turn.
+    #[serde(with = "duration")]
     pub suspect_after: Duration,
     /// After how long a silence the stream is given up if the server does not answer probes either.
+    #[serde(with = "duration")]
     pub silence_max: Duration,
     /// After how long a silence the stream is given up though the server answers: the link itself has died.
+    #[serde(with = "duration")]
     pub silence_answering_max: Duration,
     /// How long a server may take from its start to the word that it listens.
+    #[serde(with = "duration")]
     pub start_timeout: Duration,
     /// How long a server that the engine started may live without answering before it is stopped.
+    #[serde(with = "duration")]
     pub answer_timeout: Duration,
     /// How long a server is given to end by itself before it is killed.
+    #[serde(with = "duration")]
     pub stop_timeout: Duration,
     /// How many retries all sessions of the connection together may make at once. Each takes a token, each call
     /// that succeeds brings one back.
     pub retry_tokens: u32,
     /// After how long one token comes back by itself.
+    #[serde(with = "duration")]
     pub retry_refill: Duration,
 }
 

@@ -53,6 +53,7 @@ Examples:
   recount recover                       carry on after a crash
   recount retain --older-than 90d       let go of what is old
   recount verify                        prove that the log is whole
+  recount policy > recount.toml         every bound and choice, to be changed
 
 Exit codes: 0 done; 1 failed; 2 wrong use; 130 ended by Ctrl-C.";
 
@@ -75,6 +76,7 @@ pub(crate) enum Verb {
     Rebuild(Rebuild),
     Sign(Sign),
     Key(Key),
+    Policy(PolicyOf),
 }
 
 /// See a session fall and recover, with an agent that is built in
@@ -213,6 +215,22 @@ pub(crate) struct Policy {
     /// Whether a turn that the agent died in is run again; `ask` does so unless a tool had begun [default: ask]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) rerun: Option<Rerun>,
+
+    #[command(flatten)]
+    pub(crate) file: PolicyFile,
+}
+
+/// Where bounds and choices are read.
+#[derive(Debug, Default, Args)]
+pub(crate) struct PolicyFile {
+    /// Bounds and choices, in TOML [default: recount.toml in the data directory, if it is there]
+    #[arg(
+        long = "policy",
+        value_name = "FILE",
+        env = "RECOUNT_POLICY",
+        hide_env_values = true
+    )]
+    pub(crate) path: Option<PathBuf>,
 }
 
 /// List the sessions, newest first
@@ -415,6 +433,42 @@ pub(crate) struct NewKey {
     pub(crate) file: PathBuf,
 }
 
+/// Print the policy in force: every bound and choice, as TOML
+///
+/// That is what `recount run` and `recount recover` would do, but for their own flags: the defaults, over them the
+/// policy file, over that the environment. Each key has a variable: session.runs_max is
+/// `RECOUNT_POLICY_SESSION_RUNS_MAX`. What each key is for stands in the recount.toml of the project.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  recount policy
+  recount policy --policy strict.toml --json | jq .session.turn_max
+  RECOUNT_POLICY_SESSION_RERUN=never recount policy
+  recount policy check strict.toml
+
+Exit codes: 0 it can work; 1 not, and why; 2 wrong use."
+)]
+pub(crate) struct PolicyOf {
+    #[command(flatten)]
+    pub(crate) file: PolicyFile,
+
+    #[command(subcommand)]
+    pub(crate) verb: Option<PolicyVerb>,
+}
+
+/// What else to do with a policy.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyVerb {
+    /// Say whether a policy file can work, or which key cannot and what is allowed
+    Check {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
 /// Close a session: it is looked at from then on, and nothing is said in it any more
 ///
 /// What is open in it has to be settled before. Only a closed session can be cut.
@@ -437,7 +491,7 @@ pub(crate) struct Close {
 ///
 /// A session that is not closed is refused: the engine decides by what it folds from the first event on, and
 /// could not go on without it. A connection is refused for the same reason: its first events say where it leads, and
-/// the others what server runs and whether it may be tried. The engine's own stream can be cut up to its last start.
+/// the others what server runs and whether it may be tried. The engine's own stream can be cut up to its last start and policy.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -469,7 +523,7 @@ pub(crate) struct Cut {
 /// Cut off what is old: closed sessions, the engine's own events, frames
 ///
 /// All of a closed session goes once its last event is so old; one that is not closed is left alone, however old it
-/// is. Of the engine's own stream the old events go, up to its last start. Connections are left alone: where
+/// is. Of the engine's own stream the old events go, up to its last start and policy. Connections are left alone: where
 /// they lead, what server runs and whether it may be tried is folded from all of their events, so a cut could
 /// change what the engine does next. There are few of them.
 ///

@@ -9,6 +9,7 @@ mod engine;
 pub(crate) mod frames;
 pub(crate) mod key;
 pub(crate) mod log;
+pub(crate) mod policy;
 pub(crate) mod rebuild;
 pub(crate) mod recover;
 pub(crate) mod replay;

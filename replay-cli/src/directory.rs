@@ -7,6 +7,9 @@ use recount_store::{Error, Log, LogReader};
 
 use crate::failure::Failure;
 
+/// The policy file of a data directory.
+pub(crate) const POLICY: &str = "recount.toml";
+
 /// The data directory: the one that was named, else `recount` in the platform's data folder.
 ///
 /// # Errors
@@ -67,7 +70,7 @@ fn not_ours(directory: &Path, error: Error) -> Error {
     let Error::NoLog { path } = error else {
         return error;
     };
-    let ours = |name: &str| name == "servers" || name.starts_with("log.redb");
+    let ours = |name: &str| ["servers", POLICY].contains(&name) || name.starts_with("log.redb");
     let entries = directory.read_dir().into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())

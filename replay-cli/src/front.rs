@@ -233,7 +233,7 @@ pub(crate) fn wanted(
     match last {
         Some(last) if front.before > last => {
             let failure = Failure::new(format!(
-                "{name} cannot be cut beyond event {last}: its last start stays, since it says who writes the log"
+                "{name} cannot be cut beyond event {last}: its last start and its last policy stay, since they say who writes the log, and how"
             ));
             Err(if last > front.from {
                 failure.try_next(format!("recount cut {stream} --before {last}"))
@@ -252,7 +252,7 @@ pub(crate) fn wanted(
 /// Where all of them must.
 fn last_that_stays(reader: &LogReader, stream: StreamId) -> Result<Option<Seq>, Failure> {
     match stream {
-        StreamId::Engine => Ok(Some(last_start(reader)?)),
+        StreamId::Engine => Ok(Some(first_of_engine(reader)?)),
         StreamId::Connection(id) => Err(Failure::new(format!(
             "connection {id} cannot be cut: the engine folds from its first event on where it leads, what server runs and whether it may be tried"
         ))
@@ -288,20 +288,26 @@ pub(crate) fn is_over(reader: &LogReader, stream: StreamId) -> Result<bool> {
     Ok(session.closed && session.queue.open().next().is_none())
 }
 
-/// The engine's last start, or its last event where it has none: who wants the log that is in use is told by it
-/// who uses it.
+/// The first of the engine's own events that stays: its last start, since who wants the log that is in use is told
+/// by it who uses it, and its last policy, since decisions follow from it. The last event where there is no start.
 ///
 /// # Errors
 ///
 /// Where the log cannot be read.
-pub(crate) fn last_start(reader: &LogReader) -> Result<Seq> {
-    let mut last = Seq::FIRST;
+pub(crate) fn first_of_engine(reader: &LogReader) -> Result<Seq> {
+    let (mut end, mut start, mut policy) = (Seq::FIRST, None, None);
     for recorded in reader.read_backwards(StreamId::Engine, Seq(u64::MAX)) {
         let recorded = recorded?;
-        last = last.max(recorded.seq);
-        if let Event::EngineStarted { .. } = recorded.event {
-            return Ok(recorded.seq);
+        end = end.max(recorded.seq);
+        match recorded.event {
+            Event::EngineStarted { .. } => start = start.or(Some(recorded.seq)),
+            Event::PolicyAdopted { .. } => policy = policy.or(Some(recorded.seq)),
+            _ => {}
+        }
+        if start.is_some() && policy.is_some() {
+            break;
         }
     }
-    Ok(last)
+    let start = start.unwrap_or(end);
+    Ok(policy.map_or(start, |policy| start.min(policy)))
 }

@@ -29,7 +29,7 @@ use clap::Parser as _;
 use recount_store::{FrameNumber, Log, LogReader, SessionId};
 use tracing_subscriber::EnvFilter;
 
-use args::{Cli, Key, KeyVerb, Verb};
+use args::{Cli, Key, KeyVerb, PolicyOf, PolicyVerb, Verb};
 use failure::Failure;
 use output::Output;
 
@@ -72,13 +72,20 @@ fn run(cli: Cli) -> Result<(), Failure> {
         data, json, verb, ..
     } = cli;
     let mut output = Output::stdout();
-    // These two need no data directory to be named.
+    // These need no data directory to be named.
     match &verb {
         Verb::Demo(demo) => return command::demo::run(data, &demo.keeping, json, output),
         Verb::Key(Key {
             verb: KeyVerb::New(new),
         }) => {
             command::key::new(&new.file, json, &mut output)?;
+            return Ok(output.flush()?);
+        }
+        Verb::Policy(PolicyOf {
+            verb: Some(PolicyVerb::Check { file }),
+            ..
+        }) => {
+            command::policy::check(file, json, &mut output)?;
             return Ok(output.flush()?);
         }
         _ => {}
@@ -90,6 +97,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             return command::recover::run(&data, &recover, json, &mut output);
         }
         Verb::Demo(_) | Verb::Key(_) => {}
+        Verb::Policy(policy) => {
+            command::policy::run(&data, policy.file.path.as_deref(), json, &mut output)?;
+        }
         Verb::Sessions(_) => {
             if let Some(reader) = command::sessions::open(&data)? {
                 command::sessions::run(&reader, json, &mut output)?;

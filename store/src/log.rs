@@ -64,7 +64,8 @@ pub use tail::Tail;
 pub use verify::{Verified, check, verify, verify_all};
 
 /// How a log is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Whether [frames](crate::frame) are kept. They are, by default.
     pub keep_frames: bool,

@@ -1,6 +1,7 @@
 //! An engine in the test's own process, over the real agent, and what it must leave behind.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use recount_engine::{MessageState, OpenSession, Options, Session, SessionManager, Target};
@@ -41,18 +42,24 @@ impl Scene {
 
     /// A new session whose server the engine starts.
     pub async fn open(&self, manager: &SessionManager) -> Session {
-        let text = |path: std::path::PathBuf| path.into_os_string().into_string().unwrap();
-        let directory = text(self.home.project_dir());
-        let program = Some(text(self.home.agent_program()));
         let target = Target::Managed {
-            program,
-            directory: directory.clone(),
+            program: Some(text(self.home.agent_program())),
+            directory: text(self.home.project_dir()),
         };
+        self.open_on(manager, target).await
+    }
+
+    /// A new session with a server that somebody else started.
+    pub async fn open_at(&self, manager: &SessionManager, url: String) -> Session {
+        self.open_on(manager, Target::Url(url)).await
+    }
+
+    async fn open_on(&self, manager: &SessionManager, target: Target) -> Session {
         let spec = OpenSession {
             id: None,
             agent: "opencode".into(),
             target,
-            directory,
+            directory: text(self.home.project_dir()),
             model: None,
             title: None,
         };
@@ -78,13 +85,23 @@ impl Scene {
     /// Ends the engine, and holds it to what it promises of every ending: no process is left, the log is
     /// whole, and whoever reads it cold gets the states that the engine had in memory.
     pub async fn end(&self, manager: SessionManager, sessions: &[Session]) {
+        self.shut_down(manager).await;
+        self.home.marker().assert_none_left();
+        self.whole(sessions);
+    }
+
+    /// Ends the engine.
+    pub async fn shut_down(&self, manager: SessionManager) {
         let down = within(
             Duration::from_secs(20),
             "the engine to end",
             manager.shut_down(),
         );
         down.await.unwrap();
-        self.home.marker().assert_none_left();
+    }
+
+    /// Holds the log of an engine that has ended to being whole, and to say what the engine had in memory.
+    pub fn whole(&self, sessions: &[Session]) {
         let reader = LogReader::open(self.home.path("recount")).unwrap();
         let verified = verify(&reader, None).unwrap();
         assert_eq!(verified.unknown, 0);
@@ -157,8 +174,26 @@ pub fn server_pid(log: &LogReader, session: &Session) -> u32 {
 
 /// `kill -9`, of this one process. One that is gone already is not missed.
 pub fn kill_9(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+/// Stops this one process where it stands, as `kill -STOP` does: its sockets stay, and nobody answers.
+pub fn pause(pid: u32) {
+    signal(pid, Signal::STOP);
+}
+
+/// Lets a process go on that was stopped.
+pub fn go_on(pid: u32) {
+    signal(pid, Signal::CONT);
+}
+
+fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    let _ = kill_process(pid, Signal::KILL);
+    let _ = kill_process(pid, signal);
+}
+
+fn text(path: PathBuf) -> String {
+    path.into_os_string().into_string().unwrap()
 }
 
 fn cold<P: Projection>(log: &LogReader, session: &Session) -> P {

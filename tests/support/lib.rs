@@ -16,9 +16,11 @@
 
 pub mod aftermath;
 pub mod agent_http;
+pub mod chance;
 pub mod command;
 pub mod engine;
 pub mod opencode;
 pub mod process;
 pub mod provider;
+pub mod proxy;
 pub mod timing;

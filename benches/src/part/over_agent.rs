@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use recount_engine::{MessageState, RerunPolicy, Session, SessionManager};
+use recount_engine::{MessageState, Session, SessionManager};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -85,7 +85,7 @@ pub(super) fn recover(path: &Path, sessions: u32) {
     runtime().block_on(async {
         let begun = Instant::now();
         let manager = engine::usual(path).await;
-        let recovered = manager.recover(RerunPolicy::Ask).await.expect("it ends");
+        let recovered = manager.recover().await.expect("it ends");
         let took = begun.elapsed();
         assert_eq!(recovered.sessions, u64::from(sessions), "{recovered:?}");
         assert_eq!(recovered.completed, u64::from(sessions), "{recovered:?}");

@@ -15,6 +15,7 @@ mod look;
 mod gather;
 mod draft;
 pub mod policy;
+pub(crate) mod stances;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -296,11 +297,6 @@ impl SessionMachine {
             },
             _ => self.confirmed && self.is_up() && state.questions_open(),
         }
-    }
-
-    /// Changes the rule for turns that the agent died in.
-    pub fn set_rerun(&mut self, rerun: RerunPolicy) {
-        self.policy.rerun = rerun;
     }
 
     fn wake_at(&mut self, at: Timestamp) {

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::command::{Bounds, Command, Receipt, Word, decide};
 use crate::error::Error;
 use crate::limits;
-use crate::machine::session::policy::{RerunPolicy, SessionPolicy};
+use crate::machine::session::policy::SessionPolicy;
 use crate::machine::session::{Effect, Input, SessionMachine, Step};
 
 /// What a subscriber of a session is told.
@@ -40,7 +40,6 @@ pub enum Update {
 /// What is asked of a session's task.
 enum Call {
     Command(Command, oneshot::Sender<Result<Receipt, Error>>),
-    SetRerun(RerunPolicy, oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -282,15 +281,6 @@ impl Session {
         self.progress.borrow().at_rest
     }
 
-    /// Changes the rule for turns that the agent died in; it holds when this comes back.
-    pub(super) async fn set_rerun(&self, rerun: RerunPolicy) {
-        let (done, changed) = oneshot::channel();
-        // A task that has ended decides nothing any more.
-        if self.calls.send(Call::SetRerun(rerun, done)).await.is_ok() {
-            let _ = changed.await;
-        }
-    }
-
     /// Ends the task; what is open stays open in the log.
     pub(super) async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
@@ -432,12 +422,6 @@ impl Task {
                             return Err(Error::Stopped);
                         }
                         Input::Woke
-                    }
-                    Some(Call::SetRerun(rerun, done)) => {
-                        self.machine.set_rerun(rerun);
-                        self.settle(Input::Woke).await?;
-                        let _ = done.send(());
-                        continue;
                     }
                     Some(Call::Stop(done)) => {
                         self.settle(Input::Unlinked { circuit_open: false, reason: None }).await?;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use recount_projections::{Pending, StateStore, Status};
-use recount_store::{Event, Expected, Log, NewEvent, Position, SessionId, StreamId, Target};
+use recount_store::{
+    Cause, Event, Expected, Log, NewEvent, Position, Seq, SessionId, StreamId, Target,
+};
 use tokio::sync::Mutex;
 
 use super::connection::Connection;
@@ -19,26 +21,19 @@ use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
-use crate::machine::session::policy::{RerunPolicy, SessionPolicy};
-use crate::policy::ConnectionPolicy;
+use crate::policy::Policy;
 
 /// What an engine is opened with.
 #[derive(Clone)]
 pub struct Options {
     /// The data directory; made where it is missing.
     pub data: PathBuf,
-    /// How the log in it is kept: whether frames are, for one.
-    pub log: recount_store::Options,
     /// The agents that it can talk to.
     pub adapters: Vec<Arc<dyn AgentAdapter>>,
-    /// How sessions behave.
-    pub session: SessionPolicy,
-    /// How connections behave.
-    pub connection: ConnectionPolicy,
+    /// Every bound and choice.
+    pub policy: Policy,
     /// The password of servers that somebody else runs.
     pub url_password: Option<Secret>,
-    /// How many sessions that nobody uses stay in memory.
-    pub sessions_cached_max: usize,
     /// What tells the time: the system's clock, but in tests.
     pub clock: Clock,
     /// Where new ids come from: the system's randomness, but in tests.
@@ -51,15 +46,12 @@ impl Options {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
-            log: recount_store::Options::default(),
             adapters: vec![
                 Arc::new(OpenCode::new()),
                 Arc::new(Scripted::new(Script::default())),
             ],
-            session: SessionPolicy::default(),
-            connection: ConnectionPolicy::default(),
+            policy: Policy::default(),
             url_password: None,
-            sessions_cached_max: limits::SESSIONS_CACHED_MAX,
             clock: Clock::system(),
             chance: Chance::system(),
         }
@@ -150,7 +142,7 @@ pub struct SessionManager {
 struct Inner {
     states: StateStore,
     connections: ConnectionManager,
-    policy: SessionPolicy,
+    policy: Policy,
     clock: Clock,
     chance: Chance,
     sessions: Mutex<BTreeMap<SessionId, Session>>,
@@ -162,9 +154,12 @@ impl SessionManager {
     ///
     /// # Errors
     ///
-    /// [`Error::Log`] where the data directory is not ours, not permitted, or in use.
+    /// [`Error::Policy`] where the policy cannot work, [`Error::Log`] where the data directory is not ours, not
+    /// permitted, or in use.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let log = Log::open_with(&options.data, options.log)?;
+        // First, so that a policy that cannot work changes nothing.
+        options.policy.validate()?;
+        let log = Log::open_with(&options.data, options.policy.log)?;
         Self::start_over(log, options).await
     }
 
@@ -177,12 +172,9 @@ impl SessionManager {
     pub async fn start_over(log: Log, options: Options) -> Result<Self, Error> {
         let Options {
             data,
-            log: _,
             adapters,
-            session: policy,
-            connection,
+            policy,
             url_password,
-            sessions_cached_max,
             clock,
             chance,
         } = options;
@@ -190,7 +182,10 @@ impl SessionManager {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
         };
-        let events = vec![NewEvent::live(event, clock.now())];
+        let mut events = vec![NewEvent::live(event, clock.now())];
+        if let Some(event) = adopted(&log, &policy)? {
+            events.push(NewEvent::live(event, clock.now()).because(Cause::Sibling(0)));
+        }
         let recorded = log.append(StreamId::Engine, Expected::Any, events).await?;
         let started = recorded
             .first()
@@ -199,12 +194,12 @@ impl SessionManager {
             log.clone(),
             data.join("servers"),
             adapters,
-            connection,
+            policy.connection.clone(),
             clock,
             chance.clone(),
         )
         .with_url_password(url_password);
-        let states = StateStore::new(log, sessions_cached_max);
+        let states = StateStore::new(log, policy.engine.sessions_cached_max);
         let sessions = Mutex::default();
         let inner = Inner {
             states,
@@ -288,7 +283,7 @@ impl SessionManager {
             id,
             &inner.states,
             connection,
-            inner.policy.clone(),
+            inner.policy.session.clone(),
             inner.clock,
             inner.chance.clone(),
         )?;
@@ -338,7 +333,7 @@ impl SessionManager {
     /// # Errors
     ///
     /// [`Error::Log`] where the log cannot be read or written.
-    pub async fn recover(&self, rerun: RerunPolicy) -> Result<Recovered, Error> {
+    pub async fn recover(&self) -> Result<Recovered, Error> {
         let pending = self.pending()?;
         // Servers without a session at work are adopted too, so that shutting down stops them.
         for connection in &pending.servers {
@@ -355,7 +350,6 @@ impl SessionManager {
         let mut open = Vec::new();
         for id in pending.sessions.keys() {
             let session = self.find(*id).await?;
-            session.set_rerun(rerun).await;
             if !session.rests() {
                 // Somebody waits for this: what an earlier engine had scheduled is not waited for.
                 self.connection_of(*id).await?.want_now().await;
@@ -402,8 +396,8 @@ impl SessionManager {
     }
 
     async fn record(&self, event: Event) -> Result<Position, Error> {
-        let event = NewEvent::live(event, self.inner.clock.now())
-            .because(recount_store::Cause::At(self.inner.started));
+        let event =
+            NewEvent::live(event, self.inner.clock.now()).because(Cause::At(self.inner.started));
         let recorded = self
             .log()
             .append(StreamId::Engine, Expected::Any, vec![event])
@@ -435,6 +429,20 @@ impl SessionManager {
         self.log().close().await?;
         Ok(())
     }
+}
+
+/// That this policy is in force, where the log does not say so already.
+///
+/// What was said long ago is said again: retention cuts the engine's stream, but not what one policy was said in.
+fn adopted(log: &Log, policy: &Policy) -> Result<Option<Event>, Error> {
+    let policy = policy.to_json();
+    let engine = log.read_backwards(StreamId::Engine, Seq(u64::MAX));
+    for recorded in engine.take(limits::POLICY_LOOKBACK) {
+        if let Event::PolicyAdopted { policy: known } = recorded?.event {
+            return Ok((known != policy).then_some(Event::PolicyAdopted { policy }));
+        }
+    }
+    Ok(Some(Event::PolicyAdopted { policy }))
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recount_engine::adapter::scripted::{Script, Scripted};
-use recount_engine::{OpenSession, SessionManager};
+use recount_engine::{OpenSession, Options, SessionManager};
 use recount_store::{Event, Recorded, SessionId, Target};
 use tokio::time::timeout;
 
 use super::engine;
 use super::log::Printer;
-use crate::args::{Agent, Keeping, Policy};
+use crate::args::{Agent, Keeping};
 use crate::directory;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -85,9 +85,10 @@ async fn play(
     stage: Option<&mut Stage>,
 ) -> Result<SessionId, Failure> {
     let mut interrupted = engine::interrupts();
-    let options = engine::options(data, &Policy::default(), keeping);
-    let agent = Scripted::new(Script::demo());
-    let manager = engine::start(options.with_adapter(Arc::new(agent))).await?;
+    // Its own policy, whatever others there are: it is to show the same to everybody.
+    let mut options = Options::new(data).with_adapter(Arc::new(Scripted::new(Script::demo())));
+    options.policy.log.keep_frames = keeping.frames();
+    let manager = engine::start(options).await?;
     let played = tokio::select! {
         played = timeout(TIME_MAX, converse(&manager, data, stage)) => played.unwrap_or_else(|_| {
             Err(Failure::new(format!("the demonstration took longer than {}", time::span(TIME_MAX))))

@@ -3,32 +3,59 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use recount_engine::adapter::Secret;
-use recount_engine::adapter::scripted::{Script, Scripted};
-use recount_engine::{Error, Options, Rejection, RerunPolicy, Session, SessionManager};
+use recount_engine::{Error, Options, Policy, Rejection, RerunPolicy, Session, SessionManager};
 use recount_projections::turn::Question;
 use recount_store::PermissionAnswer;
 use tokio::sync::{oneshot, watch};
 
-use crate::args::{Keeping, Permission, Policy, Rerun};
+use crate::args::{self, Keeping, Permission, Rerun};
 use crate::directory;
 use crate::failure::Failure;
 use crate::render::text;
 
-/// An engine as the command wants it: a person waits, so what cannot be reached is given up soon.
-pub(super) fn options(data: &Path, policy: &Policy, keeping: &Keeping) -> Options {
-    let mut options = Options::new(data).with_adapter(Arc::new(Scripted::new(Script::default())));
-    options.log.keep_frames = keeping.frames();
-    options.session.unreachable_patience = Duration::ZERO;
-    options.session.rerun = rerun(policy.rerun.unwrap_or_default());
+/// An engine as the command line wants it.
+///
+/// # Errors
+///
+/// Where the policy cannot be used.
+pub(super) fn options(
+    data: &Path,
+    policy: &args::Policy,
+    keeping: &Keeping,
+) -> Result<Options, Failure> {
+    let mut options = Options::new(data);
+    options.policy = self::policy(data, policy.file.path.as_deref())?;
+    options.policy.log.keep_frames &= keeping.frames();
+    if let Some(asked) = policy.rerun {
+        options.policy.session.rerun = rerun(asked);
+    }
     options.url_password = std::env::var("OPENCODE_SERVER_PASSWORD")
         .ok()
         .filter(|password| !password.is_empty())
         .map(Secret::new);
-    options
+    Ok(options)
+}
+
+/// The policy in force: the command's defaults, over them a file, over that the environment.
+///
+/// # Errors
+///
+/// Where one of them cannot be used.
+pub(super) fn policy(data: &Path, named: Option<&Path>) -> Result<Policy, Failure> {
+    let mut policy = Policy::default();
+    // A person waits: what cannot be reached is given up soon.
+    policy.session.unreachable_patience = Duration::ZERO;
+    let own = data.join(directory::POLICY);
+    let file = named.or_else(|| own.exists().then_some(&own));
+    let read = match file {
+        Some(file) => policy.with_file(file),
+        None => Ok(policy),
+    };
+    read.and_then(Policy::with_environment)
+        .map_err(|error| Failure::because("cannot use the policy", error))
 }
 
 /// The engine's name for a policy.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use recount_engine::{Recovered, RerunPolicy, SessionManager};
+use recount_engine::{Recovered, SessionManager};
 use recount_projections::{MessageState, Pending, Session};
 use recount_store::{Event, Log, MessageId, Position, Recorded, Select, SessionId, StreamId};
 use serde::Serialize;
@@ -38,7 +38,7 @@ pub(crate) fn run(
     let policy = &recover.policy;
     let done = engine::runtime()?.block_on(async {
         let mut interrupted = engine::interrupts();
-        let manager = engine::start(engine::options(data, policy, &recover.keeping)).await?;
+        let manager = engine::start(engine::options(data, policy, &recover.keeping)?).await?;
         let from = manager.log().head()?.position.next();
         let progress = tokio::spawn(progress(manager.log().clone(), from));
         let done = tokio::select! {
@@ -94,10 +94,9 @@ struct Waits {
 
 async fn carry_on(manager: &SessionManager, policy: &Policy) -> Result<Report, Failure> {
     let failed = |error| Failure::because("cannot recover", error);
-    let rerun = policy.rerun.unwrap_or_default();
     let permission = policy.permission.unwrap_or_default();
     let pending = manager.pending().map_err(failed)?;
-    let recovered = to_rest(manager, permission, engine::rerun(rerun), &pending).await?;
+    let recovered = to_rest(manager, permission, &pending).await?;
     let mut report = Report {
         recovered,
         ..Report::default()
@@ -124,14 +123,13 @@ async fn carry_on(manager: &SessionManager, policy: &Policy) -> Result<Report, F
 async fn to_rest(
     manager: &SessionManager,
     permission: Permission,
-    rerun: RerunPolicy,
     pending: &Pending,
 ) -> Result<Recovered, Failure> {
     let failed = |error| Failure::because("cannot recover", error);
-    let mut sum = manager.recover(rerun).await.map_err(failed)?;
+    let mut sum = manager.recover().await.map_err(failed)?;
     // Each round answers something, and an agent's turn is bounded in time.
     while answer_questions(manager, permission, pending).await? {
-        let more = manager.recover(rerun).await.map_err(failed)?;
+        let more = manager.recover().await.map_err(failed)?;
         sum = Recovered {
             sessions: sum.sessions,
             resolved: sum.resolved + more.resolved,

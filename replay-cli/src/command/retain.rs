@@ -82,7 +82,7 @@ fn old_front(
             Ok(Front::all(reader, stream)?)
         }
         StreamId::Engine => match Front::older(reader, stream, time)? {
-            Some(old) => Ok(old.up_to(reader, front::last_start(reader)?)?),
+            Some(old) => Ok(old.up_to(reader, front::first_of_engine(reader)?)?),
             None => Ok(None),
         },
         // A connection is folded from its first event on, whatever becomes of its sessions.

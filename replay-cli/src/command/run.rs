@@ -34,9 +34,9 @@ pub(crate) fn run(data: &Path, run: &args::Run, json: bool, output: Output) -> R
     wish.check_program()?;
     engine::runtime()?.block_on(async {
         let interrupted = engine::interrupts();
-        let mut options = engine::options(data, &run.policy, &run.keeping);
+        let mut options = engine::options(data, &run.policy, &run.keeping)?;
         if let Some(seconds) = run.silence {
-            options.session.silence_max = Duration::from_secs(seconds);
+            options.policy.session.silence_max = Duration::from_secs(seconds);
         }
         let manager = engine::start(options).await?;
         let conversation = Conversation {

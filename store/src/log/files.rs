@@ -28,8 +28,8 @@ const LOG: &str = "log.redb";
 const JOURNAL: [&str; 2] = ["journal-a", "journal-b"];
 /// How the names of files begin that are to become the log.
 const UNFINISHED: &str = "log.redb.new-";
-/// What else the engine keeps in the directory.
-const OURS: &[&str] = &["servers"];
+/// What else is kept in the directory: by the engine, and its policy by whoever runs it.
+const OURS: &[&str] = &["servers", "recount.toml"];
 
 /// Opens the log of a directory for writing, making both where they are missing.
 pub(crate) fn open(directory: &Path) -> Result<Storage> {

@@ -14,6 +14,9 @@ use super::slot::Slot;
 use crate::process::marker::Marker;
 use crate::provider::Provider;
 
+/// Set, it leaves the folder of every home behind, to look into the log of a test that failed.
+const KEEP: &str = "RECOUNT_KEEP_HOMES";
+
 /// A scratch home. Processes started in it are killed, and it is removed, when it is dropped.
 ///
 /// Few exist at once, since each is there for a server: a test that has one must not wait for another.
@@ -33,6 +36,7 @@ impl Home {
         // Not below the sources: the agent would take their repository for its project.
         let dir = tempfile::Builder::new()
             .prefix("recount-test-")
+            .disable_cleanup(std::env::var_os(KEEP).is_some())
             .tempdir()
             .unwrap();
         let home = Self {

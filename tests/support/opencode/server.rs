@@ -90,7 +90,7 @@ impl Server {
 
     /// Kills the server and its process group, as `kill -9` does. What tools have started may be
     /// left; the home ends that.
-    pub fn kill(mut self) {
+    pub fn kill(&mut self) {
         self.running.kill_group();
     }
 }

@@ -198,7 +198,7 @@ impl Calls {
         let query = [("directory", session.directory.as_str())];
         let request = Request::post(endpoint, &path, &query, json!({"reply": answer}))?;
         let reply = self.call(request).await?;
-        if reply.status() == StatusCode::NOT_FOUND {
+        if reply.says_missing() {
             return Ok(PermissionOutcome::Gone);
         }
         let reply = reply.accept().await?;
@@ -363,6 +363,10 @@ impl Reply {
             });
         }
         let retry_after = retry_after(&self.response.headers);
+        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+            // A gateway's page says nothing of what the server behind it holds or takes.
+            self.expect_type("application/json")?;
+        }
         // Under `/session/ID` nothing but the session itself can be missing, as the calls here are made.
         let about_session = self.asked.contains(" /session/ses");
         let said = self.said().await;
@@ -412,6 +416,12 @@ impl Reply {
             }
             body.extend_from_slice(&chunk);
         }
+    }
+
+    /// Whether the server says that it does not hold what was asked for: the server, and not a gateway
+    /// before it that has lost its way.
+    pub(super) fn says_missing(&self) -> bool {
+        self.status() == StatusCode::NOT_FOUND && self.expect_type("application/json").is_ok()
     }
 
     fn expect_type(&self, wanted: &str) -> Result<(), CallError> {
@@ -478,4 +488,106 @@ pub(super) fn parse<'a, T: serde::Deserialize<'a>>(
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?;
     Some(Duration::from_secs(seconds.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use futures_util::stream;
+
+    use super::super::look::look_up;
+    use super::*;
+    use crate::adapter::Report;
+
+    /// A gateway that answers everything with this; or what stands behind it does.
+    #[derive(Debug)]
+    struct Answering {
+        status: StatusCode,
+        content_type: &'static str,
+        body: &'static str,
+    }
+
+    #[async_trait]
+    impl Transport for Answering {
+        async fn send(&self, _: http::Request) -> Result<Response, NoAnswer> {
+            let content_type = HeaderValue::from_static(self.content_type);
+            let body = Bytes::from_static(self.body.as_bytes());
+            Ok(Response {
+                status: self.status,
+                headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
+                body: stream::iter([Ok(body)]).boxed(),
+            })
+        }
+    }
+
+    /// What storing, looking and answering a question come to.
+    type Outcomes = (
+        Result<(), CallError>,
+        Result<Report, CallError>,
+        Result<PermissionOutcome, CallError>,
+    );
+
+    async fn outcomes(status: StatusCode, content_type: &'static str) -> Outcomes {
+        let calls = Calls::over(Arc::new(Answering {
+            status,
+            content_type,
+            body: r#"{"name":"NotFoundError","data":{"message":"gone"}}"#,
+        }));
+        let endpoint = Endpoint {
+            url: "http://127.0.0.1:1".into(),
+            password: None,
+        };
+        let session = AgentSession {
+            id: "ses_1".into(),
+            directory: "/project".into(),
+        };
+        let delivery = Delivery {
+            session: session.clone(),
+            agent_message: "msg_1".into(),
+            text: "hello".into(),
+            model: None,
+        };
+        let once = PermissionAnswer::Once;
+        (
+            calls.store_message(&endpoint, &delivery).await,
+            look_up(&calls, &endpoint, &session, "msg_1").await,
+            calls
+                .answer_permission(&endpoint, &session, "per_1", once)
+                .await,
+        )
+    }
+
+    #[tokio::test]
+    async fn what_a_server_does_not_hold_only_the_server_itself_can_say() {
+        let not_found = StatusCode::NOT_FOUND;
+        let store = "POST /session/ses_1/message";
+        let look = "GET /session/status";
+        let gone = |asked: &str| CallError::NoSuchSession {
+            reason: format!("{asked}: HTTP 404: gone"),
+        };
+        // Two servers: one that knows nothing of the session, and a gateway before one that may.
+        assert_eq!(
+            outcomes(not_found, "application/json; charset=utf-8").await,
+            (
+                Err(gone(store)),
+                Err(CallError::RefusedForGood {
+                    reason: format!("{look}: HTTP 404: gone"),
+                }),
+                Ok(PermissionOutcome::Gone),
+            )
+        );
+        let unsupported = |asked: &str| CallError::Unsupported {
+            reason: format!(
+                "{asked}: no OpenCode server answers there: text/html where application/json was expected"
+            ),
+        };
+        assert_eq!(
+            outcomes(not_found, "text/html").await,
+            (
+                Err(unsupported(store)),
+                Err(unsupported(look)),
+                Err(unsupported("POST /permission/per_1/reply")),
+            )
+        );
+    }
 }

@@ -11,8 +11,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use reqwest::StatusCode;
-
 use super::calls::{Calls, Reply, parse};
 use super::wire::{Asked, Listed, Meaning, Role, SessionInfo, Statuses};
 use crate::adapter::{
@@ -158,7 +156,7 @@ impl Look<'_> {
         let path = ["session", &self.session.id, "message", self.agent_message];
         let query = [("directory", self.session.directory.as_str())];
         let reply = self.calls.get(self.endpoint, &path, &query).await?;
-        if reply.status() == StatusCode::NOT_FOUND {
+        if reply.says_missing() {
             return Ok(false);
         }
         reply.accept().await?.body().await.map(|_| true)

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::command::Bounds;
-use crate::policy::Backoff;
+use crate::policy::{Backoff, duration};
 
 /// What becomes of a turn that the agent died in. Running it again asks the model again, and a tool may
 /// already have done its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RerunPolicy {
     /// Run it again, whatever it had begun.
     Auto,
@@ -19,7 +22,8 @@ pub enum RerunPolicy {
 }
 
 /// What becomes of a message of which the agent cannot say whether it arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum UnknownPolicy {
     /// Wait for a person, who may know more. Nothing else of the session is sent meanwhile.
     #[default]
@@ -31,7 +35,8 @@ pub enum UnknownPolicy {
 }
 
 /// How a message is tried again after one kind of failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Retry {
     /// How many attempts a message may have had, whatever became of the others, before such a failure is its last.
     pub attempts_max: u32,
@@ -40,7 +45,8 @@ pub struct Retry {
 }
 
 /// How a message is tried again, by what became of its last attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Retries {
     /// It never left. Cheap to try again, and mostly soon over: a server restarts.
     pub never_sent: Retry,
@@ -51,6 +57,7 @@ pub struct Retries {
     /// It was sent and did not arrive. Proved by a look, or decided by [`UnknownPolicy`].
     pub unknown: Retry,
     /// The longest `Retry-After` that is honoured: one may be of days.
+    #[serde(with = "duration")]
     pub retry_after_max: Duration,
 }
 
@@ -84,7 +91,8 @@ impl Default for Retries {
 }
 
 /// The bounds and choices of one session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SessionPolicy {
     /// How many messages may wait. More are refused: a queue that only grows is an outage in hiding.
     pub queue_depth_max: usize,
@@ -98,34 +106,44 @@ pub struct SessionPolicy {
     pub requests_max: u32,
     /// How long after a request the agent may show no sign before it is looked at, doubled with each further
     /// request: a cold server takes 2 s, on a busy machine many times that.
+    #[serde(with = "duration")]
     pub request_grace: Duration,
     /// The longest that it is doubled to.
+    #[serde(with = "duration")]
     pub request_grace_max: Duration,
     /// How long an agent that seems idle with the turn unfinished is left before it is looked at once more.
+    #[serde(with = "duration")]
     pub second_look_after: Duration,
     /// How often a look may fail in a row, with the connection standing, before it is given up.
     pub looks_max: u32,
     /// The pauses between looks that fail.
     pub look_backoff: Backoff,
     /// How long a running turn is left unseen before it is looked at: its end may have been missed.
+    #[serde(with = "duration")]
     pub look_every: Duration,
     /// What becomes of a turn that the agent died in.
     pub rerun: RerunPolicy,
     /// How many runs a turn may have.
     pub runs_max: u32,
     /// How long a running turn may be silent, no question being open, before it is ended.
+    #[serde(with = "duration")]
     pub silence_max: Duration,
     /// How long one run of a turn may take in all, no question being open. With each question that is
     /// answered or gone it begins to count anew: a person is there, and may end the turn.
+    #[serde(with = "duration")]
     pub turn_max: Duration,
     /// How far ahead the agent's own next try may lie: it may be days ahead.
+    #[serde(with = "duration")]
     pub agent_retry_max: Duration,
     /// How long an abort may take before the turn is ended without the agent's word.
+    #[serde(with = "duration")]
     pub abort_patience: Duration,
     /// How long the head of the queue waits once the connection's breaker has opened, before it is given
     /// up; one that was queued after that has as long from then.
+    #[serde(with = "duration")]
     pub unreachable_patience: Duration,
     /// How long a piece of output is gathered before it is recorded.
+    #[serde(with = "duration")]
     pub gather: Duration,
     /// How much output is gathered at most before it is recorded, in bytes.
     pub gather_bytes: usize,

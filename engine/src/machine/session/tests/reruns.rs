@@ -174,7 +174,7 @@ fn a_person_may_abort_it() {
 fn another_policy_ends_the_waiting() {
     let mut world = once_idle_with_tool();
     let _ = world.looked(idle([dead_with_tool()]));
-    world.machine.set_rerun(RerunPolicy::Auto);
+    world.machine.policy.rerun = RerunPolicy::Auto;
     world.when(Input::Woke).then(
         [rerun_decided(1, Rerun::Run, "the policy is auto")],
         [look()],
@@ -182,7 +182,7 @@ fn another_policy_ends_the_waiting() {
 
     let mut world = once_idle_with_tool();
     let _ = world.looked(idle([dead_with_tool()]));
-    world.machine.set_rerun(RerunPolicy::Never);
+    world.machine.policy.rerun = RerunPolicy::Never;
     world.when(Input::Woke).then(
         [
             rerun_decided(1, Rerun::GiveUp, "the policy is never"),
@@ -198,7 +198,7 @@ fn another_policy_ends_the_waiting() {
 #[test]
 fn the_policy_auto_runs_again_whatever_had_begun() {
     let mut world = once_idle_with_tool();
-    world.machine.set_rerun(RerunPolicy::Auto);
+    world.machine.policy.rerun = RerunPolicy::Auto;
     world.looked(idle([dead_with_tool()])).then(
         [
             interrupted(1, &["x1"]),
