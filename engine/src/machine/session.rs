@@ -27,7 +27,7 @@ use recount_store::{
 };
 
 use crate::adapter::{
-    AgentSession, CallError, Delivery, Observation, PermissionOutcome, Report, SessionSpec,
+    AgentSession, AnswerOutcome, CallError, Delivery, Observation, Report, SessionSpec,
 };
 use draft::Draft;
 use gather::Gather;
@@ -73,12 +73,12 @@ pub enum Input {
     Looked(Result<Report, CallError>),
     /// An abort came back.
     AbortSent(Result<(), CallError>),
-    /// The answer to a question came back.
+    /// The answer to a permission or a question came back.
     Answered {
-        /// The question.
-        permission: String,
+        /// The agent's name for what it asked.
+        question: String,
         /// What the answer met.
-        outcome: Result<PermissionOutcome, CallError>,
+        outcome: Result<AnswerOutcome, CallError>,
     },
     /// Time has passed.
     Woke,
@@ -104,14 +104,23 @@ pub enum Effect {
     },
     /// End the turn. Comes back as [`Input::AbortSent`].
     Abort(AgentSession),
-    /// Answer a question. Comes back as [`Input::Answered`].
-    Answer {
+    /// Answer when the agent asks for permission. Comes back as [`Input::Answered`].
+    AnswerPermission {
         /// Where.
         session: AgentSession,
-        /// The question.
+        /// The agent's name for what it asked.
         permission: String,
         /// The answer.
         answer: PermissionAnswer,
+    },
+    /// Answer a question in words. Comes back as [`Input::Answered`].
+    AnswerQuestion {
+        /// Where.
+        session: AgentSession,
+        /// The agent's name for what it asked.
+        question: String,
+        /// The texts for each prompt; `None` refuses it.
+        answers: Option<Vec<Vec<String>>>,
     },
     /// Ask the connection, whose sessions share a budget of retries. Comes back as [`Input::MayRetry`].
     MayRetry,
@@ -376,10 +385,7 @@ impl SessionMachine {
                 }
                 Step::default()
             }
-            Input::Answered {
-                permission,
-                outcome,
-            } => self.answered(state, permission, &outcome, now),
+            Input::Answered { question, outcome } => self.answered(state, &question, &outcome, now),
             Input::Woke => Step::default(),
         }
     }

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use recount_store::Prompt;
 use tokio::sync::Notify;
 
 use super::connection::FromAgent;
@@ -158,6 +159,17 @@ fn weight(observation: &Observation) -> usize {
                 ToolState::Failed { input, error } => input.0.len() + error.len(),
             },
             Observation::PermissionAsked(permission) => permission.detail.len(),
+            Observation::QuestionAsked(question) => {
+                let bytes = |prompt: &Prompt| {
+                    let options = prompt.options.iter();
+                    let options = options.map(|option| option.label.len() + option.about.len());
+                    prompt.text.len() + options.sum::<usize>()
+                };
+                question.prompts.iter().map(bytes).sum()
+            }
+            Observation::QuestionReplied { answers, .. } => {
+                answers.iter().flatten().flatten().map(String::len).sum()
+            }
             Observation::Unrecognised { frame, .. } => frame.0.len(),
             // Words of a few dozen bytes.
             Observation::Connected

@@ -100,6 +100,8 @@ fn concerns_ancestors(observation: &Observation) -> bool {
     match observation {
         Observation::PermissionAsked(_)
         | Observation::PermissionReplied { .. }
+        | Observation::QuestionAsked(_)
+        | Observation::QuestionReplied { .. }
         | Observation::Busy
         | Observation::Idle
         | Observation::Retrying { .. } => true,

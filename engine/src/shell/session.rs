@@ -139,11 +139,11 @@ impl Session {
         self.command(Command::Cancel { message }).await.map(drop)
     }
 
-    /// Answers what the agent asks; `None` is its oldest open question.
+    /// Answers when the agent asks for permission; `None` is the oldest that it waits for.
     ///
     /// # Errors
     ///
-    /// [`Error::Rejected`] where it asks no such thing.
+    /// [`Error::Rejected`] where it asks for no such permission.
     pub async fn answer(
         &self,
         permission: Option<&str>,
@@ -151,6 +151,38 @@ impl Session {
     ) -> Result<(), Error> {
         let permission = permission.map(str::to_owned);
         self.command(Command::Answer { permission, answer })
+            .await
+            .map(drop)
+    }
+
+    /// Answers a question in words, with the chosen or written texts for each of its prompts; `None` is the oldest
+    /// that the agent waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it asks no such question, or where the answers do not fit its prompts.
+    pub async fn answer_question(
+        &self,
+        question: Option<&str>,
+        answers: Vec<Vec<String>>,
+    ) -> Result<(), Error> {
+        let question = question.map(str::to_owned);
+        let answers = Some(answers);
+        self.command(Command::AnswerQuestion { question, answers })
+            .await
+            .map(drop)
+    }
+
+    /// Says that a question in words will not be answered, which ends the turn; `None` is the oldest that the
+    /// agent waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where it asks no such question.
+    pub async fn refuse_question(&self, question: Option<&str>) -> Result<(), Error> {
+        let question = question.map(str::to_owned);
+        let answers = None;
+        self.command(Command::AnswerQuestion { question, answers })
             .await
             .map(drop)
     }
@@ -652,7 +684,7 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
             Ok(endpoint) => adapter.abort(&endpoint, &session).await,
             Err(error) => Err(error),
         }),
-        Effect::Answer {
+        Effect::AnswerPermission {
             session,
             permission,
             answer,
@@ -666,9 +698,24 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
                 Err(error) => Err(error),
             };
             Input::Answered {
-                permission,
+                question: permission,
                 outcome,
             }
+        }
+        Effect::AnswerQuestion {
+            session,
+            question,
+            answers,
+        } => {
+            let outcome = match endpoint {
+                Ok(endpoint) => {
+                    adapter
+                        .answer_question(&endpoint, &session, &question, answers.as_deref())
+                        .await
+                }
+                Err(error) => Err(error),
+            };
+            Input::Answered { question, outcome }
         }
         Effect::Suspect | Effect::MayRetry => Input::Woke,
     }

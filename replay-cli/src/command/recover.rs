@@ -149,7 +149,7 @@ async fn answer_questions(
     permission: Permission,
     pending: &Pending,
 ) -> Result<bool, Failure> {
-    let failed = |error| Failure::because("cannot answer the agent", error);
+    let failed = |error| Failure::because("cannot recover", error);
     let mut any = false;
     for id in pending.sessions.keys() {
         let session = manager.find(*id).await.map_err(failed)?;
@@ -163,12 +163,7 @@ async fn answer_questions(
             let Some(answer) = engine::answer(permission, &question).await else {
                 continue;
             };
-            match session.answer(Some(&question.id), answer).await {
-                Ok(()) => any = true,
-                // Gone by now.
-                Err(recount_engine::Error::Rejected(_)) => {}
-                Err(error) => return Err(failed(error)),
-            }
+            any |= engine::give(&session, &question, answer).await?;
         }
     }
     Ok(any)

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use recount_engine::{Error, Rejection, Session, SessionManager};
 use recount_projections::MessageState;
-use recount_projections::turn::Question;
-use recount_store::{Event, MessageId, PermissionAnswer, Recorded, Rerun, SessionId, Tail, Target};
+use recount_projections::turn::{Answered, Asks, Question};
+use recount_store::{Event, MessageId, Recorded, Rerun, SessionId, Tail, Target};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -288,19 +288,16 @@ impl Following<'_> {
     fn see(&mut self, recorded: &Recorded) -> Result<(), Failure> {
         self.view.play(recorded)?;
         match &recorded.event {
-            Event::PermissionAsked {
-                permission,
-                action,
-                detail,
-                ..
-            } if self.questions.iter().all(|known| known.id != *permission) => {
-                self.questions.push_back(Question {
-                    id: permission.clone(),
-                    action: action.clone(),
-                    detail: detail.clone(),
-                    answer: None,
-                    settled: false,
+            Event::PermissionAsked { permission: id, .. }
+            | Event::QuestionAsked { question: id, .. }
+                if self.questions.iter().all(|known| known.id != *id) =>
+            {
+                // What is settled by now is not asked any more.
+                let open = self.session.with_state(|state| {
+                    let turn = state.turn.as_ref()?;
+                    turn.open_questions().find(|q| q.id == *id).cloned()
                 });
+                self.questions.extend(open);
             }
             // Whether this message's turn waits, or one before it in the queue: it goes no further.
             Event::RerunDecided {
@@ -311,22 +308,17 @@ impl Following<'_> {
         Ok(())
     }
 
-    async fn give(
-        &mut self,
-        question: &Question,
-        answer: Option<PermissionAnswer>,
-    ) -> Result<(), Failure> {
+    async fn give(&mut self, question: &Question, answer: Option<Answered>) -> Result<(), Failure> {
         let answer = answer.unwrap_or_else(|| {
-            self.view.note(
-                "! rejected, since there is no terminal to ask on: --permission allow says yes",
-            );
-            PermissionAnswer::Reject
+            self.view.note(match question.asks {
+                Asks::Permission { .. } => {
+                    "! rejected, since there is no terminal to ask on: --permission allow says yes"
+                }
+                Asks::Words(_) => "! refused, since there is no terminal to answer on",
+            });
+            Answered::Reject
         });
-        match self.session.answer(Some(&question.id), answer).await {
-            // Gone, or answered elsewhere: there is nothing left to say.
-            Ok(()) | Err(Error::Rejected(_)) => Ok(()),
-            Err(error) => Err(Failure::because("cannot answer the agent", error)),
-        }
+        engine::give(self.session, question, answer).await.map(drop)
     }
 
     async fn abort(&mut self) {

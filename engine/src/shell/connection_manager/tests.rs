@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{
-    AgentSession, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch, LaunchSpec,
-    Observation, PermissionOutcome, Report, SessionSpec, StreamError, StreamItem, Translated,
+    AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch,
+    LaunchSpec, Observation, Report, SessionSpec, StreamError, StreamItem, Translated,
 };
 use crate::shell::connection::{FromAgent, Link};
 use crate::shell::inbox::{Arrived, Inbox};
@@ -153,7 +153,17 @@ impl AgentAdapter for Sleeper {
         _: &AgentSession,
         _: &str,
         _: PermissionAnswer,
-    ) -> Result<PermissionOutcome, CallError> {
+    ) -> Result<AnswerOutcome, CallError> {
+        unused()
+    }
+
+    async fn answer_question(
+        &self,
+        _: &Endpoint,
+        _: &AgentSession,
+        _: &str,
+        _: Option<&[Vec<String>]>,
+    ) -> Result<AnswerOutcome, CallError> {
         unused()
     }
 }

@@ -6,8 +6,8 @@ use recount_store::{Event, PermissionAnswer, StreamId};
 
 use super::*;
 use crate::adapter::{
-    AgentSession, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch, LaunchSpec,
-    Observation, PermissionOutcome, Report, SessionSpec, Translated,
+    AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch,
+    LaunchSpec, Observation, Report, SessionSpec, Translated,
 };
 use crate::command::Rejection;
 
@@ -84,10 +84,22 @@ impl AgentAdapter for Lossy {
         session: &AgentSession,
         permission: &str,
         answer: PermissionAnswer,
-    ) -> Result<PermissionOutcome, CallError> {
+    ) -> Result<AnswerOutcome, CallError> {
         let inner = &self.0;
         inner
             .answer_permission(endpoint, session, permission, answer)
+            .await
+    }
+    async fn answer_question(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        question: &str,
+        answers: Option<&[Vec<String>]>,
+    ) -> Result<AnswerOutcome, CallError> {
+        let inner = &self.0;
+        inner
+            .answer_question(endpoint, session, question, answers)
             .await
     }
 }
