@@ -232,8 +232,8 @@ pub enum Observation {
         /// The agent's number, without gaps in one session.
         number: u64,
     },
-    /// Something about the session never arrived: the connection noticed a hole in the agent's count. No
-    /// adapter says so.
+    /// Something about the session never arrived: there is a hole in the agent's count, or the session was too
+    /// slow to take everything in. No adapter says so.
     Missed,
     /// The session belongs to another one of the agent's: a sub-agent.
     ChildOf {

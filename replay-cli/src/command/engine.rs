@@ -4,13 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use recount_engine::adapter::Secret;
-use recount_engine::{Error, Options, Policy, Rejection, RerunPolicy, Session, SessionManager};
+use recount_engine::{
+    Error, Left, Options, Policy, Rejection, RerunPolicy, Session, SessionManager,
+};
 use recount_projections::turn::{Answered, Asks, Question};
 use tokio::sync::{oneshot, watch};
 
 use crate::args::{self, Keeping, Permission, Rerun};
 use crate::directory;
 use crate::failure::Failure;
+use crate::output::note;
 use crate::terminal;
 
 /// An engine as the command line wants it.
@@ -45,6 +48,8 @@ pub(super) fn policy(data: &Path, named: Option<&Path>) -> Result<Policy, Failur
     let mut policy = Policy::default();
     // A person waits: what cannot be reached is given up soon.
     policy.session.unreachable_patience = Duration::ZERO;
+    // A turn at work is waited for, as long as it may take.
+    policy.engine.recovery_max = policy.session.turn_max;
     let own = data.join(directory::POLICY);
     let file = named.or_else(|| own.exists().then_some(&own));
     let read = match file {
@@ -77,7 +82,20 @@ pub(super) async fn start(options: Options) -> Result<SessionManager, Failure> {
 /// Ends an engine. What it could not end is in the log, and found by the next one.
 pub(super) async fn shut_down(manager: &SessionManager) -> Result<(), Failure> {
     let ended = manager.shut_down().await;
-    ended.map_err(|error| Failure::because("cannot end cleanly", error))
+    let left = ended.map_err(|error| Failure::because("cannot end cleanly", error))?;
+    if left != Left::default() {
+        note("recount: not everything ended in time; recount recover carries on with it");
+    }
+    Ok(())
+}
+
+/// Looks at where a session stands.
+pub(super) fn look_at<T>(
+    session: &Session,
+    look: impl FnOnce(&recount_projections::Session) -> T,
+) -> Result<T, Failure> {
+    let seen = session.with_state(look);
+    seen.map_err(|error| Failure::because("cannot read the session", error))
 }
 
 /// Has a turn that waits for a person run again or given up; says no where it is left to wait.

@@ -101,11 +101,11 @@ impl Conversation<'_> {
             permission: self.run.policy.permission.unwrap_or_default(),
             tail: timeline.tail(log, through.next()),
             view,
-            questions: session.with_state(|state| {
+            questions: engine::look_at(&session, |state| {
                 let turn = state.turn.iter();
                 turn.flat_map(|turn| turn.open_questions().cloned())
                     .collect()
-            }),
+            })?,
             end: before.iter().find_map(|event| end_of(event, message)),
         };
         let end = following.follow(self.interrupted).await;
@@ -127,10 +127,10 @@ impl Conversation<'_> {
 
     /// Settles, or refuses to go on behind, a turn that waits for a person.
     async fn settle_waiting(&self, session: &Session) -> Result<(), Failure> {
-        let waits = session.with_state(|state| {
+        let waits = engine::look_at(session, |state| {
             let head = state.queue.head();
             head.is_some_and(|message| message.state == MessageState::Waiting)
-        });
+        })?;
         if !waits {
             return Ok(());
         }
@@ -293,10 +293,10 @@ impl Following<'_> {
                 if self.questions.iter().all(|known| known.id != *id) =>
             {
                 // What is settled by now is not asked any more.
-                let open = self.session.with_state(|state| {
+                let open = engine::look_at(self.session, |state| {
                     let turn = state.turn.as_ref()?;
                     turn.open_questions().find(|q| q.id == *id).cloned()
-                });
+                })?;
                 self.questions.extend(open);
             }
             // Whether this message's turn waits, or one before it in the queue: it goes no further.
