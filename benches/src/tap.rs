@@ -140,10 +140,10 @@ mod tests {
     #[test]
     fn what_passes_is_noted_in_its_order() {
         runtime().block_on(async {
-            let agent = Scripted::new(Script::always(vec![Step::text("one two", 2)]));
-            let server = agent.serve("/project", 0, None).await.expect("a port");
-            let tap = Tap::on(&server.url()).await;
             for parser in [Parser::Usual, Parser::Engines] {
+                let agent = Scripted::new(Script::always(vec![Step::text("one two", 2)]));
+                let server = agent.serve("/project", 0, None).await.expect("a port");
+                let tap = Tap::on(&server.url()).await;
                 let mut client = BareClient::connect(&tap.url(), parser).await;
                 let session = client.calls().create_session("/project").await;
                 client.calls().prompt(&session, "hello").await;
@@ -156,7 +156,6 @@ mod tests {
                     }
                 }
                 assert_eq!(text, "one two");
-                drop(client);
                 let Noted {
                     stores,
                     stored,
