@@ -172,7 +172,7 @@ async fn answer_questions(
 /// What of a session waits for a person.
 fn waits(id: SessionId, session: &Session) -> Option<Waits> {
     let (message, turn) = session.head()?;
-    let commands = scene::settled_by(turn?);
+    let commands = scene::settled_by(message, turn);
     (!commands.is_empty()).then(|| Waits {
         session: id,
         message: message.id,

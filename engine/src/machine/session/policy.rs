@@ -163,12 +163,13 @@ pub struct SessionPolicy {
 }
 
 impl SessionPolicy {
-    /// What a session takes under this policy.
+    /// What a session takes under this policy; whether its agent `steers` is the agent's to say.
     #[must_use]
-    pub const fn bounds(&self) -> Bounds {
+    pub const fn bounds(&self, steers: bool) -> Bounds {
         Bounds {
             queue_depth_max: self.queue_depth_max,
             queue_bytes_max: self.queue_bytes_max,
+            steers,
         }
     }
 }

@@ -486,7 +486,7 @@ impl Simulation {
     fn command(&mut self, command: Command) {
         let bounds = Bounds {
             queue_depth_max: 5,
-            ..self.world.policy.bounds()
+            ..self.world.policy.bounds(true)
         };
         if let Ok((events, _)) = decide(&self.world.state, command, bounds, self.world.now) {
             self.world.append(events);
