@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use recount_store::{ConnectionId, SessionId};
+use recount_store::{ConnectionId, Position, SessionId};
 
 /// Why the engine could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -67,6 +67,14 @@ pub enum Error {
         /// What was asked for.
         session: SessionId,
     },
+    /// The log names a policy that this build cannot read: it was recorded by another one.
+    #[error("the policy that was recorded at position {position} cannot be read: {reason}")]
+    RecordedPolicy {
+        /// Where it stands.
+        position: Position,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A subscriber was too slow, and missed updates; what was recorded is in the log.
     #[error("{missed} updates were missed, being read too slowly; the log has them")]
     Lagged {
@@ -76,8 +84,21 @@ pub enum Error {
     /// The session's task has ended, since the engine was shut down or its log failed.
     #[error("the session has stopped: the engine was shut down, or its log failed")]
     Stopped,
-    /// The connection's task has ended, since the engine was shut down or its log failed.
-    #[error("connections are shut down")]
+    /// The engine failed at this call by a mistake of its own. The session has begun anew from its log.
+    #[error("recount failed at this by a mistake of its own; its log says what became of it")]
+    Panicked,
+    /// The engine failed at this session again and again by a mistake of its own, and has left it alone.
+    #[error(
+        "session {session} stands still until recount starts again, since it failed again and again: {reason}"
+    )]
+    StandsStill {
+        /// The session.
+        session: SessionId,
+        /// What it said the last time, for whoever mends it.
+        reason: String,
+    },
+    /// The engine was shut down, or its log failed.
+    #[error("recount was shut down")]
     ShutDown,
 }
 

@@ -4,6 +4,7 @@ pub mod adapter;
 pub mod chance;
 pub mod clock;
 pub mod command;
+pub mod decisions;
 pub mod error;
 pub mod limits;
 pub mod machine;
@@ -22,5 +23,6 @@ pub use policy::{
 pub use recount_projections::{MessageState, Status};
 pub use recount_store::{Event, MessageId, PermissionAnswer, SessionId, Target};
 pub use shell::dead_letter::DeadLetter;
-pub use shell::session::{Session, Subscription, Update};
-pub use shell::session_manager::{OpenSession, Options, Recovered, SessionManager};
+pub use shell::session::Session;
+pub use shell::session_manager::{Left, OpenSession, Options, Recovered, SessionManager};
+pub use shell::subscription::{Subscription, Update};

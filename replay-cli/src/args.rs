@@ -208,7 +208,7 @@ impl Keeping {
 /// What is decided without asking.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Policy {
-    /// What to answer when the agent asks for permission [default: ask]
+    /// What to answer when the agent asks for permission; its questions in words are for a person, or rejected [default: ask]
     #[arg(long, value_enum, value_name = "ANSWER")]
     pub(crate) permission: Option<Permission>,
 

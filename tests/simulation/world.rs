@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use recount_engine::adapter::http::Request;
@@ -12,7 +13,7 @@ use recount_store::{Log, Timestamp};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use futures_util::StreamExt;
@@ -55,7 +56,7 @@ struct World {
     network: Network,
     agents: BTreeMap<String, Scripted>,
     application: Application,
-    storm: watch::Sender<bool>,
+    storm: Storm,
     policy: Policy,
 }
 
@@ -120,7 +121,7 @@ impl World {
             network,
             agents,
             application,
-            storm: watch::channel(true).0,
+            storm: Storm::default(),
             policy,
             dice,
         }
@@ -141,7 +142,7 @@ impl World {
                     network: self.network.clone(),
                     dice: Dice::new(self.dice.number()),
                     trace: self.trace.clone(),
-                    storm: self.storm.subscribe(),
+                    storm: self.storm.clone(),
                 };
                 tokio::spawn(keeper.keep())
             })
@@ -168,7 +169,7 @@ impl World {
         }
         self.trace.say("world", "is calm");
         self.network.set_weather(Weather::default());
-        self.storm.send_replace(false);
+        self.storm.end();
         let ended = self.live_to_the_end().await;
         for keeper in keepers {
             keeper.abort();
@@ -359,6 +360,26 @@ async fn list(server: &PortlessServer, path: &str) -> Vec<Value> {
     serde_json::from_slice(&bytes).expect("a list")
 }
 
+/// How long servers die. Clones are the same storm.
+#[derive(Clone, Default)]
+struct Storm(Arc<(AtomicBool, Notify)>);
+
+impl Storm {
+    fn end(&self) {
+        self.0.0.store(true, Ordering::Relaxed);
+        self.0.1.notify_waiters();
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    /// Resolves at its end, where that is still to come.
+    async fn over(&self) {
+        self.0.1.notified().await;
+    }
+}
+
 /// Who starts an agent's server again when it has died; and death, as long as there is a storm.
 struct Keeper {
     host: String,
@@ -366,18 +387,18 @@ struct Keeper {
     network: Network,
     dice: Dice,
     trace: Trace,
-    storm: watch::Receiver<bool>,
+    storm: Storm,
 }
 
 impl Keeper {
-    async fn keep(mut self) {
+    async fn keep(self) {
         let mortal = self.dice.percent(50);
         let forgetful = self.dice.pick(&[0, 0, 0, 30]);
         loop {
             let server = self.agent.serve_without_port("/project", None);
             self.network.set_host(&self.host, Some(server.clone()));
             self.trace.say("agent", format!("{} is up", self.host));
-            let storm = *self.storm.borrow_and_update();
+            let storm = !self.storm.is_over();
             let lives = if mortal && storm {
                 self.dice.millis(1000, 300_000)
             } else {
@@ -387,14 +408,14 @@ impl Keeper {
                 biased;
                 () = server.ended() => {}
                 () = sleep(lives) => server.die(),
-                Ok(()) = self.storm.changed() => {
+                () = self.storm.over(), if storm => {
                     // What is half dead may stay so no longer than the storm.
                     server.die();
                 }
             }
             self.network.set_host(&self.host, None);
             self.trace.say("agent", format!("{} is dead", self.host));
-            let storm = *self.storm.borrow();
+            let storm = !self.storm.is_over();
             let longest = if storm { 60_000 } else { 5000 };
             sleep(self.dice.millis(0, longest)).await;
             if storm && self.dice.percent(forgetful) {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use recount_engine::{MessageState, RerunPolicy, Session, SessionManager};
+use recount_engine::{MessageState, Session, SessionManager};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -62,10 +62,11 @@ pub(super) fn interrupt(path: &Path, url: &str, sessions: u32) {
         loop {
             let count = |state| -> usize {
                 let is_there = |session: &&Session| {
-                    session.with_state(|session| {
+                    let looked = session.with_state(|session| {
                         let head = session.queue.head();
                         head.is_some_and(|message| message.state == state)
-                    })
+                    });
+                    looked.expect("its state can be read")
                 };
                 opened.iter().filter(is_there).count()
             };
@@ -85,7 +86,7 @@ pub(super) fn recover(path: &Path, sessions: u32) {
     runtime().block_on(async {
         let begun = Instant::now();
         let manager = engine::usual(path).await;
-        let recovered = manager.recover(RerunPolicy::Ask).await.expect("it ends");
+        let recovered = manager.recover().await.expect("it ends");
         let took = begun.elapsed();
         assert_eq!(recovered.sessions, u64::from(sessions), "{recovered:?}");
         assert_eq!(recovered.completed, u64::from(sessions), "{recovered:?}");

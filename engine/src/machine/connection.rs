@@ -6,6 +6,7 @@
 mod ends;
 mod pulse;
 mod server;
+pub(crate) mod stances;
 mod stream;
 mod vocabulary;
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use recount_engine::{Error, Rejection, Session, SessionManager};
 use recount_projections::MessageState;
-use recount_projections::turn::Question;
-use recount_store::{Event, MessageId, PermissionAnswer, Recorded, Rerun, SessionId, Tail, Target};
+use recount_projections::turn::{Answered, Asks, Question};
+use recount_store::{Event, MessageId, Recorded, Rerun, SessionId, Tail, Target};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -101,11 +101,11 @@ impl Conversation<'_> {
             permission: self.run.policy.permission.unwrap_or_default(),
             tail: timeline.tail(log, through.next()),
             view,
-            questions: session.with_state(|state| {
+            questions: engine::look_at(&session, |state| {
                 let turn = state.turn.iter();
                 turn.flat_map(|turn| turn.open_questions().cloned())
                     .collect()
-            }),
+            })?,
             end: before.iter().find_map(|event| end_of(event, message)),
         };
         let end = following.follow(self.interrupted).await;
@@ -127,10 +127,10 @@ impl Conversation<'_> {
 
     /// Settles, or refuses to go on behind, a turn that waits for a person.
     async fn settle_waiting(&self, session: &Session) -> Result<(), Failure> {
-        let waits = session.with_state(|state| {
+        let waits = engine::look_at(session, |state| {
             let head = state.queue.head();
             head.is_some_and(|message| message.state == MessageState::Waiting)
-        });
+        })?;
         if !waits {
             return Ok(());
         }
@@ -288,19 +288,16 @@ impl Following<'_> {
     fn see(&mut self, recorded: &Recorded) -> Result<(), Failure> {
         self.view.play(recorded)?;
         match &recorded.event {
-            Event::PermissionAsked {
-                permission,
-                action,
-                detail,
-                ..
-            } if self.questions.iter().all(|known| known.id != *permission) => {
-                self.questions.push_back(Question {
-                    id: permission.clone(),
-                    action: action.clone(),
-                    detail: detail.clone(),
-                    answer: None,
-                    settled: false,
-                });
+            Event::PermissionAsked { permission: id, .. }
+            | Event::QuestionAsked { question: id, .. }
+                if self.questions.iter().all(|known| known.id != *id) =>
+            {
+                // What is settled by now is not asked any more.
+                let open = engine::look_at(self.session, |state| {
+                    let turn = state.turn.as_ref()?;
+                    turn.open_questions().find(|q| q.id == *id).cloned()
+                })?;
+                self.questions.extend(open);
             }
             // Whether this message's turn waits, or one before it in the queue: it goes no further.
             Event::RerunDecided {
@@ -311,22 +308,17 @@ impl Following<'_> {
         Ok(())
     }
 
-    async fn give(
-        &mut self,
-        question: &Question,
-        answer: Option<PermissionAnswer>,
-    ) -> Result<(), Failure> {
+    async fn give(&mut self, question: &Question, answer: Option<Answered>) -> Result<(), Failure> {
         let answer = answer.unwrap_or_else(|| {
-            self.view.note(
-                "! rejected, since there is no terminal to ask on: --permission allow says yes",
-            );
-            PermissionAnswer::Reject
+            self.view.note(match question.asks {
+                Asks::Permission { .. } => {
+                    "! rejected, since there is no terminal to ask on: --permission allow says yes"
+                }
+                Asks::Words(_) => "! refused, since there is no terminal to answer on",
+            });
+            Answered::Reject
         });
-        match self.session.answer(Some(&question.id), answer).await {
-            // Gone, or answered elsewhere: there is nothing left to say.
-            Ok(()) | Err(Error::Rejected(_)) => Ok(()),
-            Err(error) => Err(Failure::because("cannot answer the agent", error)),
-        }
+        engine::give(self.session, question, answer).await.map(drop)
     }
 
     async fn abort(&mut self) {

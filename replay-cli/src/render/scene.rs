@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recount_projections::turn::{Turn, TurnState};
+use recount_projections::turn::{Asks, Turn, TurnState};
 use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome, Verdict};
 
 use super::{Look, event, text, time};
@@ -100,8 +100,8 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
             warn(format!("the agent asks: {}", event::prompts(prompts)))
         }
         Event::QuestionAnswered { answers, .. } => dim(match answers {
-            Some(answers) => format!("answered: {}", event::json(answers)),
-            None => "not answered".to_owned(),
+            Some(answers) => format!("answered: {}", event::answers_of(answers)),
+            None => "refused to answer".to_owned(),
         }),
         Event::QuestionExpired { reason, .. } => warn(reason.clone()),
         Event::UnknownDecided {
@@ -164,15 +164,21 @@ pub(crate) fn settled_by(turn: &Turn) -> &'static [(&'static str, &'static str)]
             ("recount recover --rerun auto", "runs it again"),
             ("recount recover --rerun never", "gives it up"),
         ],
-        TurnState::Requested | TurnState::Running if turn.open_questions().next().is_some() => &[
-            ("recount recover --permission allow", "says yes"),
-            ("recount recover --permission reject", "says no"),
-        ],
-        TurnState::Requested
-        | TurnState::Running
-        | TurnState::Interrupted
-        | TurnState::Completed
-        | TurnState::Failed
-        | TurnState::Aborted => &[],
+        TurnState::Requested | TurnState::Running => {
+            match turn.open_questions().next().map(|question| &question.asks) {
+                Some(Asks::Permission { .. }) => &[
+                    ("recount recover --permission allow", "says yes"),
+                    ("recount recover --permission reject", "says no"),
+                ],
+                Some(Asks::Words(_)) => &[
+                    ("recount recover", "asks you on the terminal"),
+                    ("recount recover --permission reject", "refuses to answer"),
+                ],
+                None => &[],
+            }
+        }
+        TurnState::Interrupted | TurnState::Completed | TurnState::Failed | TurnState::Aborted => {
+            &[]
+        }
     }
 }

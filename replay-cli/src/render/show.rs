@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use recount_projections::breaker;
 use recount_projections::queue::MessageState;
-use recount_projections::turn::{Answered, CallOutcome, Item, Question, Run, Turn, TurnState};
+use recount_projections::turn::{
+    Answered, Asks, CallOutcome, Item, Question, Run, Turn, TurnState,
+};
 use recount_projections::{Breaker, Connection, Session, Status, Transcript};
 use recount_store::{ConnectionId, ConnectionState, MessageId, SessionId, Target, Timestamp};
 use serde::Serialize;
@@ -79,7 +81,7 @@ struct TurnView<'a> {
     agent_error: Option<&'a str>,
     begun_at: String,
     runs: Vec<RunView<'a>>,
-    permissions: Vec<PermissionView<'a>>,
+    questions: Vec<QuestionView<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -110,11 +112,12 @@ struct ToolView<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct PermissionView<'a> {
+struct QuestionView<'a> {
     id: &'a str,
-    action: &'a str,
-    detail: &'a str,
-    answer: Option<Answered>,
+    asks: &'a Asks,
+    asked_at: String,
+    answer: Option<&'a Answered>,
+    expired: Option<&'a str>,
     settled: bool,
 }
 
@@ -380,7 +383,7 @@ fn turn_view(turn: &Turn) -> TurnView<'_> {
         agent_error: turn.agent_error.as_deref(),
         begun_at: time::rfc3339(turn.begun_at),
         runs: turn.runs.iter().map(run_view).collect(),
-        permissions: turn.questions.iter().map(permission_view).collect(),
+        questions: turn.questions.iter().map(question_view).collect(),
     }
 }
 
@@ -412,13 +415,27 @@ fn run_view(run: &Run) -> RunView<'_> {
     }
 }
 
-fn permission_view(question: &Question) -> PermissionView<'_> {
-    PermissionView {
+fn question_view(question: &Question) -> QuestionView<'_> {
+    QuestionView {
         id: &question.id,
-        action: &question.action,
-        detail: &question.detail,
-        answer: question.answer,
+        asks: &question.asks,
+        asked_at: time::rfc3339(question.asked_at),
+        answer: question.answer.as_ref(),
+        expired: question.expired.as_deref(),
         settled: question.settled,
+    }
+}
+
+/// What became of a question.
+fn fate(question: &Question) -> String {
+    match (&question.answer, &question.expired, question.settled) {
+        (_, Some(bound), _) => format!("no, since {bound}"),
+        (Some(Answered::Once), ..) => "yes, once".to_owned(),
+        (Some(Answered::Always), ..) => "yes, always".to_owned(),
+        (Some(Answered::Reject), ..) => "no".to_owned(),
+        (Some(Answered::Words(answers)), ..) => event::answers(answers),
+        (None, _, true) => "gone without an answer".to_owned(),
+        (None, _, false) => "not answered".to_owned(),
     }
 }
 
@@ -434,18 +451,15 @@ fn turn_text(out: &mut String, turn: &Turn, look: &Look) {
         }
     }
     for question in &turn.questions {
-        let answer = match (question.answer, question.settled) {
-            (Some(Answered::Once), _) => "yes, once",
-            (Some(Answered::Always), _) => "yes, always",
-            (Some(Answered::Reject), _) => "no",
-            (None, true) => "gone without an answer",
-            (None, false) => "not answered",
+        let asked = match &question.asks {
+            Asks::Permission { action, detail } => format!("permission: {action}: {detail}"),
+            Asks::Words(_) => format!("question: {}", question.asks),
         };
-        let asked = format!("permission: {}: {}", question.action, question.detail);
         let _ = writeln!(
             out,
-            "  {} {answer}",
-            look.warn(&format!("{}:", text::one_line(&asked)))
+            "  {} {}",
+            look.warn(&format!("{}:", text::one_line(&asked))),
+            text::one_line(&fate(question))
         );
     }
     let state = match turn.state {
@@ -664,7 +678,7 @@ mod tests {
                       ]
                     }
                   ],
-                  "permissions": []
+                  "questions": []
                 }
               ],
               "connection": {

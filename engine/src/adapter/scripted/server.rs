@@ -414,8 +414,9 @@ async fn route<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 's
             }
             json(&json!(true))
         }
-        (&Method::GET, ["permission"]) => call.questions(),
-        (&Method::POST, ["permission", id, "reply"]) => call.reply(id),
+        (&Method::GET, [kind @ ("permission" | "question")]) => call.questions(kind),
+        (&Method::POST, [kind @ ("permission" | "question"), id, "reply"]) => call.reply(kind, id),
+        (&Method::POST, ["question", id, "reject"]) => call.reject(id),
         _ => not_found("Path"),
     }
 }
@@ -612,31 +613,51 @@ impl Call<'_> {
         false
     }
 
-    fn questions(&self) -> Response<Answer> {
+    fn questions(&self, kind: &str) -> Response<Answer> {
         let questions = locked(&self.agent.questions);
-        let here = questions.iter().filter(|q| q.directory == self.directory());
+        let here = questions
+            .iter()
+            .filter(|q| q.kind == kind && q.directory == self.directory());
         json(&here.map(|question| question.shown.clone()).collect())
     }
 
-    fn reply(&self, id: &str) -> Response<Answer> {
+    fn reply(&self, kind: &str, id: &str) -> Response<Answer> {
+        self.settle(kind, id, "replied", self.body.clone())
+    }
+
+    fn reject(&self, id: &str) -> Response<Answer> {
+        self.settle("question", id, "rejected", Value::Null)
+    }
+
+    /// Settles a question, once, and tells how.
+    fn settle(&self, kind: &str, id: &str, how: &str, reply: Value) -> Response<Answer> {
         let question = {
             let mut questions = locked(&self.agent.questions);
             let at = questions
                 .iter()
-                .position(|q| q.id == id && q.directory == self.directory());
+                .position(|q| q.kind == kind && q.id == id && q.directory == self.directory());
             at.map(|at| questions.remove(at))
         };
         let Some(question) = question else {
-            let said = json!({"_tag": "PermissionNotFoundError", "requestID": id,
-                "message": format!("Permission request not found: {id}")});
+            let name = if kind == "permission" {
+                "Permission"
+            } else {
+                "Question"
+            };
+            let said = json!({"_tag": format!("{name}NotFoundError"), "requestID": id,
+                "message": format!("{name} request not found: {id}")});
             return whole(StatusCode::NOT_FOUND, "application/json", said.to_string());
         };
-        let reply = self.body["reply"].as_str().unwrap_or("reject").to_owned();
-        let said = json!({"sessionID": question.session, "requestID": id, "reply": reply});
+        let mut said = match &reply {
+            Value::Object(_) => reply.clone(),
+            _ => json!({}),
+        };
+        said["sessionID"] = json!(question.session);
+        said["requestID"] = json!(id);
         self.agent
-            .tell(&question.directory, "permission.replied", &said);
+            .tell(&question.directory, &format!("{kind}.{how}"), &said);
         // Nobody waits any more where the turn was aborted meanwhile.
-        let _ = question.reply.map(|waits| waits.send(reply));
+        let _ = question.reply.send(reply);
         json(&json!(true))
     }
 }

@@ -1,0 +1,470 @@
+//! Decisions, derived again: do today's machines choose what the log says was chosen?
+//!
+//! What came from outside is in the log as observed, what somebody wanted as asked. The walk folds both, stops at each
+//! decided event, and has the machine that runs today decide from the same fold at the same time. What a process knew
+//! and the log does not tell is tried in every way in which it may have been (`machine/*/stances.rs`), so a decision
+//! counts as derived where *some* such way leads to it, and as different where none does. Words for people are not compared:
+//! a reason may be put better and stay the same decision.
+//!
+//! The same walk under another policy says what that one would have chosen at each point of what really happened.
+//! From the first difference on the world would have gone another way, so each answer stands for itself.
+//!
+//! ```
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! use recount_engine::{OpenSession, Options, SessionManager, decisions};
+//!
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let data = folder.path();
+//! # let here = data.display().to_string();
+//! let options = Options::new(data);
+//! let manager = SessionManager::start(options.clone()).await?;
+//! let session = manager.open(OpenSession::new("scripted", here)).await?;
+//! let message = session.send("hello", None).await?;
+//! session.settled(message).await?;
+//! manager.shut_down().await?;
+//!
+//! let log = recount_store::LogReader::open(data)?;
+//! let derived = decisions::derive(&log, None, &options.adapters)?;
+//! assert_eq!(derived.first_difference, None);
+//! assert!(derived.decisions > 0);
+//! # Ok::<_, recount_engine::Error>(()) }).unwrap();
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use recount_projections::{Breaker, Connection, MessageState, Projection, Session};
+use recount_store::{
+    Class, ConnectionId, ConnectionState, Event, Json, LogReader, NewEvent, Position, Recorded,
+    Rerun, Seq, SessionId, StreamId, Verdict,
+};
+
+use crate::adapter::AgentAdapter;
+use crate::error::Error;
+use crate::machine::connection::stances::Standing;
+use crate::machine::session::Identity;
+use crate::machine::session::stances::{self, Stance};
+use crate::policy::Policy;
+
+/// How many events one step of a machine has at most, with room to spare.
+const STEP_EVENTS_MAX: usize = 64;
+
+/// What a walk over a log's decisions found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Derived {
+    /// How many decisions there are; a person's word is none.
+    pub decisions: u64,
+    /// How many of them differ.
+    pub different: u64,
+    /// The first that differs, by its position.
+    pub first_difference: Option<Difference>,
+}
+
+/// A decision that is not what it would be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// Where the log has it; where it lacks a decision, the event that stands in its place.
+    pub recorded: Recorded,
+    /// What would be decided there, in each way in which the rest may have been; nothing where nothing would.
+    pub derived: Vec<Event>,
+}
+
+/// Derives the decisions of a log again, under the policies that it names, and compares.
+///
+/// `only` limits it to one stream. `adapters` give the identities that agents know messages by; sessions of an agent that
+/// is not among them are compared without. Streams whose front was cut are passed over: what their decisions followed
+/// from is gone.
+///
+/// # Errors
+///
+/// Where the log cannot be read, or names a policy that this build cannot read.
+pub fn derive(
+    log: &LogReader,
+    only: Option<StreamId>,
+    adapters: &[Arc<dyn AgentAdapter>],
+) -> Result<Derived, Error> {
+    let mut derived = Derived::default();
+    walk(log, only, adapters, None, |judged| {
+        derived.decisions += 1;
+        let Some(alternatives) = judged.instead else {
+            return;
+        };
+        derived.different += 1;
+        let earlier = derived.first_difference.as_ref();
+        if earlier.is_none_or(|first| judged.recorded.position < first.recorded.position) {
+            derived.first_difference = Some(Difference {
+                recorded: judged.recorded.clone(),
+                derived: alternatives,
+            });
+        }
+    })?;
+    Ok(derived)
+}
+
+/// What another policy would have decided, where it is not what was decided, in the order of the log.
+///
+/// # Errors
+///
+/// As [`derive`].
+pub fn what_if(
+    log: &LogReader,
+    only: Option<StreamId>,
+    adapters: &[Arc<dyn AgentAdapter>],
+    policy: &Policy,
+) -> Result<Vec<Difference>, Error> {
+    let mut differences = Vec::new();
+    walk(log, only, adapters, Some(policy), |judged| {
+        if let Some(derived) = judged.instead {
+            let recorded = judged.recorded.clone();
+            differences.push(Difference { recorded, derived });
+        }
+    })?;
+    differences.sort_by_key(|difference| difference.recorded.position);
+    Ok(differences)
+}
+
+/// A decision of the log, and what it would be instead where it would be another.
+struct Judged<'a> {
+    recorded: &'a Recorded,
+    instead: Option<Vec<Event>>,
+}
+
+fn walk(
+    log: &LogReader,
+    only: Option<StreamId>,
+    adapters: &[Arc<dyn AgentAdapter>],
+    other: Option<&Policy>,
+    mut report: impl FnMut(Judged<'_>),
+) -> Result<(), Error> {
+    let engine = Engine::of(log)?;
+    for (stream, head) in log.streams()? {
+        if only.is_some_and(|only| only != stream) || head.from > Seq::FIRST {
+            continue;
+        }
+        let judge = Judge {
+            engine: &engine,
+            other,
+            report: &mut report,
+        };
+        match stream {
+            StreamId::Session(id) => judge.session(log, id, adapters)?,
+            StreamId::Connection(id) => judge.connection(log, id)?,
+            StreamId::Engine => {}
+        }
+    }
+    Ok(())
+}
+
+/// What the engine's own stream says of all others: which policy was in force, and where a process began.
+struct Engine {
+    policies: Vec<(Position, Policy)>,
+    starts: Vec<Position>,
+}
+
+impl Engine {
+    fn of(log: &LogReader) -> Result<Self, Error> {
+        let mut engine = Self {
+            policies: vec![(Position::default(), Policy::default())],
+            starts: Vec::new(),
+        };
+        for recorded in log.read(StreamId::Engine, Seq::FIRST) {
+            let recorded = recorded?;
+            match &recorded.event {
+                Event::EngineStarted { .. } => engine.starts.push(recorded.position),
+                Event::PolicyAdopted { policy } => {
+                    let policy = policy_of(policy, recorded.position)?;
+                    engine.policies.push((recorded.position, policy));
+                }
+                _ => {}
+            }
+        }
+        Ok(engine)
+    }
+
+    fn policy_at(&self, position: Position) -> &Policy {
+        let after = self.policies.partition_point(|(from, _)| *from <= position);
+        &self.policies[after.saturating_sub(1)].1
+    }
+
+    /// Whether a process began between the two.
+    fn began_between(&self, before: Position, after: Position) -> bool {
+        let next = self.starts.partition_point(|start| *start <= before);
+        self.starts.get(next).is_some_and(|start| *start < after)
+    }
+}
+
+struct Judge<'a, F> {
+    engine: &'a Engine,
+    other: Option<&'a Policy>,
+    report: &'a mut F,
+}
+
+impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
+    fn session(
+        mut self,
+        log: &LogReader,
+        id: SessionId,
+        adapters: &[Arc<dyn AgentAdapter>],
+    ) -> Result<(), Error> {
+        let mut state = Session::default();
+        let mut ahead = Ahead::of(log, StreamId::Session(id));
+        ahead.fill()?;
+        while let Some(first) = ahead.events.front() {
+            let identity = identity(&state, first, adapters);
+            let next = (&first.event, first.at);
+            let policy = self.engine.policy_at(first.position);
+            let decide = |policy: &Policy| {
+                Stance::ALL
+                    .map(|stance| stance.decide(&policy.session, &identity, &state, id, next))
+            };
+            let length = match first.class {
+                Class::Decided if is_a_persons_word(&state, &first.event) => 1,
+                Class::Decided => {
+                    let other = self.other.map(decide);
+                    let other = other.as_ref().map(<[_; _]>::as_slice);
+                    self.judge(&ahead, (&decide(policy), &[]), other)
+                }
+                Class::Observed => {
+                    self.overdue(first, &state, || {
+                        stances::owed(&policy.session, &identity, &state, id, next)
+                    });
+                    1
+                }
+                Class::Asked => 1,
+            };
+            for recorded in ahead.take(length) {
+                state.apply(&recorded);
+            }
+            ahead.fill()?;
+        }
+        Ok(())
+    }
+
+    fn connection(mut self, log: &LogReader, id: ConnectionId) -> Result<(), Error> {
+        let (mut connection, mut breaker) = (Connection::default(), Breaker::default());
+        let (mut tried, mut untaken) = (Position::default(), Vec::new());
+        let mut ahead = Ahead::of(log, StreamId::Connection(id));
+        ahead.fill()?;
+        while let Some(first) = ahead.events.front() {
+            let steps = |policy: &Policy| {
+                let standing = Standing {
+                    id,
+                    policy: &policy.connection,
+                    connection: &connection,
+                    breaker: &breaker,
+                    untried: self.engine.began_between(tried, first.position),
+                    now: first.at,
+                };
+                standing.steps(&first.event)
+            };
+            let derived = steps(self.engine.policy_at(first.position));
+            let other = self.other.map(steps);
+            if first.class == Class::Observed && !derived.is_empty() {
+                // Should what follows not be a whole step, these say what it might have been.
+                untaken.clone_from(&derived);
+            }
+            let length = self.judge(&ahead, (&derived, &untaken), other.as_deref());
+            for recorded in ahead.take(length) {
+                if matches!(
+                    recorded.event,
+                    Event::ConnectionChanged {
+                        to: ConnectionState::Connecting,
+                        ..
+                    }
+                ) {
+                    tried = recorded.position;
+                }
+                connection.apply(&recorded);
+                breaker.apply(&recorded);
+            }
+            ahead.fill()?;
+        }
+        Ok(())
+    }
+
+    /// Reports on the step that the log goes on with, and gives how many events it has.
+    fn judge(
+        &mut self,
+        ahead: &Ahead,
+        (derived, untaken): (&[Vec<NewEvent>], &[Vec<NewEvent>]),
+        other: Option<&[Vec<NewEvent>]>,
+    ) -> usize {
+        let ways = derived.iter().enumerate();
+        let way = ways
+            .filter(|(_, step)| ahead.begins_with(step))
+            .max_by_key(|(way, step)| (step.len(), usize::MAX - way));
+        let Some((way, step)) = way else {
+            if let Some(first) = ahead.decision() {
+                // What does not follow under its own policy says nothing about another.
+                let steps = derived.iter().chain(untaken).cloned();
+                let all = || distinct(steps.flat_map(decided));
+                let instead = self.other.is_none().then(all);
+                self.report(first, instead);
+            }
+            return 1;
+        };
+        // Under another policy, with all else as it was.
+        let mut would = other
+            .and_then(|other| other.get(way))
+            .map(|step| VecDeque::from(decided(step.clone())));
+        for recorded in ahead.events.iter().take(step.len()) {
+            if recorded.class != Class::Decided {
+                continue;
+            }
+            let same = would.as_ref().is_none_or(|would| {
+                let next = would.front().map(wordless);
+                next == Some(wordless(&recorded.event))
+            });
+            let instead = (!same).then(|| would.take().unwrap_or_default().into());
+            if let Some(would) = &mut would {
+                would.pop_front();
+            }
+            self.report(recorded, instead);
+        }
+        step.len()
+    }
+
+    /// Reports where a decision is lacking: something else was observed while one was owed by the same process.
+    fn overdue(&mut self, next: &Recorded, state: &Session, owed: impl FnOnce() -> Vec<NewEvent>) {
+        if self.other.is_some() || self.engine.began_between(state.last, next.position) {
+            return;
+        }
+        let owed = decided(owed());
+        if !owed.is_empty() {
+            self.report(next, Some(owed));
+        }
+    }
+
+    fn report(&mut self, recorded: &Recorded, instead: Option<Vec<Event>>) {
+        (self.report)(Judged { recorded, instead });
+    }
+}
+
+/// The events of a stream that come next.
+struct Ahead {
+    stream: Box<dyn Iterator<Item = recount_store::Result<Recorded>>>,
+    events: VecDeque<Recorded>,
+}
+
+impl Ahead {
+    fn of(log: &LogReader, stream: StreamId) -> Self {
+        Self {
+            stream: Box::new(log.read(stream, Seq::FIRST)),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Reads on: as many as a step may have are looked at.
+    fn fill(&mut self) -> Result<(), Error> {
+        while self.events.len() < STEP_EVENTS_MAX
+            && let Some(recorded) = self.stream.next()
+        {
+            self.events.push_back(recorded?);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, length: usize) -> impl Iterator<Item = Recorded> {
+        self.events.drain(..length)
+    }
+
+    /// The next event, if it is a decision.
+    fn decision(&self) -> Option<&Recorded> {
+        self.events
+            .front()
+            .filter(|next| next.class == Class::Decided)
+    }
+
+    /// Whether the log goes on with this step.
+    fn begins_with(&self, step: &[NewEvent]) -> bool {
+        !step.is_empty()
+            && step.len() <= self.events.len()
+            && step
+                .iter()
+                .zip(&self.events)
+                .all(|(new, recorded)| wordless(&new.event) == wordless(&recorded.event))
+    }
+}
+
+/// Each once, words for people apart.
+fn distinct(events: impl Iterator<Item = Event>) -> Vec<Event> {
+    let mut distinct: Vec<Event> = Vec::new();
+    for event in events {
+        if !distinct
+            .iter()
+            .any(|known| wordless(known) == wordless(&event))
+        {
+            distinct.push(event);
+        }
+    }
+    distinct
+}
+
+fn decided(step: Vec<NewEvent>) -> Vec<Event> {
+    let events = step.into_iter().map(|new| new.event);
+    events
+        .filter(|event| event.class() == Class::Decided)
+        .collect()
+}
+
+fn policy_of(Json(bytes): &Json, position: Position) -> Result<Policy, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::RecordedPolicy {
+        position,
+        reason: error.to_string(),
+    })
+}
+
+/// How the agent's identities are made here; as recorded, where the agent is not known.
+fn identity(state: &Session, next: &Recorded, adapters: &[Arc<dyn AgentAdapter>]) -> Identity {
+    let agent = state.opening.as_ref().map(|opening| opening.agent.as_str());
+    let adapter = adapters
+        .iter()
+        .find(|adapter| Some(adapter.name()) == agent);
+    if let Some(adapter) = adapter.cloned() {
+        return Arc::new(move |message, now| adapter.identity(message, now));
+    }
+    let recorded = match &next.event {
+        Event::DeliveryStarted { agent_message, .. } => agent_message.clone(),
+        _ => String::new(),
+    };
+    Arc::new(move |_, _| recorded.clone())
+}
+
+/// Whether a person settled what waited for a person: that is nobody's rule.
+fn is_a_persons_word(state: &Session, event: &Event) -> bool {
+    let waits = |message| {
+        let known = state.queue.get(message);
+        known.is_some_and(|known| known.state == MessageState::Waiting)
+    };
+    match event {
+        Event::RerunDecided { message, rerun, .. } => *rerun != Rerun::Wait && waits(*message),
+        Event::UnknownDecided {
+            message, verdict, ..
+        } => *verdict != Verdict::Wait && waits(*message),
+        _ => false,
+    }
+}
+
+/// The event without its words for people.
+fn wordless(event: &Event) -> Event {
+    let mut event = event.clone();
+    match &mut event {
+        Event::DeliveryRejected { reason, .. }
+        | Event::DeliveryUnknown { reason, .. }
+        | Event::TurnFailed { reason, .. }
+        | Event::MessageDeadLettered { reason, .. }
+        | Event::TurnStalled { reason, .. }
+        | Event::RerunDecided { reason, .. }
+        | Event::UnknownDecided { reason, .. }
+        | Event::QuestionExpired { reason, .. }
+        | Event::ServerExited { how: reason }
+        | Event::ConnectFailed { reason, .. }
+        | Event::StreamLost { reason }
+        | Event::ServerStopDecided { reason } => reason.clear(),
+        _ => {}
+    }
+    event
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+use std::time::Duration;
+
+use recount_projections::MessageState as State;
+use recount_store::{Expected, Log, Refusal, Timestamp};
+
+use super::*;
+use crate::adapter::scripted::{Fault, Script, Scripted, Step};
+use crate::policy::Backoff;
+use crate::{OpenSession, Options, RerunPolicy, Session as Handle, SessionManager};
+
+/// A session in which much goes wrong: a server that dies in a turn, a tool that had begun, deliveries refused for
+/// now and for good, an answer that is lost, a person's word.
+async fn incidents(data: &std::path::Path) -> Vec<Arc<dyn AgentAdapter>> {
+    let play = |prompt: &str, run: u32| match (prompt, run) {
+        ("dies", 1) => vec![Step::text("half ", 1), Step::Die],
+        ("dies with a tool", 1) => vec![
+            Step::Tool {
+                name: "bash".to_owned(),
+                input: serde_json::json!({"command": "make"}),
+                output: "made".to_owned(),
+                permission: None,
+                delay: Duration::ZERO,
+            },
+            Step::Die,
+        ],
+        _ => vec![Step::text("done", 2)],
+    };
+    let agent = Scripted::new(Script::new(play));
+    let options = Options::new(data).with_adapter(Arc::new(agent.clone()));
+    let manager = SessionManager::start(options.clone())
+        .await
+        .expect("it starts");
+    let here = data.display().to_string();
+    let spec = OpenSession::new("scripted", here);
+    let session = manager.open(spec).await.expect("it opens");
+
+    assert_eq!(said(&session, "hello").await, State::Completed);
+    assert_eq!(said(&session, "dies").await, State::Completed);
+    let busy = || Fault::Refuse {
+        status: 429,
+        retry_after: None,
+    };
+    agent.fault("POST message", 3, busy());
+    assert_eq!(said(&session, "later").await, State::Completed);
+    agent.fault("POST message", 1, Fault::LoseAnswer);
+    assert_eq!(said(&session, "lost").await, State::Completed);
+    let never = Fault::Refuse {
+        status: 400,
+        retry_after: None,
+    };
+    agent.fault("POST message", 1, never);
+    assert_eq!(said(&session, "never").await, State::DeadLettered);
+    let waits = session.send("dies with a tool", None).await;
+    let waits = waits.expect("it is queued");
+    session.at_rest().await.expect("it comes to rest");
+    session.rerun(true).await.expect("it waits for a person");
+    assert_eq!(
+        session.settled(waits).await.expect("it ends"),
+        State::Completed
+    );
+    manager.shut_down().await.expect("it ends in order");
+
+    // Once more, by another process.
+    let manager = SessionManager::start(options.clone()).await;
+    let manager = manager.expect("it starts again");
+    manager.recover().await.expect("nothing is open");
+    let session = manager.find(session.id()).await.expect("it is there");
+    assert_eq!(said(&session, "hello again").await, State::Completed);
+    manager.shut_down().await.expect("it ends in order");
+    options.adapters
+}
+
+async fn said(session: &Handle, text: &str) -> State {
+    let message = session.send(text, None).await.expect("it is queued");
+    session.settled(message).await.expect("it ends")
+}
+
+/// The same log as a build with a mistake would have written it, and the positions of what that changed.
+async fn mistaken(
+    log: &LogReader,
+    mistake: impl Fn(&Recorded) -> Option<(Event, Timestamp)>,
+) -> (Log, Vec<Recorded>) {
+    let other = Log::in_memory().expect("a log in memory");
+    let mut changed = Vec::new();
+    for recorded in log.read_all(Position::FIRST) {
+        let recorded = recorded.expect("it can be read");
+        let stream = recorded.stream;
+        let new = mistake(&recorded).map(|(event, at)| NewEvent::live(event, at));
+        if new.as_ref().map(|new| (&new.event, new.at)) != Some((&recorded.event, recorded.at)) {
+            changed.push(recorded);
+        }
+        let append = other.append(stream, Expected::Any, new.into_iter().collect());
+        append.await.expect("it is appended");
+    }
+    (other, changed)
+}
+
+fn decisions_in(log: &LogReader) -> u64 {
+    let all = log.read_all(Position::FIRST);
+    let decided = all.filter(|r| r.as_ref().is_ok_and(|r| r.class == Class::Decided));
+    decided.count() as u64
+}
+
+#[tokio::test]
+async fn a_log_full_of_incidents_is_derived_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let adapters = incidents(folder.path()).await;
+    let log = LogReader::open(folder.path()).expect("a log");
+    let derived = derive(&log, None, &adapters).expect("it can be read");
+    assert_eq!(
+        derived,
+        Derived {
+            // One is a person's word.
+            decisions: decisions_in(&log) - 1,
+            different: 0,
+            first_difference: None
+        }
+    );
+    assert!(derived.decisions > 30, "{derived:?}");
+}
+
+#[tokio::test]
+async fn a_changed_decision_is_named_and_what_it_would_be() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let adapters = incidents(folder.path()).await;
+    let log = LogReader::open(folder.path()).expect("a log");
+    let mistakes: [fn(&mut Event); 6] = [
+        |event| {
+            if let Event::RetryScheduled { at, .. } = event {
+                *at = at.plus(Duration::from_millis(1));
+            }
+        },
+        |event| {
+            if let Event::ReconnectScheduled { at, .. } = event {
+                *at = at.plus(Duration::from_millis(1));
+            }
+        },
+        |event| {
+            if let Event::DeliveryStarted { attempt, .. } = event {
+                *attempt += 1;
+            }
+        },
+        |event| {
+            if let Event::DeliveryStarted { agent_message, .. } = event {
+                agent_message.push('x');
+            }
+        },
+        |event| {
+            if let Event::TurnRequested { run, .. } = event {
+                *run += 1;
+            }
+        },
+        |event| {
+            if let Event::RerunDecided { rerun, .. } = event
+                && *rerun == Rerun::Wait
+            {
+                *rerun = Rerun::Run;
+            }
+        },
+    ];
+    for mistake in mistakes {
+        let (other, changed) = mistaken(&log, |recorded| {
+            let mut event = recorded.event.clone();
+            mistake(&mut event);
+            Some((event, recorded.at))
+        })
+        .await;
+        let derived = derive(&other, None, &adapters).expect("it can be read");
+        let first = derived.first_difference.expect("it is noticed");
+        assert_eq!(first.recorded.position, changed[0].position);
+        let derived: Vec<Event> = first.derived.iter().map(wordless).collect();
+        assert!(
+            derived.contains(&wordless(&changed[0].event)),
+            "{derived:#?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_decision_that_does_not_follow_from_what_was_observed_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let adapters = incidents(folder.path()).await;
+    let log = LogReader::open(folder.path()).expect("a log");
+    // Given up, though it was refused for now and no more.
+    let (other, changed) = mistaken(&log, |recorded| {
+        let mut event = recorded.event.clone();
+        if let Event::DeliveryRejected { refusal, .. } = &mut event
+            && *refusal == Refusal::ForGood
+        {
+            *refusal = Refusal::ForNow { retry_after: None };
+        }
+        Some((event, recorded.at))
+    })
+    .await;
+    let derived = derive(&other, None, &adapters).expect("it can be read");
+    let first = derived.first_difference.expect("it is noticed");
+    assert_eq!(first.recorded.position, changed[0].position.next());
+    assert!(
+        matches!(
+            first.derived[..],
+            [Event::RetryScheduled { attempt: 2, .. }]
+        ),
+        "{first:#?}"
+    );
+
+    // Tried again before the time that was set for it.
+    let (other, changed) = mistaken(&log, |recorded| {
+        let early = match recorded.event {
+            Event::ConnectionChanged {
+                to: ConnectionState::Connecting,
+                ..
+            } if recorded.seq > Seq(5) => Duration::from_millis(60),
+            _ => Duration::ZERO,
+        };
+        let at = Timestamp(recorded.at.0 - u64::try_from(early.as_micros()).expect("it is short"));
+        Some((recorded.event.clone(), at))
+    })
+    .await;
+    let derived = derive(&other, None, &adapters).expect("it can be read");
+    let first = derived.first_difference.expect("it is noticed");
+    assert_eq!(first.recorded.position, changed[0].position);
+}
+
+#[tokio::test]
+async fn a_decision_that_is_lacking_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let adapters = incidents(folder.path()).await;
+    let log = LogReader::open(folder.path()).expect("a log");
+    let (other, lacking) = mistaken(&log, |recorded| match recorded.event {
+        Event::RetryScheduled { .. } => None,
+        ref event => Some((event.clone(), recorded.at)),
+    })
+    .await;
+    let derived = derive(&other, None, &adapters).expect("it can be read");
+    let first = derived.first_difference.expect("one is lacking");
+    // The one after it moved up into its place.
+    assert_eq!(first.recorded.position, lacking[0].position);
+    assert!(
+        matches!(
+            first.derived[..],
+            [Event::RetryScheduled { attempt: 2, .. }]
+        ),
+        "{first:#?}"
+    );
+}
+
+#[tokio::test]
+async fn another_policy_decides_otherwise() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let adapters = incidents(folder.path()).await;
+    let log = LogReader::open(folder.path()).expect("a log");
+    let names = |policy: &Policy| -> Vec<(String, Vec<String>)> {
+        let differences = what_if(&log, None, &adapters, policy).expect("it can be read");
+        let name = |event: &Event| event.type_name().to_owned();
+        differences
+            .iter()
+            .map(|d| {
+                (
+                    name(&d.recorded.event),
+                    d.derived.iter().map(name).collect(),
+                )
+            })
+            .collect()
+    };
+    let policy = Policy::default();
+    assert_eq!(names(&policy), []);
+
+    let mut never = policy.clone();
+    never.session.rerun = RerunPolicy::Never;
+    let row = |a: &str, b: &str| (a.to_owned(), vec![b.to_owned()]);
+    assert_eq!(
+        names(&never),
+        [
+            row("RerunDecided", "RerunDecided"),
+            row("RerunDecided", "RerunDecided")
+        ]
+    );
+
+    let mut impatient = policy.clone();
+    impatient.session.retries.for_now.attempts_max = 2;
+    assert_eq!(
+        names(&impatient),
+        [
+            row("RetryScheduled", "MessageDeadLettered"),
+            row("RetryScheduled", "MessageDeadLettered")
+        ]
+    );
+
+    let mut slow = policy;
+    slow.connection.backoff = Backoff {
+        delay_min: Duration::from_secs(1),
+        delay_max: Duration::from_secs(30),
+    };
+    assert_eq!(
+        names(&slow),
+        [
+            row("ReconnectScheduled", "ReconnectScheduled"),
+            row("ReconnectScheduled", "ReconnectScheduled")
+        ]
+    );
+}

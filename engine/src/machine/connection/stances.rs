@@ -1,0 +1,184 @@
+//! What a connection's machine records from where its log stands, for whatever the log does not tell.
+//!
+//! As with sessions: the fold, the time and what was observed are recorded; which effect was in flight is not. Each way
+//! in which that may have been is tried with the machine that runs.
+
+use recount_projections::{Breaker, Connection};
+use recount_store::{ConnectionId, ConnectionState, Event, NewEvent, Timestamp};
+
+use super::{Failure, Input, Machine, Phase, Wish};
+use crate::machine::Step;
+use crate::policy::ConnectionPolicy;
+
+/// Where a connection's log stands, and when.
+#[derive(Clone, Copy)]
+pub(crate) struct Standing<'a> {
+    pub(crate) id: ConnectionId,
+    pub(crate) policy: &'a ConnectionPolicy,
+    pub(crate) connection: &'a Connection,
+    pub(crate) breaker: &'a Breaker,
+    /// Whether the process that writes has not tried yet.
+    pub(crate) untried: bool,
+    pub(crate) now: Timestamp,
+}
+
+impl Standing<'_> {
+    /// The steps that the machine may take from here that begin with an event like `first`, each as its events.
+    ///
+    /// What was observed in `first` is what the machine is told; what it makes of it is its own.
+    pub(crate) fn steps(self, first: &Event) -> Vec<Vec<NewEvent>> {
+        let steps = match first {
+            Event::CircuitHalfOpened
+            | Event::ConnectionChanged {
+                to: ConnectionState::Connecting,
+                ..
+            } => self.tries(),
+            Event::ConnectionChanged { .. } => vec![self.left_open(), self.given_up()],
+            Event::StreamOpened | Event::CircuitClosed => {
+                vec![self.told(Phase::Opening, Input::StreamOpened)]
+            }
+            Event::StreamLost { reason } => {
+                let ended = Input::StreamEnded {
+                    reason: reason.clone(),
+                };
+                let unwanted = Input::Unwanted { stop: false };
+                vec![
+                    self.told(self.streaming(), ended),
+                    self.told(self.streaming(), unwanted),
+                    self.left_open(),
+                ]
+            }
+            Event::ConnectFailed { reason, .. } => self.failures(reason),
+            Event::ServerStartDecided { mark, port } => {
+                let chosen = Input::PortChosen {
+                    mark: mark.clone(),
+                    port: *port,
+                };
+                vec![self.told(Phase::Choosing, chosen)]
+            }
+            Event::ServerSpawned { pid, started } => {
+                let process = recount_projections::connection::Process {
+                    pid: *pid,
+                    started: *started,
+                };
+                let mut machine = self.machine(Phase::Spawning);
+                machine.wish = Wish::Nothing;
+                vec![machine.handle(Input::Spawned(process), self.now)]
+            }
+            Event::ServerStopDecided { reason } => self.stops(reason),
+            Event::ServerExited { how } => self.exits(how),
+            _ => Vec::new(),
+        };
+        steps.into_iter().map(|step| step.events).collect()
+    }
+
+    /// A machine that has this in flight, and is wanted.
+    fn machine(self, phase: Phase) -> Machine {
+        let mut machine = Machine::new(
+            self.id,
+            self.policy.clone(),
+            self.connection.clone(),
+            self.breaker.clone(),
+        );
+        machine.wish = Wish::Connection;
+        machine.trying = self.connection.state == ConnectionState::Connecting;
+        machine.phase = phase;
+        machine
+    }
+
+    fn told(self, phase: Phase, input: Input) -> Step<super::Effect> {
+        self.machine(phase).handle(input, self.now)
+    }
+
+    /// A try of its own time, and one that somebody waited for: only a process's first is made for that.
+    fn tries(self) -> Vec<Step<super::Effect>> {
+        let of = |asked_for| {
+            let mut machine = self.machine(Phase::Resting);
+            machine.asked_for = asked_for;
+            machine.advance(self.now)
+        };
+        vec![of(false), of(self.untried)]
+    }
+
+    /// What a process finds that an earlier one left.
+    fn left_open(self) -> Step<super::Effect> {
+        let mut machine = self.machine(Phase::Resting);
+        machine.trying = false;
+        machine.advance(self.now)
+    }
+
+    /// A try that nobody wants any more.
+    fn given_up(self) -> Step<super::Effect> {
+        self.told(Phase::Looking, Input::Unwanted { stop: false })
+    }
+
+    fn failures(self, reason: &str) -> Vec<Step<super::Effect>> {
+        let mut steps = Vec::new();
+        for lasting in [false, true] {
+            let failure = || Failure {
+                reason: reason.to_owned(),
+                lasting,
+            };
+            steps.push(self.told(Phase::Opening, Input::StreamFailed(failure())));
+            let mut unwanted = self.machine(Phase::Opening);
+            unwanted.wish = Wish::Nothing;
+            steps.push(unwanted.handle(Input::StreamFailed(failure()), self.now));
+        }
+        steps
+    }
+
+    /// A server that is not wanted any more, and one that did not do what it should.
+    fn stops(self, reason: &str) -> Vec<Step<super::Effect>> {
+        let mut unwanted = self.machine(Phase::Resting);
+        unwanted.wish = Wish::Stop;
+        let mut steps = vec![unwanted.advance(self.now)];
+        for lasting in [false, true] {
+            let failed = Input::ProbeFailed(Failure {
+                reason: reason.to_owned(),
+                lasting,
+            });
+            steps.push(self.told(self.probing(), failed));
+        }
+        steps
+    }
+
+    fn exits(self, how: &str) -> Vec<Step<super::Effect>> {
+        let exited = |port_taken| Input::Exited {
+            how: how.to_owned(),
+            port_taken,
+        };
+        let failed = |lasting| {
+            Input::SpawnFailed(Failure {
+                reason: String::new(),
+                lasting,
+            })
+        };
+        vec![
+            self.told(self.streaming(), exited(false)),
+            self.told(Phase::Opening, exited(false)),
+            self.told(Phase::Opening, exited(true)),
+            self.told(Phase::Spawning, failed(false)),
+            self.told(Phase::Spawning, failed(true)),
+        ]
+    }
+
+    fn streaming(self) -> Phase {
+        Phase::Streaming {
+            url: String::new(),
+            heard: self.now,
+            probed: self.now,
+            probing: false,
+            missed: 0,
+            pulse: super::Pulse::default(),
+        }
+    }
+
+    /// A probe whose time is over.
+    fn probing(self) -> Phase {
+        Phase::Probing {
+            url: String::new(),
+            until: Timestamp(0),
+            again: None,
+        }
+    }
+}
