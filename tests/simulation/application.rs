@@ -88,7 +88,7 @@ impl Application {
                         .open()
                         .map(|message| message.id)
                         .collect::<Vec<_>>()
-                });
+                })?;
                 match open.get(self.dice.below(open.len())) {
                     Some(message) => session.cancel(*message).await,
                     None => Ok(()),
@@ -229,7 +229,7 @@ impl Application {
                 head == Some(MessageState::Waiting),
                 question.map(|question| question.id.clone()),
             )
-        });
+        })?;
         if waiting {
             let run = self.dice.percent(60);
             self.trace.say(
@@ -268,7 +268,7 @@ impl Application {
                 let rests = timeout(self.dice.millis(100, 5000), session.at_rest()).await;
                 match rests {
                     Ok(Ok(Status::Idle | Status::Closed))
-                        if session.with_state(|state| state.queue.head().is_none()) =>
+                        if session.with_state(|state| state.queue.head().is_none())? =>
                     {
                         break;
                     }

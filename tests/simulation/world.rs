@@ -12,7 +12,7 @@ use recount_engine::{Chance, Clock, Error, Options, Policy, RerunPolicy, Session
 use recount_store::{Log, Timestamp};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -147,6 +147,11 @@ impl World {
                 tokio::spawn(keeper.keep())
             })
             .collect();
+        let stranger = self.dice.percent(25).then(|| {
+            let (dice, network) = (Dice::new(self.dice.number()), self.network.clone());
+            let hosts = self.agents.keys().cloned().collect();
+            tokio::spawn(intrude(hosts, network, dice, self.trace.clone()))
+        });
         let weather = Weather::of(&self.dice);
         for _ in 0..self.dice.between(1, 4) {
             // Quiet days are part of every life.
@@ -170,6 +175,9 @@ impl World {
         self.trace.say("world", "is calm");
         self.network.set_weather(Weather::default());
         self.storm.end();
+        if let Some(stranger) = stranger {
+            stranger.abort();
+        }
         let ended = self.live_to_the_end().await;
         for keeper in keepers {
             keeper.abort();
@@ -246,7 +254,7 @@ impl World {
         } else if dice.percent(50) {
             match timeout(SHUT_DOWN_MAX, manager.shut_down()).await {
                 _ if life.is_dead() => End::Killed,
-                Ok(Ok(())) => End::ShutDown,
+                Ok(Ok(_)) => End::ShutDown,
                 Ok(Err(_)) => End::Failed,
                 Err(_) => {
                     self.book.check(Err(Broken {
@@ -298,14 +306,16 @@ impl World {
         let mut live = BTreeMap::new();
         for id in self.application.sessions() {
             if let Ok(session) = manager.find(id).await {
-                live.insert(id, session.state());
+                if let Ok(state) = session.state() {
+                    live.insert(id, state);
+                }
             }
         }
         self.book.with(|pages| {
             let ended = Ended {
                 pages,
                 manager: &manager,
-                policy: &self.policy.session,
+                policy: &self.policy,
                 histories: &histories,
                 hosts: &self.application.hosts_of_sessions(),
                 asked: &|text| self.agents.values().map(|agent| agent.runs(text)).sum(),
@@ -320,7 +330,7 @@ impl World {
             promises::promise_9_everything_is_bounded(&ended)
         })?;
         match timeout(SHUT_DOWN_MAX, manager.shut_down()).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(fails(error.to_string())),
             Err(_) => Err(fails("the engine does not shut down".to_owned())),
         }
@@ -344,20 +354,50 @@ impl World {
 }
 
 async fn list(server: &PortlessServer, path: &str) -> Vec<Value> {
+    let answer = ask(server, Method::GET, path, None).await;
+    serde_json::from_slice(&answer).expect("a list")
+}
+
+/// Asks a server past the network, and gives the body of its answer; an empty one where it is dead.
+async fn ask(server: &PortlessServer, method: Method, path: &str, body: Option<Value>) -> Vec<u8> {
     let request = Request {
-        method: Method::GET,
+        method,
         url: Url::parse(&format!("http://agent.test{path}")).expect("a URL"),
         headers: HeaderMap::new(),
         user: None,
-        body: None,
+        body: body.map(|body| body.to_string().into()),
         alone: true,
     };
-    let mut answer = server.answer(request).await.expect("an answer");
     let mut bytes = Vec::new();
+    let Some(mut answer) = server.answer(request).await else {
+        return bytes;
+    };
     while let Some(Ok(chunk)) = answer.body.next().await {
         bytes.extend_from_slice(&chunk);
     }
-    serde_json::from_slice(&bytes).expect("a list")
+    bytes
+}
+
+/// Somebody who works in the agents themselves, and in the engine's sessions there.
+async fn intrude(hosts: Vec<String>, network: Network, dice: Dice, trace: Trace) {
+    for n in 0_u32.. {
+        sleep(dice.millis(1000, 120_000)).await;
+        let Some(server) = network.host(&hosts[dice.below(hosts.len())]) else {
+            continue;
+        };
+        let sessions = ask(&server, Method::GET, "/session", None).await;
+        let sessions: Vec<Value> = serde_json::from_slice(&sessions).unwrap_or_default();
+        if let Some(session) = sessions.get(dice.below(sessions.len())) {
+            let id = session["id"].as_str().unwrap_or_default();
+            trace.say("stranger", format!("writes in {id}"));
+            let body = json!({
+                "messageID": format!("{}{n:04}", promises::STRANGE),
+                "parts": [{"type": "text", "text": format!("strange {n:04}")}],
+            });
+            let path = format!("/session/{id}/prompt_async");
+            ask(&server, Method::POST, &path, Some(body)).await;
+        }
+    }
 }
 
 /// How long servers die. Clones are the same storm.
