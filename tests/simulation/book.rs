@@ -85,9 +85,11 @@ impl Book {
             let from = last.map_or(Position::FIRST, |last| last.position.next());
             // A log that cannot be read belongs to an engine that is dead.
             for recorded in log.read_all(from).map_while(Result::ok) {
-                let text = format!("{} {:?}", recorded.stream, recorded.event);
-                let text = text.chars().take(260).collect();
-                self.1.say_at(recorded.at, "log", text);
+                if self.1.is_read() {
+                    let text = format!("{} {:?}", recorded.stream, recorded.event);
+                    let text = text.chars().take(260).collect();
+                    self.1.say_at(recorded.at, "log", text);
+                }
                 pages.events.push(recorded);
             }
         });

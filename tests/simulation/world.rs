@@ -68,27 +68,24 @@ enum End {
     ShutDown,
 }
 
-/// Lives through the world of a seed.
-pub(crate) async fn live(seed: u64) -> Outcome {
-    let mut world = World::new(seed);
+/// Lives through the world of a seed. `read`: somebody will read the trace and the records.
+pub(crate) async fn live(seed: u64, read: bool) -> Outcome {
+    let mut world = World::new(seed, read);
     let lived = world.run().await;
     world.book.check(lived);
     Outcome {
         trace: world.trace.lines(),
         records: world.book.with(|pages| {
-            pages
-                .events
-                .iter()
-                .map(|event| format!("{event:?}"))
-                .collect()
+            let events = pages.events.iter().filter(|_| read);
+            events.map(|event| format!("{event:?}")).collect()
         }),
         broken: world.book.broken(),
     }
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
-        let (dice, trace) = (Dice::of(seed, "world"), Trace::new(BEGIN));
+    fn new(seed: u64, read: bool) -> Self {
+        let (dice, trace) = (Dice::of(seed, "world"), Trace::new(BEGIN, read));
         let book = Book::new(trace.clone());
         let clock = Clock::starting_at(BEGIN);
         let network = Network::new(Dice::of(seed, "network"), trace.clone(), book.clone());
@@ -153,7 +150,7 @@ impl World {
             tokio::spawn(intrude(hosts, network, dice, self.trace.clone()))
         });
         let weather = Weather::of(&self.dice);
-        for _ in 0..self.dice.between(1, 4) {
+        for _ in 0..self.dice.between(1, 3) {
             // Quiet days are part of every life.
             let today = if self.dice.percent(25) {
                 Weather::default()
@@ -218,7 +215,7 @@ impl World {
             )),
             _ => None,
         };
-        let (Ok(log), long) = (self.open(&life, fault), dice.millis(1000, 600_000)) else {
+        let (Ok(log), long) = (self.open(&life, fault), dice.millis(1000, 300_000)) else {
             return if life.is_dead() {
                 End::Killed
             } else {
