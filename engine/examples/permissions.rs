@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Event::PermissionAsked {
                 permission, detail, ..
             } => {
-                // A person is asked here. The turn waits as long as it takes, over restarts, too.
+                // A person is asked here. The turn waits for as long as the policy lets it.
                 let answer = match detail.as_str() {
                     "ls" => PermissionAnswer::Once,
                     _ => PermissionAnswer::Reject,

@@ -12,7 +12,7 @@ use recount_projections::{
 use recount_store::{
     Event, Expected, MessageId, NewEvent, PermissionAnswer, Seq, SessionId, StreamId, Timestamp,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -110,7 +110,11 @@ impl Session {
     /// [`Error::Log`] where it cannot be read.
     pub fn transcript(&self) -> Result<Transcript, Error> {
         let mut transcript = Transcript::default();
-        for recorded in self.manager.log().read(StreamId::Session(self.id), Seq::FIRST) {
+        for recorded in self
+            .manager
+            .log()
+            .read(StreamId::Session(self.id), Seq::FIRST)
+        {
             transcript.apply(&recorded?);
         }
         Ok(transcript)
@@ -841,7 +845,7 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
     }
 }
 
-async fn told_to_end(stop: &mut watch::Receiver<bool>) {
+async fn told_to_end(stop: &mut watched::Receiver<bool>) {
     // An engine that is gone wants it to end, too.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -55,14 +55,14 @@ pub(super) const fn call(effect: &Effect) -> &'static str {
 
 /// The span of a call to an agent, inside its session's: about the message at the head of the queue.
 pub(super) fn call_span(call: &'static str, state: &Session) -> Span {
-    match state.head() {
-        Some((message, turn)) => info_span!(
-            "call",
-            call,
-            message_id = %message.id,
-            attempt = message.attempts,
-            run = turn.map_or(0, |turn| turn.runs.len()),
-        ),
-        None => info_span!("call", call),
-    }
+    let Some((message, turn)) = state.head() else {
+        return info_span!("call", call);
+    };
+    info_span!(
+        "call",
+        call,
+        message_id = %message.id,
+        attempt = message.attempts,
+        run = turn.map_or(0, |turn| turn.runs.len()),
+    )
 }
