@@ -388,7 +388,10 @@ impl Driver {
             Done::Started(Err(error)) => {
                 let failure = Failure {
                     reason: error.to_string(),
-                    lasting: matches!(error, Error::ProgramNotFound { .. }),
+                    lasting: matches!(
+                        error,
+                        Error::ProgramNotFound { .. } | Error::ForeignServer { .. }
+                    ),
                 };
                 self.failure.set(Some(error));
                 Input::SpawnFailed(failure)
