@@ -90,15 +90,23 @@ const EVENTS_BETWEEN_BLOWS: Range<u64> = 80..320;
 /// Policies with shorter patience, since the outages here take seconds and those that the defaults are
 /// made for minutes. Nothing that decides what is right is changed by them but `rerun`.
 fn impatient(mut options: Options) -> Options {
-    let session = &mut options.session;
+    let session = &mut options.policy.session;
     // Nobody is there to be asked, and no tool here does harm when it runs twice.
     session.rerun = RerunPolicy::Auto;
     session.runs_max = 100;
-    session.attempts_max = 100;
-    session.backoff.delay_max = Duration::from_secs(1);
+    let retries = &mut session.retries;
+    for retry in [
+        &mut retries.never_sent,
+        &mut retries.for_now,
+        &mut retries.unknown,
+    ] {
+        retry.attempts_max = 100;
+        retry.backoff.delay_min = Duration::from_millis(100);
+        retry.backoff.delay_max = Duration::from_secs(1);
+    }
     // Turns whose stream went silent end by a look.
     session.look_every = Duration::from_secs(2);
-    let connection = &mut options.connection;
+    let connection = &mut options.policy.connection;
     connection.backoff.delay_max = Duration::from_secs(1);
     connection.circuit.delay_min = Duration::from_millis(500);
     connection.circuit.delay_max = Duration::from_secs(2);
@@ -191,14 +199,14 @@ impl Asked {
                 state,
                 MessageState::Completed,
                 "{prompt}: {:#?}",
-                self.session.state()
+                self.session.state().unwrap()
             );
         }
     }
 
     /// What is not answered, and how it stands.
     fn open(&self) -> String {
-        let state = self.session.state();
+        let state = self.session.state().unwrap();
         let left = state.queue.messages().iter();
         let left: Vec<_> = left.filter(|message| !message.state.is_settled()).collect();
         format!(
@@ -334,9 +342,9 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
     let scene = Scene::new();
     let mut options = impatient(scene.options());
     // So long may a server of ours stand still before it is stopped; a person would wait for longer.
-    options.connection.silence_max = Duration::from_secs(4);
-    options.connection.answer_timeout = Duration::from_secs(1);
-    options.connection.stop_timeout = Duration::from_millis(500);
+    options.policy.connection.silence_max = Duration::from_secs(4);
+    options.policy.connection.answer_timeout = Duration::from_secs(1);
+    options.policy.connection.stop_timeout = Duration::from_millis(500);
     let manager = SessionManager::start(options).await.unwrap();
     let mut asked = Vec::new();
     let mut permitting = JoinSet::new();
@@ -407,7 +415,7 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
 }
 
 fn agent_session(session: &Session) -> String {
-    session.state().agent_session.unwrap()
+    session.state().unwrap().agent_session.unwrap()
 }
 
 /// Holds a session to what was promised of it: in the log, at the agent, and by the provider's record.
@@ -418,7 +426,7 @@ fn arrived_once(
     stored: &[Message],
     killed: &[Timestamp],
 ) {
-    let state = session.state();
+    let state = session.state().unwrap();
     assert!(state.head().is_none(), "open: {:#?}", state.head());
     // At the agent: each once, and in order.
     let users: Vec<_> = stored.iter().filter(|m| m.role == "user").collect();

@@ -3,16 +3,19 @@
 
 use std::time::Duration;
 
-use recount_engine::{MessageState, PermissionAnswer, RerunPolicy, SessionManager, Status};
-use recount_projections::turn::Run;
+use recount_engine::{
+    MessageState, PermissionAnswer, RerunPolicy, Session, SessionManager, Status,
+};
+use recount_projections::turn::{Answered, Asks, Question, Run};
 use recount_projections::{Projection, TurnState};
-use recount_store::{Event, Position, Recorded, Rerun, Select, StreamId};
+use recount_store::{Choice, Event, Position, Prompt, Recorded, Rerun, Select, StreamId};
 use recount_tests::engine::{
     Scene, answer, ask, connection_events, events, kill_9, server_pid, settled, transcript,
 };
 use recount_tests::provider::Outcome;
 use recount_tests::provider::script::expected_text;
 use recount_tests::timing::within;
+use serde_json::json;
 
 /// For what takes a second or two on a machine that has nothing else to do.
 const SOON: Duration = Duration::from_secs(60);
@@ -82,10 +85,11 @@ async fn a_tool_runs_once_it_is_permitted() {
         turn.open_questions().next().cloned()
     });
     let question = within(SOON, "the question", asked).await.unwrap();
-    assert_eq!(
-        (question.action.as_str(), question.detail.as_str()),
-        ("bash", "echo permitted")
-    );
+    let asks = Asks::Permission {
+        action: "bash".to_owned(),
+        detail: "echo permitted".to_owned(),
+    };
+    assert_eq!(question.asks, asks);
     session.answer(None, PermissionAnswer::Once).await.unwrap();
     assert_eq!(settled(&session, message).await, MessageState::Completed);
 
@@ -116,13 +120,143 @@ async fn a_tool_that_is_refused_ends_the_turn() {
         .await
         .unwrap();
     assert_eq!(settled(&session, message).await, MessageState::Failed);
-    let state = session.state();
+    let state = session.state().unwrap();
     assert_eq!(
         state.turn.unwrap().ending.unwrap(),
         "permission was refused: bash touch made"
     );
     assert!(!scene.home.project_dir().join("made").exists());
     assert_eq!(scene.provider.calls_for(prompt).len(), 1);
+    scene.end(manager, &[session]).await;
+}
+
+/// A prompt whose model asks two questions in words by the agent's own tool, and then goes on.
+fn asking() -> String {
+    let option = |label: &str| json!({"label": label, "description": format!("Like {label}")});
+    let questions = json!([
+        {"header": "Colour", "question": "Which colour?", "options": [option("red"), option("blue")]},
+        {"header": "Tests", "question": "Which tests?", "options": [option("unit"), option("sim")],
+         "multiple": true},
+    ]);
+    let call = json!({"name": "question", "args": {"questions": questions}});
+    let steps = json!({"steps": [{"text": "I ask. ", "tools": [call]}, {"text": "Done."}]});
+    format!("fake:{steps}")
+}
+
+/// Waits until the agent asks, and gives what.
+async fn question(session: &Session) -> Question {
+    let asked = session.wait(|state| {
+        let turn = state.turn.as_ref().filter(|_| state.questions_open())?;
+        turn.open_questions().next().cloned()
+    });
+    within(SOON, "the question", asked).await.unwrap()
+}
+
+fn words(answers: [&[&str]; 2]) -> Vec<Vec<String>> {
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    answers.map(texts).to_vec()
+}
+
+#[tokio::test]
+async fn a_question_in_words_is_answered_in_words() {
+    let scene = Scene::new();
+    let manager = SessionManager::start(scene.options()).await.unwrap();
+    let session = scene.open(&manager).await;
+    let prompt = asking();
+    let message = session.send(&prompt, None).await.unwrap();
+    let asked = question(&session).await;
+    let choice = |label: &str| Choice {
+        label: label.to_owned(),
+        about: format!("Like {label}"),
+    };
+    let prompts = vec![
+        Prompt {
+            header: "Colour".to_owned(),
+            text: "Which colour?".to_owned(),
+            options: vec![choice("red"), choice("blue")],
+            multiple: false,
+            custom: true,
+        },
+        Prompt {
+            header: "Tests".to_owned(),
+            text: "Which tests?".to_owned(),
+            options: vec![choice("unit"), choice("sim")],
+            multiple: true,
+            custom: true,
+        },
+    ];
+    assert_eq!(asked.asks, Asks::Words(prompts));
+    // One that is chosen, one that is written.
+    let answers = words([&["blue"], &["unit", "my own"]]);
+    let given = session.answer_question(Some(&asked.id), answers.clone());
+    given.await.unwrap();
+    assert_eq!(settled(&session, message).await, MessageState::Completed);
+
+    let transcript = transcript(manager.log(), &session);
+    let turn = transcript.turn_of(message).unwrap();
+    assert_eq!(turn.text(), "I ask. Done.");
+    let answered = Question {
+        answer: Some(Answered::Words(answers)),
+        settled: true,
+        ..asked
+    };
+    assert_eq!(turn.questions, [answered]);
+    let calls: Vec<_> = turn.run().calls().collect();
+    let [call] = calls[..] else {
+        panic!("one call: {calls:#?}")
+    };
+    let (_, output) = call.outcome.as_ref().unwrap();
+    let expected = r#""Which colour?"="blue", "Which tests?"="unit, my own""#;
+    assert!(output.contains(expected), "{output}");
+    assert_eq!(scene.provider.calls_for(&prompt).len(), 2);
+    scene.end(manager, &[session]).await;
+}
+
+#[tokio::test]
+async fn a_question_that_is_refused_ends_the_turn() {
+    let scene = Scene::new();
+    let manager = SessionManager::start(scene.options()).await.unwrap();
+    let session = scene.open(&manager).await;
+    let prompt = asking();
+    let message = session.send(&prompt, None).await.unwrap();
+    let asked = question(&session).await;
+    session.refuse_question(Some(&asked.id)).await.unwrap();
+    assert_eq!(settled(&session, message).await, MessageState::Failed);
+    let turn = session.state().unwrap().turn.unwrap();
+    let refused = Question {
+        answer: Some(Answered::Reject),
+        settled: true,
+        ..asked
+    };
+    assert_eq!(turn.questions, [refused]);
+    assert_eq!(
+        turn.ending.unwrap(),
+        "its question was refused: Which colour? / Which tests?"
+    );
+    assert_eq!(scene.provider.calls_for(&prompt).len(), 1);
+    scene.end(manager, &[session]).await;
+}
+
+#[tokio::test]
+async fn what_an_agent_asks_in_words_dies_with_it() {
+    let scene = Scene::new();
+    let mut options = scene.options();
+    options.policy.session.rerun = RerunPolicy::Auto;
+    let manager = SessionManager::start(options).await.unwrap();
+    let session = scene.open(&manager).await;
+    let message = session.send(&asking(), None).await.unwrap();
+    let asked = question(&session).await;
+    kill_9(server_pid(manager.log(), &session));
+    // The next run sees that the tool was interrupted, and the script goes on behind it.
+    assert_eq!(settled(&session, message).await, MessageState::Completed);
+    let turn = session.state().unwrap().turn.unwrap();
+    assert_eq!(turn.text(), "Done.");
+    assert_eq!(turn.runs.len(), 2);
+    let gone = Question {
+        settled: true,
+        ..asked
+    };
+    assert_eq!(turn.questions, [gone]);
     scene.end(manager, &[session]).await;
 }
 
@@ -152,7 +286,7 @@ async fn two_sessions_share_a_server_and_a_stream_and_nothing_else() {
         let text = answer(manager.log(), session, message);
         assert_eq!([text], *scene.provider.texts_for(prompt));
         let stored = agent
-            .messages(&session.state().agent_session.unwrap())
+            .messages(&session.state().unwrap().agent_session.unwrap())
             .await;
         let roles: Vec<_> = stored.iter().map(|stored| stored.role.as_str()).collect();
         assert_eq!(roles, ["user", "assistant"]);
@@ -251,7 +385,7 @@ async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_
     // The agent holds the message once, and one answer that has an end.
     let stored = scene
         .agent(manager.log())
-        .messages(&session.state().agent_session.unwrap())
+        .messages(&session.state().unwrap().agent_session.unwrap())
         .await;
     let asked: Vec<_> = stored
         .iter()
@@ -282,7 +416,7 @@ async fn trouble_with_the_model_is_reported_as_the_agent_tells_it() {
         ("fake:error status=500 times=1", Outcome::Refused(500)),
         ("fake:cut after=2 times=1 chunks=4", Outcome::Cut),
     ] {
-        let from = session.state().seq;
+        let from = session.state().unwrap().seq;
         let message = ask(&session, prompt).await;
         assert_eq!(outcomes(&scene, prompt), [refused, Outcome::Done]);
         let text = answer(manager.log(), &session, message);
@@ -303,7 +437,7 @@ async fn trouble_with_the_model_is_reported_as_the_agent_tells_it() {
     let prompt = "fake:error status=401 times=1";
     let message = session.send(prompt, None).await.unwrap();
     assert_eq!(settled(&session, message).await, MessageState::Failed);
-    let ending = session.state().turn.unwrap().ending.unwrap();
+    let ending = session.state().unwrap().turn.unwrap().ending.unwrap();
     assert!(ending.contains("scripted HTTP 401"), "{ending}");
     assert_eq!(outcomes(&scene, prompt), [Outcome::Refused(401)]);
     ask(&session, "fake:plain text=after+the+trouble").await;
@@ -324,7 +458,7 @@ async fn a_model_that_never_answers_is_given_up_in_time() {
     let message = session.send(prompt, None).await.unwrap();
     let failed = within(SOON, "the turn to be given up", session.settled(message)).await;
     assert_eq!(failed.unwrap(), MessageState::Failed);
-    let turn = session.state().turn.unwrap();
+    let turn = session.state().unwrap().turn.unwrap();
     assert_eq!(turn.ending, turn.stalled, "{turn:#?}");
     assert_eq!(outcomes(&scene, prompt), [Outcome::ClientGone]);
     assert!(
@@ -363,7 +497,7 @@ async fn forty_messages_arrive_once_and_in_order_though_the_server_is_killed_aga
                 .wrapping_add(1);
             (chance >> 33) % below
         };
-        let opening = session.state().opening.unwrap();
+        let opening = session.state().unwrap().opening.unwrap();
         let streams = [
             StreamId::Connection(opening.connection),
             StreamId::Session(session.id()),
@@ -408,7 +542,7 @@ async fn forty_messages_arrive_once_and_in_order_though_the_server_is_killed_aga
     // At the agent: each once, in order, with one answer that has an end.
     let stored = scene
         .agent(manager.log())
-        .messages(&session.state().agent_session.unwrap())
+        .messages(&session.state().unwrap().agent_session.unwrap())
         .await;
     let asked: Vec<_> = stored
         .iter()
@@ -455,7 +589,7 @@ async fn a_turn_that_dies_with_its_tool_at_work_waits_for_a_persons_word() {
         session.at_rest(),
     );
     assert_eq!(rest.await.unwrap(), Status::Waiting);
-    let state = session.state();
+    let state = session.state().unwrap();
     assert_eq!(
         state.queue.get(message).unwrap().state,
         MessageState::Waiting

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use recount_store::{Json, MessageId, OutputKind, PermissionAnswer, Timestamp};
+use recount_store::{Json, MessageId, OutputKind, PermissionAnswer, Prompt, Timestamp};
 
 /// A password or token: never shown, neither in traces nor in the log.
 #[derive(Clone, PartialEq, Eq)]
@@ -234,8 +234,8 @@ pub enum Observation {
         /// The agent's number, without gaps in one session.
         number: u64,
     },
-    /// Something about the session never arrived: the connection noticed a hole in the agent's count. No
-    /// adapter says so.
+    /// Something about the session never arrived: there is a hole in the agent's count, or the session was too
+    /// slow to take everything in. No adapter says so.
     Missed,
     /// The session belongs to another one of the agent's: a sub-agent.
     ChildOf {
@@ -284,6 +284,15 @@ pub enum Observation {
         permission: String,
         /// The answer, where the agent says it in a word that is known.
         answer: Option<PermissionAnswer>,
+    },
+    /// The agent asks a question in words.
+    QuestionAsked(Question),
+    /// A question in words was answered or refused, by whomever.
+    QuestionReplied {
+        /// The agent's name for it.
+        question: String,
+        /// The texts that answer each prompt; `None` is a refusal.
+        answers: Option<Vec<Vec<String>>>,
     },
     /// The agent works on this session.
     Busy,
@@ -403,6 +412,17 @@ pub struct Permission {
     pub call: Option<String>,
 }
 
+/// What the agent asks in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The agent's name for it.
+    pub id: String,
+    /// What it asks; one answer is to be given to each.
+    pub prompts: Vec<Prompt>,
+    /// The tool call that waits for it.
+    pub call: Option<String>,
+}
+
 /// What the agent says when it is asked about one message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -415,8 +435,10 @@ pub struct Report {
     /// Its answers to the message, oldest first, each with its items in order. Answers to messages
     /// that the agent wrote itself while it worked on this one are among them.
     pub answers: Vec<ReportedAnswer>,
-    /// The questions that wait for an answer in this session and its children.
+    /// The permissions that wait for an answer in this session and its children.
     pub permissions: Vec<Permission>,
+    /// The questions in words that do.
+    pub questions: Vec<Question>,
 }
 
 /// Whether the agent works on a session.
@@ -455,9 +477,9 @@ pub enum AnswerItem {
     Tool(ToolCall),
 }
 
-/// What a permission's answer met.
+/// What an answer met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PermissionOutcome {
+pub enum AnswerOutcome {
     /// The agent took it.
     Taken,
     /// The question is gone: answered before, or its process died.
@@ -489,6 +511,12 @@ pub trait AgentAdapter: Send + Sync + 'static {
     ///
     /// The same arguments give the same identity; later ones sort after earlier ones.
     fn identity(&self, message: MessageId, now: Timestamp) -> String;
+
+    /// Whether the agent reads a message that it is given to keep while it works on the one before it, and answers
+    /// to that one from then on.
+    fn can_steer(&self) -> bool {
+        false
+    }
 
     /// Asks the server how it is, within half a second, on a connection of its own.
     ///
@@ -580,7 +608,7 @@ pub trait AgentAdapter: Send + Sync + 'static {
     /// As [`CallError`] says.
     async fn abort(&self, endpoint: &Endpoint, session: &AgentSession) -> Result<(), CallError>;
 
-    /// Answers a question of the agent's.
+    /// Answers when the agent asks for permission.
     ///
     /// # Errors
     ///
@@ -591,5 +619,18 @@ pub trait AgentAdapter: Send + Sync + 'static {
         session: &AgentSession,
         permission: &str,
         answer: PermissionAnswer,
-    ) -> Result<PermissionOutcome, CallError>;
+    ) -> Result<AnswerOutcome, CallError>;
+
+    /// Answers a question in words, with the texts for each prompt; `None` refuses it.
+    ///
+    /// # Errors
+    ///
+    /// As [`CallError`] says.
+    async fn answer_question(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        question: &str,
+        answers: Option<&[Vec<String>]>,
+    ) -> Result<AnswerOutcome, CallError>;
 }

@@ -1,8 +1,9 @@
 //! What an application can ask of a session, and what is answered: pure.
 
+use recount_projections::turn::{Asks, Question};
 use recount_projections::{Message, MessageState, Session, WaitsFor, queue::content_hash};
 use recount_store::{
-    Cause, Event, MessageId, NewEvent, PermissionAnswer, Rerun, Timestamp, Verdict,
+    Cause, Event, Json, MessageId, NewEvent, PermissionAnswer, Prompt, Rerun, Timestamp, Verdict,
 };
 
 use crate::limits;
@@ -19,6 +20,15 @@ pub enum Command {
         /// What the agent is to read.
         text: String,
     },
+    /// Queue a message that is to reach the agent while it works, not after. Safe to repeat like [`Command::Queue`].
+    Steer {
+        /// The id that it shall have, if it is new.
+        message: MessageId,
+        /// The application's idempotency key.
+        key: Option<String>,
+        /// What the agent is to read.
+        text: String,
+    },
     /// Take a message back that the agent certainly does not hold.
     Cancel {
         /// The message.
@@ -26,12 +36,19 @@ pub enum Command {
     },
     /// End the work on the oldest open message.
     Abort,
-    /// Answer a question of the agent's.
+    /// Answer when the agent asks for permission.
     Answer {
-        /// The agent's name for the question; `None` is the oldest open one.
+        /// The agent's name for it; `None` is the oldest open one.
         permission: Option<String>,
         /// The answer.
         answer: PermissionAnswer,
+    },
+    /// Answer a question in words, or say that it will not be answered.
+    AnswerQuestion {
+        /// The agent's name for it; `None` is the oldest open one.
+        question: Option<String>,
+        /// The chosen or written texts for each prompt; `None` refuses it.
+        answers: Option<Vec<Vec<String>>>,
     },
     /// Say what becomes of a turn that waits for a person.
     Rerun {
@@ -76,6 +93,8 @@ pub struct Bounds {
     pub queue_depth_max: usize,
     /// How many bytes of text may wait.
     pub queue_bytes_max: usize,
+    /// Whether its agent reads a message while it works on the one before it.
+    pub steers: bool,
 }
 
 /// What the asker gets.
@@ -124,6 +143,9 @@ pub enum Rejection {
         /// The bound.
         limit: usize,
     },
+    /// The agent reads nothing while it works.
+    #[error("this agent cannot be steered: queue the message, and it is read when its turn comes")]
+    CannotSteer,
     /// The key was used for another text.
     #[error("the key {key:?} was used before for another text: a key names one message for ever")]
     KeyConflict {
@@ -149,8 +171,14 @@ pub enum Rejection {
     #[error("nothing is open in this session")]
     NothingOpen,
     /// The agent asks nothing, or not that.
-    #[error("the agent asks for no such permission")]
+    #[error("the agent asks no such thing")]
     NoSuchQuestion,
+    /// The answers do not fit the prompts of the question.
+    #[error("the answers do not fit the question: {reason}")]
+    NoAnswer {
+        /// What does not fit.
+        reason: String,
+    },
     /// No message's outcome waits for a person.
     #[error("no message of this session waits for a person's word on whether it arrived")]
     OutcomeNotAsked,
@@ -187,6 +215,7 @@ pub type Decision = Result<(Vec<NewEvent>, Receipt), Rejection>;
 pub fn decide(state: &Session, command: Command, bounds: Bounds, now: Timestamp) -> Decision {
     match command {
         Command::Queue { message, key, text } => queue(state, message, key, text, bounds, now),
+        Command::Steer { message, key, text } => steer(state, message, key, text, bounds, now),
         Command::Cancel { message } => cancel(state, message, now),
         Command::Resolve { word } => resolve(state, word, now),
         Command::Requeue {
@@ -214,17 +243,31 @@ pub fn decide(state: &Session, command: Command, bounds: Bounds, now: Timestamp)
             ))
         }
         Command::Answer { permission, answer } => {
-            let (known, turn) = state.head().ok_or(Rejection::NothingOpen)?;
-            let question = turn
-                .into_iter()
-                .flat_map(recount_projections::Turn::open_questions)
-                .find(|question| permission.as_ref().is_none_or(|id| *id == question.id))
-                .ok_or(Rejection::NoSuchQuestion)?;
+            let (known, question, _) = asked(state, permission.as_deref(), |asks| match asks {
+                Asks::Permission { .. } => Some(()),
+                Asks::Words(_) => None,
+            })?;
             let permission = question.id.clone();
             let event = Event::PermissionAnswered {
                 message: known.id,
                 permission,
                 answer,
+            };
+            Ok(about(known, event, now))
+        }
+        Command::AnswerQuestion { question, answers } => {
+            let (known, question, prompts) =
+                asked(state, question.as_deref(), |asks| match asks {
+                    Asks::Permission { .. } => None,
+                    Asks::Words(prompts) => Some(prompts),
+                })?;
+            if let Some(answers) = &answers {
+                fits(prompts, answers)?;
+            }
+            let event = Event::QuestionAnswered {
+                message: known.id,
+                question: question.id.clone(),
+                answers: answers.map(|answers| Json::of(&answers)),
             };
             Ok(about(known, event, now))
         }
@@ -297,6 +340,68 @@ fn queue(
             new: true,
         },
     ))
+}
+
+/// The open question of this name, or the oldest, of those that are of a kind; with the message whose turn asks it.
+fn asked<'a, T>(
+    state: &'a Session,
+    id: Option<&str>,
+    kind: impl Fn(&'a Asks) -> Option<T>,
+) -> Result<(&'a Message, &'a Question, T), Rejection> {
+    let (known, turn) = state.head().ok_or(Rejection::NothingOpen)?;
+    turn.into_iter()
+        .flat_map(recount_projections::Turn::open_questions)
+        .filter(|question| id.is_none_or(|id| id == question.id))
+        .find_map(|question| Some((known, question, kind(&question.asks)?)))
+        .ok_or(Rejection::NoSuchQuestion)
+}
+
+/// Refuses answers that an agent would take for others, or could not take.
+fn fits(prompts: &[Prompt], answers: &[Vec<String>]) -> Result<(), Rejection> {
+    let refused = |reason| Err(Rejection::NoAnswer { reason });
+    if prompts.len() != answers.len() {
+        return refused(format!(
+            "it has {} prompts, and {} are answered",
+            prompts.len(),
+            answers.len()
+        ));
+    }
+    for (prompt, texts) in prompts.iter().zip(answers) {
+        if texts.len() > 1 && !prompt.multiple {
+            return refused(format!("one answer is to be given to {:?}", prompt.text));
+        }
+        let offered = |text: &String| prompt.options.iter().any(|option| option.label == *text);
+        if let Some(other) = texts.iter().find(|text| !prompt.custom && !offered(text)) {
+            return refused(format!("{:?} does not offer {other:?}", prompt.text));
+        }
+    }
+    let bytes = answers.iter().flatten().map(String::len).sum();
+    if bytes > limits::MESSAGE_BYTES_MAX {
+        return Err(Rejection::TooLong {
+            bytes,
+            limit: limits::MESSAGE_BYTES_MAX,
+        });
+    }
+    Ok(())
+}
+
+fn steer(
+    state: &Session,
+    message: MessageId,
+    key: Option<String>,
+    text: String,
+    bounds: Bounds,
+    now: Timestamp,
+) -> Decision {
+    if !bounds.steers {
+        return Err(Rejection::CannotSteer);
+    }
+    let (mut events, receipt) = queue(state, message, key, text, bounds, now)?;
+    if receipt.new {
+        let steered = Event::MessageSteered { message };
+        events.push(NewEvent::live(steered, now).because(Cause::Sibling(0)));
+    }
+    Ok((events, receipt))
 }
 
 fn cancel(state: &Session, message: MessageId, now: Timestamp) -> Decision {
@@ -422,15 +527,21 @@ fn rerun(known: &Message, run: u32, again: bool, now: Timestamp) -> (Vec<NewEven
 }
 
 #[cfg(test)]
+mod keys;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use recount_projections::fold;
-    use recount_store::{Class, Event as E, Position, Recorded, Refusal, Seq, SessionId, StreamId};
+    use recount_store::{
+        Choice, Class, Event as E, Position, Recorded, Refusal, Seq, SessionId, StreamId,
+    };
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
     const BOUNDS: Bounds = Bounds {
         queue_depth_max: 2,
         queue_bytes_max: 100,
+        steers: true,
     };
     const M1: MessageId = MessageId::from_bytes([1; 10]);
     const M2: MessageId = MessageId::from_bytes([2; 10]);
@@ -646,6 +757,26 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_steers_is_queued_as_one_and_once() {
+        let steer = |message| Command::Steer {
+            message,
+            key: Some("k".to_owned()),
+            text: "hi".to_owned(),
+        };
+        let steered = E::MessageSteered { message: M1 };
+        let events = [queued(M1, Some("k")), steered];
+        let expected = new(events.clone(), Cause::None, Some(M1));
+        assert_eq!(when(&given([]), steer(M1)), expected);
+        assert_eq!(when(&given(events), steer(M2)), known(M1));
+        let bounds = Bounds {
+            steers: false,
+            ..BOUNDS
+        };
+        let refused = decide(&given([]), steer(M1), bounds, NOW);
+        assert_eq!(refused, Err(Rejection::CannotSteer));
+    }
+
+    #[test]
     fn the_same_key_for_another_text_is_refused() {
         let state = given([queued(M1, Some("k"))]);
         let key = "k".to_owned();
@@ -827,6 +958,94 @@ mod tests {
         );
         let one = given([running(), vec![asked("p"), answered("p")]].concat());
         assert_eq!(when(&one, answer(None)), Err(Rejection::NoSuchQuestion));
+    }
+
+    #[test]
+    fn an_answer_in_words_fits_its_question() {
+        let prompt = |text: &str, multiple, custom| Prompt {
+            header: String::new(),
+            text: text.to_owned(),
+            options: ["a", "b"]
+                .map(|label| Choice {
+                    label: label.to_owned(),
+                    about: String::new(),
+                })
+                .to_vec(),
+            multiple,
+            custom,
+        };
+        let prompts = vec![prompt("one?", false, false), prompt("many?", true, true)];
+        let asks = E::QuestionAsked {
+            message: M1,
+            question: "w".to_owned(),
+            prompts: Json::of(&prompts),
+            call: None,
+        };
+        let state = given([running(), vec![asked("p"), asks]].concat());
+        let texts = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|&text| text.to_owned())
+                .collect::<Vec<_>>()
+        };
+        let say = |question: Option<&str>, answers: &[&[&str]]| Command::AnswerQuestion {
+            question: question.map(str::to_owned),
+            answers: Some(answers.iter().map(|given| texts(given)).collect()),
+        };
+        let recorded = |answers: Option<&str>| {
+            let event = E::QuestionAnswered {
+                message: M1,
+                question: "w".to_owned(),
+                answers: answers.map(|json| Json(json.into())),
+            };
+            new([event], Cause::At(Position(4)), Some(M1))
+        };
+        for (given, json) in [
+            (
+                &[&["a"][..], &["a", "other"]][..],
+                r#"[["a"],["a","other"]]"#,
+            ),
+            (&[&[][..], &[]][..], "[[],[]]"),
+        ] {
+            assert_eq!(when(&state, say(None, given)), recorded(Some(json)));
+            assert_eq!(when(&state, say(Some("w"), given)), recorded(Some(json)));
+        }
+        let refuse = Command::AnswerQuestion {
+            question: None,
+            answers: None,
+        };
+        assert_eq!(when(&state, refuse), recorded(None));
+        for (given, reason) in [
+            (&[&["a"][..]][..], "it has 2 prompts, and 1 are answered"),
+            (
+                &[&["a", "b"][..], &[]][..],
+                "one answer is to be given to \"one?\"",
+            ),
+            (&[&["c"][..], &[]][..], "\"one?\" does not offer \"c\""),
+        ] {
+            let reason = reason.to_owned();
+            assert_eq!(
+                when(&state, say(None, given)),
+                Err(Rejection::NoAnswer { reason })
+            );
+        }
+        let long = "x".repeat(limits::MESSAGE_BYTES_MAX + 1);
+        assert_eq!(
+            when(&state, say(None, &[&[], &[&long]])),
+            Err(Rejection::TooLong {
+                bytes: limits::MESSAGE_BYTES_MAX + 1,
+                limit: limits::MESSAGE_BYTES_MAX,
+            })
+        );
+        // A permission is no question in words, and the other way about.
+        assert_eq!(
+            when(&state, say(Some("p"), &[&[], &[]])),
+            Err(Rejection::NoSuchQuestion)
+        );
+        assert_eq!(
+            when(&state, answer(Some("w"))),
+            Err(Rejection::NoSuchQuestion)
+        );
     }
 
     #[test]

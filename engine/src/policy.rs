@@ -76,14 +76,26 @@ impl Policy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnginePolicy {
-    /// How many sessions that nobody uses stay in memory.
+    /// How many sessions that nobody uses have their state in memory.
     pub sessions_cached_max: usize,
+    /// How long a recovery is waited for. What takes longer is a turn at work, and goes on by itself.
+    #[serde(with = "duration")]
+    pub recovery_max: Duration,
+    /// How many sessions are carried on at once by a recovery.
+    pub recovered_at_once: usize,
+    /// How long the engine may take to end, where nothing else is said. The log's own end is always waited for.
+    #[serde(with = "duration")]
+    pub shut_down_timeout: Duration,
 }
 
 impl Default for EnginePolicy {
     fn default() -> Self {
         Self {
             sessions_cached_max: 1024,
+            recovery_max: Duration::from_secs(600),
+            // Enough to keep a server busy, and little memory where thousands are open.
+            recovered_at_once: 256,
+            shut_down_timeout: Duration::from_secs(10),
         }
     }
 }

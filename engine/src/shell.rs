@@ -5,6 +5,8 @@
 
 pub mod session_manager;
 pub mod session;
+mod presence;
+pub mod subscription;
 pub mod connection_manager;
 pub mod connection;
 pub mod inbox;

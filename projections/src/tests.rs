@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use recount_store::{
-    Class, ConnectionId, ConnectionState, Event, Hash, Json, MessageId, OutputKind,
-    PermissionAnswer, Placement, Position, Provenance, Recorded, Refusal, Rerun, Resolution, Seq,
-    SessionId, StreamId, Target, Timestamp, ToolOutcome, Verdict, derived,
+    Choice, Class, ConnectionId, ConnectionState, Event, Hash, Json, MessageId, OutputKind,
+    PermissionAnswer, Placement, Position, Prompt, Provenance, Recorded, Refusal, Rerun,
+    Resolution, Seq, SessionId, StreamId, Target, Timestamp, ToolOutcome, Verdict, derived,
 };
 
-use crate::turn::{Answered, Call, CallOutcome, Item, Part, Question, Run};
+use crate::turn::{Answered, Asks, Call, CallOutcome, Item, Part, Question, Run};
 use crate::*;
 
 const M1: MessageId = MessageId::from_bytes([1; 10]);
@@ -126,6 +126,100 @@ fn a_long_turn() -> Vec<Event> {
 }
 
 #[test]
+fn a_turn_holds_what_was_asked_in_words_and_what_became_of_it() {
+    let message = M1;
+    let prompts = vec![Prompt {
+        header: "Colour".to_owned(),
+        text: "Which?".to_owned(),
+        options: vec![Choice {
+            label: "red".to_owned(),
+            about: "Like fire".to_owned(),
+        }],
+        multiple: false,
+        custom: true,
+    }];
+    let asked = |question: &str, prompts: Json| Event::QuestionAsked {
+        message,
+        question: question.to_owned(),
+        prompts,
+        call: None,
+    };
+    let json = |text: &str| Some(Json(text.into()));
+    let answered = |question: &str, answers| Event::QuestionAnswered {
+        message,
+        question: question.to_owned(),
+        answers,
+    };
+    let settled = |question: &str, answers| Event::QuestionSettled {
+        message,
+        question: question.to_owned(),
+        answers,
+    };
+    let all = Json::of(&prompts);
+    let events = given([
+        Event::TurnRequested { message, run: 1 },
+        asked("ours", all.clone()),
+        asked("refused", all.clone()),
+        asked("late", all.clone()),
+        asked("others", all.clone()),
+        asked("gone", all),
+        asked("odd", Json(b"?".to_vec())),
+        answered("ours", json(r#"[["red"]]"#)),
+        answered("refused", None),
+        Event::QuestionExpired {
+            message,
+            question: "late".to_owned(),
+            reason: "nobody was there".to_owned(),
+        },
+        settled("ours", None),
+        settled("refused", json("null")),
+        settled("others", json(r#"[["red","blue"]]"#)),
+        settled("gone", None),
+    ]);
+    let turn = fold::<Transcript>(&events).turns.remove(0);
+    let words = |texts: &[&str]| {
+        let texts = texts.iter().map(|&text| text.to_owned()).collect();
+        Some(Answered::Words(vec![texts]))
+    };
+    let question = |id: &str, second: u64, answer, settled| Question {
+        id: id.to_owned(),
+        asks: Asks::Words(prompts.clone()),
+        asked_at: Timestamp(second * 1_000_000),
+        answer,
+        expired: None,
+        settled,
+    };
+    let late = Question {
+        expired: Some("nobody was there".to_owned()),
+        ..question("late", 4, Some(Answered::Reject), false)
+    };
+    let odd = Question {
+        asks: Asks::Words(vec![Prompt {
+            header: String::new(),
+            text: "?".to_owned(),
+            options: Vec::new(),
+            multiple: false,
+            custom: true,
+        }]),
+        ..question("odd", 7, None, false)
+    };
+    assert_eq!(
+        turn.questions,
+        [
+            question("ours", 2, words(&["red"]), true),
+            question("refused", 3, Some(Answered::Reject), true),
+            late,
+            question("others", 5, words(&["red", "blue"]), true),
+            question("gone", 6, None, true),
+            odd.clone(),
+        ]
+    );
+    assert_eq!(turn.open_questions().collect::<Vec<_>>(), [&odd]);
+    // The last answer, and the last that is settled, let the time count anew.
+    assert_eq!(turn.counts_from, Timestamp(14_000_000));
+}
+
+#[test]
 fn a_turn_holds_what_was_said_and_done_in_each_run() {
     let events = given(a_long_turn());
     let state: Session = fold(&events);
@@ -164,9 +258,13 @@ fn a_turn_holds_what_was_said_and_done_in_each_run() {
         counts_from: Timestamp(14_000_000),
         questions: vec![Question {
             id: "q".to_owned(),
-            action: "bash".to_owned(),
-            detail: "ls".to_owned(),
+            asks: Asks::Permission {
+                action: "bash".to_owned(),
+                detail: "ls".to_owned(),
+            },
+            asked_at: Timestamp(9_000_000),
             answer: Some(Answered::Once),
+            expired: None,
             settled: true,
         }],
         dead_answers: vec!["x1".to_owned()],
@@ -384,7 +482,7 @@ fn a_dead_letter_says_whether_it_may_have_arrived_until_it_is_queued_again() {
     let (sent, lost) = (sending(M1), unknown(M1));
     assert!(!of(&[]));
     assert!(!of(&[sent.clone(), refused.clone()]));
-    assert!(of(&[sent.clone()]));
+    assert!(of(std::slice::from_ref(&sent)));
     assert!(of(&[sent.clone(), lost.clone()]));
     assert!(of(&[sent.clone(), lost.clone(), verdict(Verdict::Wait)]));
     let absent = resolved(Resolution::Absent);

@@ -24,7 +24,7 @@ impl Transcript {
 }
 
 impl Projection for Transcript {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NAME: &'static str = "transcript";
 
     fn apply(&mut self, recorded: &Recorded) {

@@ -1,7 +1,9 @@
 //! One turn: the agent's work on one message, over all its runs.
 
+use std::fmt;
+
 use recount_store::{
-    Event, Json, MessageId, OutputKind, PermissionAnswer, Placement, Position, Provenance,
+    Event, Json, MessageId, OutputKind, PermissionAnswer, Placement, Position, Prompt, Provenance,
     Recorded, Rerun, Timestamp, ToolOutcome,
 };
 use serde::{Deserialize, Serialize};
@@ -81,26 +83,57 @@ pub enum Item {
 pub struct Question {
     /// The agent's name for it.
     pub id: String,
-    /// What for.
-    pub action: String,
-    /// What exactly.
-    pub detail: String,
+    /// What it asks.
+    pub asks: Asks,
+    /// When it became known.
+    pub asked_at: Timestamp,
     /// The answer, once there is one: ours, until the agent says that it took another.
     pub answer: Option<Answered>,
+    /// Which bound it passed, where nobody answered in time: then the answer is a refusal in nobody's name.
+    pub expired: Option<String>,
     /// Whether it is settled at the agent.
     pub settled: bool,
 }
 
+/// What a question asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asks {
+    /// Whether the agent may do something.
+    Permission {
+        /// What for.
+        action: String,
+        /// What exactly.
+        detail: String,
+    },
+    /// Something in words.
+    Words(Vec<Prompt>),
+}
+
+impl fmt::Display for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Permission { action, detail } => write!(f, "{action} {detail}"),
+            Self::Words(prompts) => {
+                let texts: Vec<&str> = prompts.iter().map(|prompt| prompt.text.as_str()).collect();
+                f.write_str(&texts.join(" / "))
+            }
+        }
+    }
+}
+
 /// An answer to a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answered {
     /// Yes, this time.
     Once,
     /// Yes, and whatever is like it.
     Always,
-    /// No.
+    /// No; to a question in words, that it will not be answered.
     Reject,
+    /// The chosen or written texts of each prompt.
+    Words(Vec<Vec<String>>),
 }
 
 impl From<PermissionAnswer> for Answered {
@@ -113,12 +146,34 @@ impl From<PermissionAnswer> for Answered {
     }
 }
 
-impl From<Answered> for PermissionAnswer {
-    fn from(answer: Answered) -> Self {
-        match answer {
-            Answered::Once => Self::Once,
-            Answered::Always => Self::Always,
-            Answered::Reject => Self::Reject,
+impl Answered {
+    /// It as an answer to a permission; `None` for one in words.
+    #[must_use]
+    pub fn permission(&self) -> Option<PermissionAnswer> {
+        match self {
+            Self::Once => Some(PermissionAnswer::Once),
+            Self::Always => Some(PermissionAnswer::Always),
+            Self::Reject => Some(PermissionAnswer::Reject),
+            Self::Words(_) => None,
+        }
+    }
+
+    /// It as an answer in words: the texts of each prompt; `None` refuses.
+    #[must_use]
+    pub fn words(&self) -> Option<&[Vec<String>]> {
+        match self {
+            Self::Words(answers) => Some(answers),
+            Self::Once | Self::Always | Self::Reject => None,
+        }
+    }
+
+    /// What the JSON of an event says: the texts of each prompt, or `null` for a refusal. What cannot be read is
+    /// kept as the one text that it is.
+    fn in_words(json: &Json) -> Self {
+        match json.read::<Option<Vec<Vec<String>>>>() {
+            Some(Some(answers)) => Self::Words(answers),
+            Some(None) => Self::Reject,
+            None => Self::Words(vec![vec![String::from_utf8_lossy(&json.0).into_owned()]]),
         }
     }
 }
@@ -276,6 +331,12 @@ impl Turn {
             .map(|call| call.tool.as_str())
     }
 
+    /// The question with this name.
+    #[must_use]
+    pub fn question(&self, id: &str) -> Option<&Question> {
+        self.questions.iter().find(|question| question.id == id)
+    }
+
     /// The questions that nobody has answered and that the agent still holds.
     pub fn open_questions(&self) -> impl Iterator<Item = &Question> {
         self.questions
@@ -372,30 +433,42 @@ impl Turn {
                 detail,
                 ..
             } => {
-                self.questions.push(Question {
-                    id: permission.clone(),
+                let asks = Asks::Permission {
                     action: action.clone(),
                     detail: detail.clone(),
-                    answer: None,
-                    settled: false,
-                });
+                };
+                self.ask(permission, asks, recorded.at);
             }
+            Event::QuestionAsked {
+                question, prompts, ..
+            } => self.ask(question, Asks::Words(self::prompts(prompts)), recorded.at),
             Event::PermissionAnswered {
                 permission, answer, ..
+            } => self.answer(permission, (*answer).into(), recorded.at),
+            Event::QuestionAnswered {
+                question, answers, ..
             } => {
-                for question in self.questions.iter_mut().filter(|q| q.id == *permission) {
-                    question.answer = Some((*answer).into());
-                    self.counts_from = recorded.at;
+                let answer = answers
+                    .as_ref()
+                    .map_or(Answered::Reject, Answered::in_words);
+                self.answer(question, answer, recorded.at);
+            }
+            Event::QuestionExpired {
+                question, reason, ..
+            } => {
+                self.answer(question, Answered::Reject, recorded.at);
+                for question in self.questions.iter_mut().filter(|q| q.id == *question) {
+                    question.expired = Some(reason.clone());
                 }
             }
             Event::PermissionSettled {
                 permission, answer, ..
+            } => self.settle(permission, answer.map(Into::into), recorded.at),
+            Event::QuestionSettled {
+                question, answers, ..
             } => {
-                for question in self.questions.iter_mut().filter(|q| q.id == *permission) {
-                    question.settled = true;
-                    question.answer = answer.map(Into::into).or(question.answer);
-                    self.counts_from = recorded.at;
-                }
+                let answer = answers.as_ref().map(Answered::in_words);
+                self.settle(question, answer, recorded.at);
             }
             Event::TurnStalled { reason, .. } => self.stalled = Some(reason.clone()),
             Event::AgentRetried { attempt, next, .. } => self.agent_retry = Some((*attempt, *next)),
@@ -427,6 +500,32 @@ impl Turn {
         }
     }
 
+    fn ask(&mut self, id: &str, asks: Asks, now: Timestamp) {
+        self.questions.push(Question {
+            id: id.to_owned(),
+            asks,
+            asked_at: now,
+            answer: None,
+            expired: None,
+            settled: false,
+        });
+    }
+
+    fn answer(&mut self, id: &str, answer: Answered, now: Timestamp) {
+        for question in self.questions.iter_mut().filter(|q| q.id == *id) {
+            question.answer = Some(answer.clone());
+            self.counts_from = now;
+        }
+    }
+
+    fn settle(&mut self, id: &str, answer: Option<Answered>, now: Timestamp) {
+        for question in self.questions.iter_mut().filter(|q| q.id == *id) {
+            question.settled = true;
+            question.answer = answer.clone().or_else(|| question.answer.take());
+            self.counts_from = now;
+        }
+    }
+
     fn go(&mut self, state: TurnState, recorded: &Recorded) {
         use TurnState as State;
         if matches!(
@@ -445,4 +544,17 @@ impl Turn {
     fn run_mut(&mut self) -> &mut Run {
         self.runs.last_mut().expect("a turn begins with a run")
     }
+}
+
+/// The prompts that the JSON of an event holds; what cannot be read is one prompt with the text that it is.
+fn prompts(json: &Json) -> Vec<Prompt> {
+    json.read().unwrap_or_else(|| {
+        vec![Prompt {
+            header: String::new(),
+            text: String::from_utf8_lossy(&json.0).into_owned(),
+            options: Vec::new(),
+            multiple: false,
+            custom: true,
+        }]
+    })
 }

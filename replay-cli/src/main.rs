@@ -18,6 +18,7 @@ mod pick;
 mod progress;
 mod render;
 mod stage;
+mod terminal;
 mod timeline;
 
 use std::future::Future;

@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
@@ -161,6 +162,24 @@ pub struct Recorded {
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Json(pub Vec<u8>);
 
+impl Json {
+    /// The JSON of a value.
+    ///
+    /// # Panics
+    ///
+    /// Where the value has none: a map whose keys are no texts.
+    #[must_use]
+    pub fn of(value: &impl Serialize) -> Self {
+        Self(serde_json::to_vec(value).expect("what is recorded has its JSON"))
+    }
+
+    /// The value that it is of; `None` where it is of another kind, or cut off.
+    #[must_use]
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.0).ok()
+    }
+}
+
 impl Serialize for Json {
     /// As the JSON that it is; as text where it is none, being cut off.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -296,10 +315,21 @@ pub struct Prompt {
     pub header: String,
     /// The question.
     pub text: String,
-    /// The answers to choose from; another may be written where the agent takes one.
-    pub options: Vec<String>,
+    /// The answers to choose from.
+    pub options: Vec<Choice>,
     /// Whether more than one may be chosen.
     pub multiple: bool,
+    /// Whether another answer may be written.
+    pub custom: bool,
+}
+
+/// One of the answers that a [`Prompt`] offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The answer.
+    pub label: String,
+    /// What it means, for a person.
+    pub about: String,
 }
 
 /// Where a connection stands.
@@ -539,7 +569,7 @@ pub enum Event {
         message: MessageId,
         /// The agent's name for what it asked.
         question: String,
-        /// The answers that it took, where it says so, as in [`Event::QuestionAnswered`].
+        /// The answers that it took, where it says so, as in [`Event::QuestionAnswered`]; the word `null` is a refusal.
         answers: Option<Json>,
     },
     /// The agent has trouble with its model and tries again by itself.

@@ -26,8 +26,8 @@ use recount_store::{MessageId, PermissionAnswer, Timestamp};
 use self::calls::Calls;
 use super::http::{Network, Transport};
 use super::{
-    AgentAdapter, AgentSession, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch,
-    LaunchSpec, Observation, PermissionOutcome, Report, SessionSpec, StreamItem, Translated, sse,
+    AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream,
+    Health, Launch, LaunchSpec, Observation, Report, SessionSpec, StreamItem, Translated, sse,
 };
 use crate::limits;
 
@@ -239,9 +239,21 @@ impl AgentAdapter for OpenCode {
         session: &AgentSession,
         permission: &str,
         answer: PermissionAnswer,
-    ) -> Result<PermissionOutcome, CallError> {
+    ) -> Result<AnswerOutcome, CallError> {
         self.calls
             .answer_permission(endpoint, session, permission, answer)
+            .await
+    }
+
+    async fn answer_question(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        question: &str,
+        answers: Option<&[Vec<String>]>,
+    ) -> Result<AnswerOutcome, CallError> {
+        self.calls
+            .answer_question(endpoint, session, question, answers)
             .await
     }
 }

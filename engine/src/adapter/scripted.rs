@@ -34,9 +34,8 @@ use self::hub::locked;
 use self::store::Store;
 use super::opencode::OpenCode;
 use super::{
-    AgentAdapter, AgentSession, CallError, Delivery, Endpoint, Frame, FrameStream, Health,
-    InProcessServer, Launch, LaunchSpec, PermissionOutcome, Report, Secret, SessionSpec,
-    Translated,
+    AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream,
+    Health, InProcessServer, Launch, LaunchSpec, Report, Secret, SessionSpec, Translated,
 };
 
 /// What its servers say of themselves.
@@ -363,9 +362,21 @@ impl AgentAdapter for Scripted {
         session: &AgentSession,
         permission: &str,
         answer: PermissionAnswer,
-    ) -> Result<PermissionOutcome, CallError> {
+    ) -> Result<AnswerOutcome, CallError> {
         self.opencode
             .answer_permission(endpoint, session, permission, answer)
+            .await
+    }
+
+    async fn answer_question(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        question: &str,
+        answers: Option<&[Vec<String>]>,
+    ) -> Result<AnswerOutcome, CallError> {
+        self.opencode
+            .answer_question(endpoint, session, question, answers)
             .await
     }
 }

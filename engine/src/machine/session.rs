@@ -27,7 +27,7 @@ use recount_store::{
 };
 
 use crate::adapter::{
-    AgentSession, CallError, Delivery, Observation, PermissionOutcome, Report, SessionSpec,
+    AgentSession, AnswerOutcome, CallError, Delivery, Observation, Report, SessionSpec,
 };
 use draft::Draft;
 use gather::Gather;
@@ -59,8 +59,6 @@ pub enum Input {
         /// Whether a sub-agent's session said it.
         from_child: bool,
     },
-    /// The agent said something that nobody took in. What it says after this comes after a hole.
-    Missed,
     /// An agent's session was made or looked for; `None` where none was found.
     Bound(Result<Option<String>, CallError>),
     /// The first phase of a delivery came back.
@@ -73,12 +71,12 @@ pub enum Input {
     Looked(Result<Report, CallError>),
     /// An abort came back.
     AbortSent(Result<(), CallError>),
-    /// The answer to a question came back.
+    /// The answer to a permission or a question came back.
     Answered {
-        /// The question.
-        permission: String,
+        /// The agent's name for what it asked.
+        question: String,
         /// What the answer met.
-        outcome: Result<PermissionOutcome, CallError>,
+        outcome: Result<AnswerOutcome, CallError>,
     },
     /// Time has passed.
     Woke,
@@ -104,14 +102,23 @@ pub enum Effect {
     },
     /// End the turn. Comes back as [`Input::AbortSent`].
     Abort(AgentSession),
-    /// Answer a question. Comes back as [`Input::Answered`].
-    Answer {
+    /// Answer when the agent asks for permission. Comes back as [`Input::Answered`].
+    AnswerPermission {
         /// Where.
         session: AgentSession,
-        /// The question.
+        /// The agent's name for what it asked.
         permission: String,
         /// The answer.
         answer: PermissionAnswer,
+    },
+    /// Answer a question in words. Comes back as [`Input::Answered`].
+    AnswerQuestion {
+        /// Where.
+        session: AgentSession,
+        /// The agent's name for what it asked.
+        question: String,
+        /// The texts for each prompt; `None` refuses it.
+        answers: Option<Vec<Vec<String>>>,
     },
     /// Ask the connection, whose sessions share a budget of retries. Comes back as [`Input::MayRetry`].
     MayRetry,
@@ -126,7 +133,7 @@ pub type Step = super::Step<Effect>;
 pub type Identity = Arc<dyn Fn(MessageId, Timestamp) -> String + Send + Sync>;
 
 /// The one call under way. One at a time keeps every outcome's meaning plain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Flight {
     AskingLeave,
     Binding,
@@ -361,10 +368,6 @@ impl SessionMachine {
                 step.told_by(frame);
                 step
             }
-            Input::Missed => {
-                self.missed(now);
-                Step::default()
-            }
             Input::Bound(outcome) => self.bound(state, outcome, now),
             Input::MayRetry(leave) => self.may_retry(state, leave, now),
             Input::Stored(outcome) => self.stored(state, outcome, now),
@@ -376,10 +379,7 @@ impl SessionMachine {
                 }
                 Step::default()
             }
-            Input::Answered {
-                permission,
-                outcome,
-            } => self.answered(state, permission, &outcome, now),
+            Input::Answered { question, outcome } => self.answered(state, &question, &outcome, now),
             Input::Woke => Step::default(),
         }
     }

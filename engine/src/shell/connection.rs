@@ -16,6 +16,7 @@ use super::inbox::Inbox;
 use crate::adapter::{AgentAdapter, Endpoint, Observation};
 use crate::error::Error;
 use crate::machine::budget::Budget;
+use crate::watched;
 
 /// Whether calls can be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +69,7 @@ pub struct Standing {
 pub struct Connection {
     id: ConnectionId,
     adapter: Arc<dyn AgentAdapter>,
-    link: watch::Receiver<Link>,
+    link: watched::Receiver<Link>,
     standing: watch::Receiver<Standing>,
     commands: mpsc::Sender<Command>,
     failure: LastFailure,
@@ -136,7 +137,7 @@ impl Connection {
 
     /// Whether calls can be made, now and as it changes. Closed when the connection was shut down.
     #[must_use]
-    pub fn link(&self) -> watch::Receiver<Link> {
+    pub fn link(&self) -> watched::Receiver<Link> {
         self.link.clone()
     }
 

@@ -10,7 +10,7 @@ use recount_store::{
     Cause, ConnectionId, Event, Expected, Log, NewEvent, Position, Recorded, Seq, StreamId, Target,
 };
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Audience, Connection, Driver, Setting, Standing, Transitions};
 use super::server::{self, Files};
@@ -168,18 +168,20 @@ impl ConnectionManager {
     /// Ends all streams, and stops what the engine started unless `keep_servers`. Bounded in time:
     /// what has not ended by then is in the log, and is adopted or stopped by the next engine.
     pub async fn shut_down(&self, keep_servers: bool) {
+        let deadline = Instant::now() + limits::SHUT_DOWN_TIMEOUT;
+        self.shut_down_by(deadline, keep_servers).await;
+    }
+
+    /// The same with a deadline; gives how many connections had not ended by then.
+    pub(super) async fn shut_down_by(&self, deadline: Instant, keep_servers: bool) -> usize {
         let Some(connections) = self.connections.lock().await.take() else {
-            return;
+            return 0;
         };
         let ends = connections
             .values()
-            .map(|connection| connection.end(!keep_servers));
-        if timeout(limits::SHUT_DOWN_TIMEOUT, join_all(ends))
-            .await
-            .is_err()
-        {
-            tracing::warn!("not all connections ended in time");
-        }
+            .map(|connection| timeout_at(deadline, connection.end(!keep_servers)));
+        let ends = join_all(ends).await;
+        ends.iter().filter(|ended| ended.is_err()).count()
     }
 
     fn adapter(&self, agent: &str) -> Result<Arc<dyn AgentAdapter>, Error> {

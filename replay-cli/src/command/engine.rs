@@ -1,20 +1,20 @@
 //! What the verbs that run an engine share: starting it, and answering what agents ask.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
 use recount_engine::adapter::Secret;
-use recount_engine::{Error, Options, Policy, Rejection, RerunPolicy, Session, SessionManager};
-use recount_projections::turn::Question;
-use recount_store::PermissionAnswer;
+use recount_engine::{
+    Error, Left, Options, Policy, Rejection, RerunPolicy, Session, SessionManager, UnknownPolicy,
+};
+use recount_projections::turn::{Answered, Asks, Question};
 use tokio::sync::{oneshot, watch};
 
-use crate::args::{self, Keeping, Permission, Rerun};
+use crate::args::{self, Keeping, Permission, Rerun, Unknown};
 use crate::directory;
 use crate::failure::Failure;
-use crate::render::text;
+use crate::output::note;
+use crate::terminal;
 
 /// An engine as the command line wants it.
 ///
@@ -32,6 +32,13 @@ pub(super) fn options(
     if let Some(asked) = policy.rerun {
         options.policy.session.rerun = rerun(asked);
     }
+    if let Some(asked) = policy.unknown {
+        options.policy.session.unknown = match asked {
+            Unknown::Ask => UnknownPolicy::Ask,
+            Unknown::Resend => UnknownPolicy::Resend,
+            Unknown::DeadLetter => UnknownPolicy::DeadLetter,
+        };
+    }
     options.url_password = std::env::var("OPENCODE_SERVER_PASSWORD")
         .ok()
         .filter(|password| !password.is_empty())
@@ -48,6 +55,8 @@ pub(super) fn policy(data: &Path, named: Option<&Path>) -> Result<Policy, Failur
     let mut policy = Policy::default();
     // A person waits: what cannot be reached is given up soon.
     policy.session.unreachable_patience = Duration::ZERO;
+    // A turn at work is waited for, as long as it may take.
+    policy.engine.recovery_max = policy.session.turn_max;
     let own = data.join(directory::POLICY);
     let file = named.or_else(|| own.exists().then_some(&own));
     let read = match file {
@@ -80,7 +89,20 @@ pub(super) async fn start(options: Options) -> Result<SessionManager, Failure> {
 /// Ends an engine. What it could not end is in the log, and found by the next one.
 pub(super) async fn shut_down(manager: &SessionManager) -> Result<(), Failure> {
     let ended = manager.shut_down().await;
-    ended.map_err(|error| Failure::because("cannot end cleanly", error))
+    let left = ended.map_err(|error| Failure::because("cannot end cleanly", error))?;
+    if left != Left::default() {
+        note("recount: not everything ended in time; recount recover carries on with it");
+    }
+    Ok(())
+}
+
+/// Looks at where a session stands.
+pub(super) fn look_at<T>(
+    session: &Session,
+    look: impl FnOnce(&recount_projections::Session) -> T,
+) -> Result<T, Failure> {
+    let seen = session.with_state(look);
+    seen.map_err(|error| Failure::because("cannot read the session", error))
 }
 
 /// Has a turn that waits for a person run again or given up; says no where it is left to wait.
@@ -120,68 +142,41 @@ pub(super) fn interrupts() -> watch::Receiver<bool> {
 }
 
 /// The answer to a question of an agent's, by policy or by the person at the terminal; none where there
-/// is no terminal to ask on.
-pub(super) async fn answer(
-    permission: Permission,
+/// is no terminal to ask on. A yes answers no question in words: only a person does.
+pub(super) async fn answer(permission: Permission, question: &Question) -> Option<Answered> {
+    match (permission, &question.asks) {
+        (Permission::Reject, _) => Some(Answered::Reject),
+        (Permission::Allow, Asks::Permission { .. }) => Some(Answered::Once),
+        (Permission::Allow | Permission::Ask, _) => ask(question.asks.clone()).await,
+    }
+}
+
+/// Gives an answer to the agent; says no where it asks no such thing any more.
+pub(super) async fn give(
+    session: &Session,
     question: &Question,
-) -> Option<PermissionAnswer> {
-    match permission {
-        Permission::Allow => Some(PermissionAnswer::Once),
-        Permission::Reject => Some(PermissionAnswer::Reject),
-        Permission::Ask => ask(question).await,
+    answer: Answered,
+) -> Result<bool, Failure> {
+    let id = Some(question.id.as_str());
+    let given = match (&question.asks, answer.permission(), answer) {
+        (Asks::Permission { .. }, Some(answer), _) => session.answer(id, answer).await,
+        (_, _, Answered::Words(answers)) => session.answer_question(id, answers).await,
+        _ => session.refuse_question(id).await,
+    };
+    match given {
+        Ok(()) => Ok(true),
+        // Gone, or answered elsewhere: there is nothing left to say.
+        Err(Error::Rejected(_)) => Ok(false),
+        Err(error) => Err(Failure::because("cannot answer the agent", error)),
     }
 }
 
 /// Asks the person at the terminal; none where there is no terminal.
-async fn ask(question: &Question) -> Option<PermissionAnswer> {
-    let asked = format!(
-        "Allow {}: {}? [y]es, [a]lways, [N]o: ",
-        text::one_line(&question.action),
-        text::one_line(&question.detail)
-    );
+async fn ask(asks: Asks) -> Option<Answered> {
     let (told, answer) = oneshot::channel();
     // A thread of its own, since nothing can wake it from reading; it is left behind where it is not needed any more.
     std::thread::spawn(move || {
-        let _ = told.send(ask_on_terminal(&asked));
+        let _ = told.send(terminal::ask(&asks));
     });
     answer.await.ok().flatten()
-}
-
-fn ask_on_terminal(asked: &str) -> Option<PermissionAnswer> {
-    let mut terminal = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/tty")
-        .ok()?;
-    terminal.write_all(asked.as_bytes()).ok()?;
-    let mut line = String::new();
-    // The end of input is no word of a person's.
-    if BufReader::new(terminal).read_line(&mut line).ok()? == 0 {
-        return None;
-    }
-    Some(understood(&line))
-}
-
-/// What a person meant; what is not clearly a yes is a no.
-fn understood(line: &str) -> PermissionAnswer {
-    match line.trim().to_lowercase().as_str() {
-        "y" | "yes" => PermissionAnswer::Once,
-        "a" | "always" => PermissionAnswer::Always,
-        _ => PermissionAnswer::Reject,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_yes_is_a_yes() {
-        assert_eq!(understood("y\n"), PermissionAnswer::Once);
-        assert_eq!(understood(" YES \n"), PermissionAnswer::Once);
-        assert_eq!(understood("a\n"), PermissionAnswer::Always);
-        for no in ["\n", "n\n", "yess\n", "ja\n", ""] {
-            assert_eq!(understood(no), PermissionAnswer::Reject, "{no:?}");
-        }
-    }
 }

@@ -103,7 +103,7 @@ async fn carry_on(manager: &SessionManager, policy: &Policy) -> Result<Report, F
     };
     for (id, messages) in &pending.sessions {
         let session = manager.find(*id).await.map_err(failed)?;
-        session.with_state(|state| {
+        engine::look_at(&session, |state| {
             let found = messages
                 .iter()
                 .filter_map(|message| state.queue.get(*message));
@@ -114,7 +114,7 @@ async fn carry_on(manager: &SessionManager, policy: &Policy) -> Result<Report, F
                 reason: message.reason.clone(),
             }));
             report.waits.extend(waits(*id, state));
-        });
+        })?;
     }
     Ok(report)
 }
@@ -149,26 +149,21 @@ async fn answer_questions(
     permission: Permission,
     pending: &Pending,
 ) -> Result<bool, Failure> {
-    let failed = |error| Failure::because("cannot answer the agent", error);
+    let failed = |error| Failure::because("cannot recover", error);
     let mut any = false;
     for id in pending.sessions.keys() {
         let session = manager.find(*id).await.map_err(failed)?;
-        let questions: Vec<_> = session.with_state(|state| {
+        let questions: Vec<_> = engine::look_at(&session, |state| {
             let turn = state.turn.iter().filter(|_| state.questions_open());
             turn.flat_map(|turn| turn.open_questions().cloned())
                 .collect()
-        });
+        })?;
         for question in questions {
             // Where there is nobody to ask, the question waits.
             let Some(answer) = engine::answer(permission, &question).await else {
                 continue;
             };
-            match session.answer(Some(&question.id), answer).await {
-                Ok(()) => any = true,
-                // Gone by now.
-                Err(recount_engine::Error::Rejected(_)) => {}
-                Err(error) => return Err(failed(error)),
-            }
+            any |= engine::give(&session, &question, answer).await?;
         }
     }
     Ok(any)
@@ -177,7 +172,7 @@ async fn answer_questions(
 /// What of a session waits for a person.
 fn waits(id: SessionId, session: &Session) -> Option<Waits> {
     let (message, turn) = session.head()?;
-    let commands = scene::settled_by(turn?);
+    let commands = scene::settled_by(message, turn);
     (!commands.is_empty()).then(|| Waits {
         session: id,
         message: message.id,

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use recount_engine::{Error, Rejection, Session, SessionManager};
-use recount_projections::MessageState;
-use recount_projections::turn::Question;
-use recount_store::{Event, MessageId, PermissionAnswer, Recorded, Rerun, SessionId, Tail, Target};
+use recount_projections::WaitsFor;
+use recount_projections::turn::{Answered, Asks, Question};
+use recount_store::{Event, MessageId, Recorded, Rerun, SessionId, Tail, Target, Verdict};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -101,11 +101,11 @@ impl Conversation<'_> {
             permission: self.run.policy.permission.unwrap_or_default(),
             tail: timeline.tail(log, through.next()),
             view,
-            questions: session.with_state(|state| {
+            questions: engine::look_at(&session, |state| {
                 let turn = state.turn.iter();
                 turn.flat_map(|turn| turn.open_questions().cloned())
                     .collect()
-            }),
+            })?,
             end: before.iter().find_map(|event| end_of(event, message)),
         };
         let end = following.follow(self.interrupted).await;
@@ -125,20 +125,24 @@ impl Conversation<'_> {
         opened.map_err(|error| Failure::because("cannot open the session", error))
     }
 
-    /// Settles, or refuses to go on behind, a turn that waits for a person.
+    /// Settles, or refuses to go on behind, what waits for a person.
     async fn settle_waiting(&self, session: &Session) -> Result<(), Failure> {
-        let waits = session.with_state(|state| {
-            let head = state.queue.head();
-            head.is_some_and(|message| message.state == MessageState::Waiting)
-        });
-        if !waits {
+        let waits_for = engine::look_at(session, |state| state.queue.head()?.waits_for)?;
+        let Some(waits_for) = waits_for else {
             return Ok(());
-        }
-        let rerun = self.run.policy.rerun.unwrap_or_default();
-        if engine::settle_waiting(session, rerun).await? {
+        };
+        let settled = match waits_for {
+            WaitsFor::Rerun => {
+                let rerun = self.run.policy.rerun.unwrap_or_default();
+                engine::settle_waiting(session, rerun).await?
+            }
+            // Any other policy settles it without being asked.
+            WaitsFor::Outcome => self.run.policy.unknown.unwrap_or_default() != args::Unknown::Ask,
+        };
+        if settled {
             Ok(())
         } else {
-            End::Waiting.tell(session.id())
+            End::Waiting(waits_for).tell(session.id())
         }
     }
 
@@ -167,7 +171,7 @@ enum End {
     Aborted,
     Cancelled,
     DeadLettered(String),
-    Waiting,
+    Waiting(WaitsFor),
     Interrupted,
 }
 
@@ -182,7 +186,14 @@ impl End {
                 ));
                 return Err(Failure::Interrupted);
             }
-            Self::Waiting => {
+            Self::Waiting(WaitsFor::Outcome) => {
+                let what = "the agent cannot say whether a message arrived, so what becomes of it is for you to say";
+                return Err(Failure::new(what).try_next(
+                    "recount recover --unknown resend         sends it again, and the agent may have it twice\n\
+                     recount recover --unknown dead-letter    gives it up, and the agent may have it all the same",
+                ));
+            }
+            Self::Waiting(WaitsFor::Rerun) => {
                 let what = "the agent died after a tool had begun, so whether the turn is run again is for you to say";
                 return Err(Failure::new(what).try_next(
                     "recount recover --rerun auto     runs it again; the tool may do its work twice\n\
@@ -288,45 +299,41 @@ impl Following<'_> {
     fn see(&mut self, recorded: &Recorded) -> Result<(), Failure> {
         self.view.play(recorded)?;
         match &recorded.event {
-            Event::PermissionAsked {
-                permission,
-                action,
-                detail,
-                ..
-            } if self.questions.iter().all(|known| known.id != *permission) => {
-                self.questions.push_back(Question {
-                    id: permission.clone(),
-                    action: action.clone(),
-                    detail: detail.clone(),
-                    answer: None,
-                    settled: false,
-                });
+            Event::PermissionAsked { permission: id, .. }
+            | Event::QuestionAsked { question: id, .. }
+                if self.questions.iter().all(|known| known.id != *id) =>
+            {
+                // What is settled by now is not asked any more.
+                let open = engine::look_at(self.session, |state| {
+                    let turn = state.turn.as_ref()?;
+                    turn.open_questions().find(|q| q.id == *id).cloned()
+                })?;
+                self.questions.extend(open);
             }
             // Whether this message's turn waits, or one before it in the queue: it goes no further.
             Event::RerunDecided {
                 rerun: Rerun::Wait, ..
-            } => self.end = Some(End::Waiting),
+            } => self.end = Some(End::Waiting(WaitsFor::Rerun)),
+            Event::UnknownDecided {
+                verdict: Verdict::Wait,
+                ..
+            } => self.end = Some(End::Waiting(WaitsFor::Outcome)),
             _ => self.end = end_of(recorded, self.message),
         }
         Ok(())
     }
 
-    async fn give(
-        &mut self,
-        question: &Question,
-        answer: Option<PermissionAnswer>,
-    ) -> Result<(), Failure> {
+    async fn give(&mut self, question: &Question, answer: Option<Answered>) -> Result<(), Failure> {
         let answer = answer.unwrap_or_else(|| {
-            self.view.note(
-                "! rejected, since there is no terminal to ask on: --permission allow says yes",
-            );
-            PermissionAnswer::Reject
+            self.view.note(match question.asks {
+                Asks::Permission { .. } => {
+                    "! rejected, since there is no terminal to ask on: --permission allow says yes"
+                }
+                Asks::Words(_) => "! refused, since there is no terminal to answer on",
+            });
+            Answered::Reject
         });
-        match self.session.answer(Some(&question.id), answer).await {
-            // Gone, or answered elsewhere: there is nothing left to say.
-            Ok(()) | Err(Error::Rejected(_)) => Ok(()),
-            Err(error) => Err(Failure::because("cannot answer the agent", error)),
-        }
+        engine::give(self.session, question, answer).await.map(drop)
     }
 
     async fn abort(&mut self) {

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::io;
 
+use recount_projections::turn::Asks;
 use recount_store::{
     Class, ConnectionState, Event, EventId, Frame, FrameNumber, Json, MessageId, OutputKind,
-    PermissionAnswer, Placement, Position, Prompt, Provenance, Recorded, Refusal, Rerun,
-    Resolution, Seq, StreamId, Target, ToolOutcome, Verdict,
+    PermissionAnswer, Placement, Position, Provenance, Recorded, Refusal, Rerun, Resolution, Seq,
+    StreamId, Target, ToolOutcome, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -385,7 +386,7 @@ pub(crate) fn summary(event: &Event) -> String {
         | Event::QuestionSettled {
             question, answers, ..
         } => match answers {
-            Some(answers) => format!("{} ({question})", json(answers)),
+            Some(answers) => format!("{} ({question})", answers_of(answers)),
             None => question.clone(),
         },
         Event::QuestionExpired {
@@ -436,13 +437,25 @@ pub(crate) const fn answer(answer: PermissionAnswer) -> &'static str {
 }
 
 /// What a question asks, in a line.
-pub(crate) fn prompts(Json(bytes): &Json) -> String {
-    match serde_json::from_slice::<Vec<Prompt>>(bytes) {
-        Ok(prompts) => {
-            let texts: Vec<String> = prompts.into_iter().map(|prompt| prompt.text).collect();
-            texts.join(" / ")
-        }
-        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+pub(crate) fn prompts(prompts: &Json) -> String {
+    match prompts.read() {
+        Some(prompts) => Asks::Words(prompts).to_string(),
+        None => json(prompts),
+    }
+}
+
+/// The texts that answer a question, in a line: those of one prompt with commas, those of several with slashes.
+pub(crate) fn answers(answers: &[Vec<String>]) -> String {
+    let each: Vec<String> = answers.iter().map(|texts| texts.join(", ")).collect();
+    each.join(" / ")
+}
+
+/// The same of an event's JSON; `null` is a refusal.
+pub(crate) fn answers_of(json: &Json) -> String {
+    match json.read::<Option<Vec<Vec<String>>>>() {
+        Some(Some(given)) => answers(&given),
+        Some(None) => "refused".to_owned(),
+        None => self::json(json),
     }
 }
 

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use recount_projections::breaker;
 use recount_projections::queue::MessageState;
-use recount_projections::turn::{Answered, CallOutcome, Item, Question, Run, Turn, TurnState};
-use recount_projections::{Breaker, Connection, Session, Status, Transcript};
+use recount_projections::turn::{
+    Answered, Asks, CallOutcome, Item, Question, Run, Turn, TurnState,
+};
+use recount_projections::{Breaker, Connection, Message, Session, Status, Transcript, WaitsFor};
 use recount_store::{ConnectionId, ConnectionState, MessageId, SessionId, Target, Timestamp};
 use serde::Serialize;
 
@@ -66,6 +68,9 @@ struct MessageView<'a> {
     agent_message: Option<&'a str>,
     reason: Option<&'a str>,
     retry_at: Option<String>,
+    waits_for: Option<WaitsFor>,
+    may_have_arrived: bool,
+    queued_again_as: Option<MessageId>,
     abort_asked: bool,
 }
 
@@ -79,7 +84,7 @@ struct TurnView<'a> {
     agent_error: Option<&'a str>,
     begun_at: String,
     runs: Vec<RunView<'a>>,
-    permissions: Vec<PermissionView<'a>>,
+    questions: Vec<QuestionView<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -110,11 +115,12 @@ struct ToolView<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct PermissionView<'a> {
+struct QuestionView<'a> {
     id: &'a str,
-    action: &'a str,
-    detail: &'a str,
-    answer: Option<Answered>,
+    asks: &'a Asks,
+    asked_at: String,
+    answer: Option<&'a Answered>,
+    expired: Option<&'a str>,
     settled: bool,
 }
 
@@ -188,6 +194,10 @@ impl Standing {
                 agent_message: message.agent_message.as_deref(),
                 reason: message.reason.as_deref(),
                 retry_at: message.retry_at.map(time::rfc3339),
+                waits_for: message.waits_for,
+                may_have_arrived: message.unproved
+                    || message.given_up.is_some_and(|given_up| given_up.unknown),
+                queued_again_as: message.given_up.and_then(|given_up| given_up.again),
                 abort_asked: message.abort_asked,
             })
     }
@@ -243,6 +253,12 @@ impl Standing {
             }
             if let Some(turn) = turn {
                 turn_text(&mut out, turn, look);
+            }
+            if let Some(known) = self.session.queue.get(message.id) {
+                given_up_text(&mut out, known, look);
+                for (command, what) in scene::settled_by(known, turn) {
+                    let _ = writeln!(out, "    {command:<40}{what}");
+                }
             }
         }
         out.truncate(out.trim_end().len());
@@ -380,7 +396,7 @@ fn turn_view(turn: &Turn) -> TurnView<'_> {
         agent_error: turn.agent_error.as_deref(),
         begun_at: time::rfc3339(turn.begun_at),
         runs: turn.runs.iter().map(run_view).collect(),
-        permissions: turn.questions.iter().map(permission_view).collect(),
+        questions: turn.questions.iter().map(question_view).collect(),
     }
 }
 
@@ -412,13 +428,46 @@ fn run_view(run: &Run) -> RunView<'_> {
     }
 }
 
-fn permission_view(question: &Question) -> PermissionView<'_> {
-    PermissionView {
+fn question_view(question: &Question) -> QuestionView<'_> {
+    QuestionView {
         id: &question.id,
-        action: &question.action,
-        detail: &question.detail,
-        answer: question.answer,
+        asks: &question.asks,
+        asked_at: time::rfc3339(question.asked_at),
+        answer: question.answer.as_ref(),
+        expired: question.expired.as_deref(),
         settled: question.settled,
+    }
+}
+
+/// What a message waits for though no turn says so, and what is to be known of one that was given up.
+fn given_up_text(out: &mut String, message: &Message, look: &Look) {
+    let mut say = |what: &str| {
+        let _ = writeln!(out, "  {}", look.warn(what));
+    };
+    if message.waits_for == Some(WaitsFor::Outcome) {
+        say("= nobody knows whether it arrived, and a person has to say what comes next");
+    }
+    let Some(given_up) = message.given_up else {
+        return;
+    };
+    if given_up.unknown {
+        say("the agent may have it all the same");
+    }
+    if let Some(again) = given_up.again {
+        say(&format!("queued again as {again}"));
+    }
+}
+
+/// What became of a question.
+fn fate(question: &Question) -> String {
+    match (&question.answer, &question.expired, question.settled) {
+        (_, Some(bound), _) => format!("no, since {bound}"),
+        (Some(Answered::Once), ..) => "yes, once".to_owned(),
+        (Some(Answered::Always), ..) => "yes, always".to_owned(),
+        (Some(Answered::Reject), ..) => "no".to_owned(),
+        (Some(Answered::Words(answers)), ..) => event::answers(answers),
+        (None, _, true) => "gone without an answer".to_owned(),
+        (None, _, false) => "not answered".to_owned(),
     }
 }
 
@@ -434,18 +483,15 @@ fn turn_text(out: &mut String, turn: &Turn, look: &Look) {
         }
     }
     for question in &turn.questions {
-        let answer = match (question.answer, question.settled) {
-            (Some(Answered::Once), _) => "yes, once",
-            (Some(Answered::Always), _) => "yes, always",
-            (Some(Answered::Reject), _) => "no",
-            (None, true) => "gone without an answer",
-            (None, false) => "not answered",
+        let asked = match &question.asks {
+            Asks::Permission { action, detail } => format!("permission: {action}: {detail}"),
+            Asks::Words(_) => format!("question: {}", question.asks),
         };
-        let asked = format!("permission: {}: {}", question.action, question.detail);
         let _ = writeln!(
             out,
-            "  {} {answer}",
-            look.warn(&format!("{}:", text::one_line(&asked)))
+            "  {} {}",
+            look.warn(&format!("{}:", text::one_line(&asked))),
+            text::one_line(&fate(question))
         );
     }
     let state = match turn.state {
@@ -468,9 +514,6 @@ fn turn_text(out: &mut String, turn: &Turn, look: &Look) {
     let _ = writeln!(out, "  = {state}{ending}");
     if let Some(stalled) = &turn.stalled {
         let _ = writeln!(out, "    stalled: {}", text::one_line(stalled));
-    }
-    for (command, what) in scene::settled_by(turn) {
-        let _ = writeln!(out, "    {command:<36}{what}");
     }
 }
 
@@ -514,7 +557,7 @@ fn item_text(out: &mut String, item: &Item, look: &Look) {
 mod tests {
     use expect_test::{Expect, expect};
     use recount_projections::Projection;
-    use recount_store::{Event, StreamId};
+    use recount_store::{Event, StreamId, Verdict};
 
     use super::*;
     use crate::render::fixture;
@@ -567,8 +610,8 @@ mod tests {
                   It
                   [bash {"command":"make"}] lost
                   = the agent died in it, and a person has to say what comes next
-                    recount recover --rerun auto        runs it again
-                    recount recover --rerun never       gives it up"#]],
+                    recount recover --rerun auto            runs it again
+                    recount recover --rerun never           gives it up"#]],
         );
     }
 
@@ -625,6 +668,9 @@ mod tests {
                   "agent_message": "msg_1",
                   "reason": null,
                   "retry_at": null,
+                  "waits_for": "rerun",
+                  "may_have_arrived": false,
+                  "queued_again_as": null,
                   "abort_asked": false
                 }
               ],
@@ -664,7 +710,7 @@ mod tests {
                       ]
                     }
                   ],
-                  "permissions": []
+                  "questions": []
                 }
               ],
               "connection": {
@@ -688,6 +734,83 @@ mod tests {
               "breaker": "closed"
             }"#]]
         .assert_eq(&json);
+    }
+
+    #[test]
+    fn what_nobody_knows_is_shown_with_the_commands_that_settle_it() {
+        let message = fixture::message();
+        let attempt = 1;
+        let reason = || "the answer was lost".to_owned();
+        let lost = [
+            Event::DeliveryUnknown {
+                message,
+                attempt,
+                reason: reason(),
+            },
+            Event::UnknownDecided {
+                message,
+                attempt,
+                verdict: Verdict::Wait,
+                reason: reason(),
+            },
+        ];
+        let mut shown = standing(9);
+        for (seq, event) in (5..).zip(lost) {
+            shown.session.apply(&fixture::session_event(seq, event));
+        }
+        check(
+            &shown,
+            None,
+            &expect![[r#"
+            session 081040g2081040g2  waiting, as of event 6 of 12
+              agent      opencode
+              directory  /home/project
+              model      test/model
+              opened     2026-11-22 09:14:04
+              last event 2026-11-22 09:14:09 (74 s ago)
+              connection connected, http://127.0.0.1:4101 version 1.18.3
+              breaker    closed
+
+            message 1 040g2081040g2081  waiting, 1 attempt, key "build-17"
+              > Why did it fail?
+              > Be brief.
+              the answer was lost
+              = nobody knows whether it arrived, and a person has to say what comes next
+                recount recover --unknown resend        sends it again, and the agent may have it twice
+                recount recover --unknown dead-letter   gives it up, and the agent may have it all the same"#]],
+        );
+
+        let given_up = Event::MessageDeadLettered {
+            message,
+            reason: reason(),
+        };
+        let again = Event::MessageRequeued {
+            message,
+            again: MessageId::from_bytes([9; 10]),
+        };
+        for (seq, event) in (7..).zip([given_up, again]) {
+            shown.session.apply(&fixture::session_event(seq, event));
+        }
+        check(
+            &shown,
+            None,
+            &expect![[r#"
+            session 081040g2081040g2  idle, as of event 8 of 12
+              agent      opencode
+              directory  /home/project
+              model      test/model
+              opened     2026-11-22 09:14:04
+              last event 2026-11-22 09:14:11 (72 s ago)
+              connection connected, http://127.0.0.1:4101 version 1.18.3
+              breaker    closed
+
+            message 1 040g2081040g2081  dead-lettered, 1 attempt, key "build-17"
+              > Why did it fail?
+              > Be brief.
+              the answer was lost
+              the agent may have it all the same
+              queued again as 144gj289144gj289"#]],
+        );
     }
 
     #[test]

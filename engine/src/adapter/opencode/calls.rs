@@ -20,7 +20,7 @@ use super::identity;
 use super::wire::{HealthInfo, SessionInfo, bounded};
 use crate::adapter::http::{self, NoAnswer, Response, Transport};
 use crate::adapter::{
-    AgentSession, CallError, Delivery, Endpoint, Health, PermissionOutcome, SessionSpec,
+    AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Health, SessionSpec,
 };
 use crate::limits;
 
@@ -190,23 +190,49 @@ impl Calls {
         session: &AgentSession,
         permission: &str,
         answer: PermissionAnswer,
-    ) -> Result<PermissionOutcome, CallError> {
+    ) -> Result<AnswerOutcome, CallError> {
         let answer = match answer {
             PermissionAnswer::Once => "once",
             PermissionAnswer::Always => "always",
             PermissionAnswer::Reject => "reject",
         };
         let path = ["permission", permission, "reply"];
+        let body = json!({"reply": answer});
+        self.answer(endpoint, session, &path, body).await
+    }
+
+    pub(super) async fn answer_question(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        question: &str,
+        answers: Option<&[Vec<String>]>,
+    ) -> Result<AnswerOutcome, CallError> {
+        let (call, body) = match answers {
+            Some(answers) => ("reply", json!({"answers": answers})),
+            None => ("reject", json!({})),
+        };
+        let path = ["question", question, call];
+        self.answer(endpoint, session, &path, body).await
+    }
+
+    async fn answer(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        path: &[&str],
+        body: Value,
+    ) -> Result<AnswerOutcome, CallError> {
         // Without the directory the server looks in another place and answers 404.
         let query = [("directory", session.directory.as_str())];
-        let request = Request::post(endpoint, &path, &query, json!({"reply": answer}))?;
+        let request = Request::post(endpoint, path, &query, body)?;
         let reply = self.call(request).await?;
         if reply.says_missing() {
-            return Ok(PermissionOutcome::Gone);
+            return Ok(AnswerOutcome::Gone);
         }
         let reply = reply.accept().await?;
         reply.finish().await;
-        Ok(PermissionOutcome::Taken)
+        Ok(AnswerOutcome::Taken)
     }
 
     /// Gets something; what becomes of a status is the caller's.

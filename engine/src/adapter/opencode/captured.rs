@@ -8,6 +8,10 @@ pub(crate) const PROVIDER_CUT: &[u8] = include_bytes!("fixtures/llm-cut-mid-stre
 pub(crate) const ABORTED: &[u8] = include_bytes!("fixtures/abort-mid-stream.event.http");
 pub(crate) const SUBAGENT: &[u8] = include_bytes!("fixtures/subagent.event.http");
 pub(crate) const DISPOSED: &[u8] = include_bytes!("fixtures/dispose-mid-run.global.http");
+pub(crate) const QUESTION_ANSWERED: &[u8] =
+    include_bytes!("fixtures/question-answered.global.http");
+pub(crate) const QUESTION_REJECTED: &[u8] =
+    include_bytes!("fixtures/question-rejected.global.http");
 pub(crate) const UTF8: &[u8] = include_bytes!("fixtures/utf8-split.event.http");
 
 /// The body of a recorded response: its head and the framing of its chunks taken away.

@@ -11,10 +11,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use super::calls::{Calls, Reply, parse};
-use super::wire::{Asked, Listed, Meaning, Role, SessionInfo, Statuses};
+use super::wire::{
+    AskedIn, Listed, Meaning, PermissionAsked, QuestionAsked, Role, SessionInfo, Statuses,
+};
 use crate::adapter::{
-    Activity, AgentSession, Answer, AnswerItem, CallError, Endpoint, Permission, Report,
+    Activity, AgentSession, Answer, AnswerItem, CallError, Endpoint, Permission, Question, Report,
     ReportedAnswer,
 };
 
@@ -97,13 +101,15 @@ impl Look<'_> {
             .remove(&self.session.id)
             .map_or(Activity::Idle, Activity::from);
         let messages = self.messages().await?;
-        let permissions = self.permissions().await?;
+        let permissions = self.asked::<PermissionAsked>("permission").await?;
+        let questions = self.asked::<QuestionAsked>("question").await?;
         Ok(Report {
             stored: messages.is_some(),
             newest: messages.as_ref().is_some_and(|found| found.newest),
             activity,
             answers: messages.map(|found| found.answers).unwrap_or_default(),
-            permissions,
+            permissions: permissions.into_iter().map(Permission::from).collect(),
+            questions: questions.into_iter().map(Question::from).collect(),
         })
     }
 
@@ -179,18 +185,24 @@ impl Look<'_> {
         reply.accept().await?.body().await.map(|_| true)
     }
 
-    /// The open questions of this session and its children.
-    async fn permissions(self) -> Result<Vec<Permission>, CallError> {
-        let mut asked: Vec<Asked> = self.get(&["permission"]).await?.json().await?;
-        if asked.iter().any(|asked| asked.session != self.session.id) {
+    /// What is asked, of this kind, in this session and its children.
+    async fn asked<T: AskedIn + DeserializeOwned>(self, kind: &str) -> Result<Vec<T>, CallError> {
+        let query = [("directory", self.session.directory.as_str())];
+        let reply = self.calls.get(self.endpoint, &[kind], &query).await?;
+        if reply.says_missing() {
+            // A server that does not know the kind asks nothing of it.
+            return Ok(Vec::new());
+        }
+        let mut asked: Vec<T> = reply.accept().await?.json().await?;
+        if asked.iter().any(|asked| asked.session() != self.session.id) {
             let path = ["session", &self.session.id, "children"];
             let children: Vec<SessionInfo> = self.get(&path).await?.json().await?;
             let children: HashSet<String> = children.into_iter().map(|child| child.id).collect();
             asked.retain(|asked| {
-                asked.session == self.session.id || children.contains(&asked.session)
+                asked.session() == self.session.id || children.contains(asked.session())
             });
         }
-        Ok(asked.into_iter().map(Permission::from).collect())
+        Ok(asked)
     }
 }
 

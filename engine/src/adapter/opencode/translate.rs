@@ -6,11 +6,12 @@ use recount_store::{Json, PermissionAnswer};
 use serde::Deserialize;
 
 use super::wire::{
-    Asked, Delta, Envelope, InSession, Meaning, MessageChanged, PartChanged, Payload, Replied,
-    Role, SessionChanged, SessionFailed, StatusChanged,
+    Delta, Envelope, InSession, Meaning, MessageChanged, PartChanged, Payload, PermissionAsked,
+    PermissionReplied, QuestionAsked, QuestionReplied, Role, SessionChanged, SessionFailed,
+    StatusChanged,
 };
 use crate::adapter::{
-    Activity, AgentError, AnswerItem, Frame, Observation, Permission, Translated,
+    Activity, AgentError, AnswerItem, Frame, Observation, Permission, Question, Translated,
 };
 
 /// How much of a frame that is not known is kept, in bytes: enough to see what it was.
@@ -131,7 +132,7 @@ fn known(payload: &Payload<'_>) -> Option<Translated> {
             )
         }
         "permission.asked" => {
-            let asked: Asked = properties(payload)?;
+            let asked: PermissionAsked = properties(payload)?;
             let session = asked.session.clone();
             said(
                 session,
@@ -139,12 +140,27 @@ fn known(payload: &Payload<'_>) -> Option<Translated> {
             )
         }
         "permission.replied" => {
-            let replied: Replied = properties(payload)?;
+            let replied: PermissionReplied = properties(payload)?;
             said(
                 replied.session,
                 Observation::PermissionReplied {
                     permission: replied.request,
                     answer: replied.reply.as_deref().and_then(reply),
+                },
+            )
+        }
+        "question.asked" => {
+            let asked: QuestionAsked = properties(payload)?;
+            let session = asked.session.clone();
+            said(session, Observation::QuestionAsked(Question::from(asked)))
+        }
+        "question.replied" | "question.rejected" => {
+            let replied: QuestionReplied = properties(payload)?;
+            said(
+                replied.session,
+                Observation::QuestionReplied {
+                    question: replied.request,
+                    answers: replied.answers,
                 },
             )
         }
@@ -174,8 +190,7 @@ fn reply(word: &str) -> Option<PermissionAnswer> {
     }
 }
 
-/// Kinds that are known and mean nothing to a session's turn. The questions that an agent may ask
-/// (`question.asked`) are not among them: they mean something that is not handled, so they are shown.
+/// Kinds that are known and mean nothing to a session's turn.
 fn means_nothing(kind: &str) -> bool {
     const GROUPS: &[&str] = &[
         "catalog.",
@@ -241,7 +256,7 @@ mod tests {
     use super::*;
     use crate::adapter::opencode::captured;
     use crate::adapter::{Answer, OutputPart, ToolCall, ToolState};
-    use recount_store::OutputKind;
+    use recount_store::{Choice, OutputKind, Prompt};
 
     /// What a recorded stream says, without what means nothing.
     fn said(response: &[u8]) -> Vec<Translated> {
@@ -282,6 +297,10 @@ mod tests {
                     format!("asks for {} {}", asked.action, asked.detail)
                 }
                 Observation::PermissionReplied { .. } => "replied".into(),
+                Observation::QuestionAsked(asked) => {
+                    format!("asks {}", asked.prompts[0].text)
+                }
+                Observation::QuestionReplied { answers, .. } => format!("told {answers:?}"),
                 Observation::Error { name, reason } => format!("error {name} {reason}"),
                 Observation::Retrying {
                     attempt, reason, ..
@@ -438,6 +457,81 @@ mod tests {
     }
 
     #[test]
+    fn a_question_in_words_is_translated_in_full() {
+        let session = "ses_dfc4deb8effe16py7i0QcL6tDz";
+        let id = "que_203b219a70018FViH1rZLP9rH3";
+        let choice = |label: &str, about: &str| Choice {
+            label: label.into(),
+            about: about.into(),
+        };
+        let prompts = vec![
+            Prompt {
+                header: "Colour".into(),
+                text: "Which colour shall it be?".into(),
+                options: vec![choice("Red", "Like fire"), choice("Blue", "Like water")],
+                multiple: false,
+                custom: true,
+            },
+            Prompt {
+                header: "Tests".into(),
+                text: "Which tests?".into(),
+                options: vec![choice("Unit", "u"), choice("Sim", "s")],
+                multiple: true,
+                custom: true,
+            },
+        ];
+        let expected = [
+            Observation::QuestionAsked(Question {
+                id: id.into(),
+                prompts,
+                call: Some("call_fake_000001_0".into()),
+            }),
+            Observation::QuestionReplied {
+                question: id.into(),
+                answers: Some(vec![vec!["Blue".into()], vec!["Unit".into(), "Sim".into()]]),
+            },
+        ];
+        let mut said = said(captured::QUESTION_ANSWERED);
+        said.retain(|said| {
+            matches!(
+                said.observation,
+                Observation::QuestionAsked(_) | Observation::QuestionReplied { .. }
+            )
+        });
+        let expected = expected.map(|observation| Translated {
+            session: Some(session.into()),
+            observation,
+        });
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_question_that_is_refused_ends_the_turn_as_a_refused_permission_does() {
+        let mut story = story(captured::QUESTION_REJECTED, None);
+        story.retain(|said| !said.starts_with('#'));
+        story.dedup();
+        assert_eq!(
+            story,
+            [
+                "connected",
+                "busy",
+                "answers",
+                "busy",
+                "opened",
+                "delta",
+                "question pending",
+                "asks Which colour shall it be?",
+                "question running",
+                "ended I ask. ",
+                "told None",
+                "question failed: The user dismisse",
+                "answered tool-calls",
+                "idle",
+            ]
+        );
+    }
+
+    #[test]
     fn a_provider_that_breaks_off_is_a_retry_with_a_new_part() {
         let story = story(captured::PROVIDER_CUT, None);
         let retry = story.iter().position(|said| said.starts_with("retry 1"));
@@ -500,13 +594,13 @@ mod tests {
     #[test]
     fn what_is_not_known_is_kept_and_cut() {
         let of = |data: String| translate(&Frame { data });
-        let unknown = r#"{"type":"question.asked","properties":{"sessionID":"ses_1"}}"#;
+        let unknown = r#"{"type":"oracle.spoke","properties":{"sessionID":"ses_1"}}"#;
         assert_eq!(
             of(unknown.into()),
             Translated {
                 session: Some("ses_1".into()),
                 observation: Observation::Unrecognised {
-                    kind: "question.asked".into(),
+                    kind: "oracle.spoke".into(),
                     frame: Json(unknown.into()),
                 },
             }

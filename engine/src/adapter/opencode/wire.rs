@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use recount_store::{Json, OutputKind, Timestamp};
+use recount_store::{Choice, Json, OutputKind, Prompt, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::adapter::{
-    Activity, AgentError, Answer, AnswerItem, OutputPart, Permission, ToolCall, ToolState,
+    Activity, AgentError, Answer, AnswerItem, OutputPart, Permission, Question, ToolCall, ToolState,
 };
 
 /// The longest word of an agent that is kept in a reason, in bytes; errors quote whole responses.
@@ -344,9 +344,9 @@ pub(super) struct Listed<'a> {
     pub(super) parts: Vec<Part<'a>>,
 }
 
-/// A question, as `permission.asked` brings it and `GET /permission` lists it.
+/// A permission, as `permission.asked` brings it and `GET /permission` lists it.
 #[derive(Deserialize)]
-pub(super) struct Asked {
+pub(super) struct PermissionAsked {
     pub(super) id: String,
     #[serde(rename = "sessionID")]
     pub(super) session: String,
@@ -372,8 +372,8 @@ pub(super) struct AskedBy {
     call: String,
 }
 
-impl From<Asked> for Permission {
-    fn from(asked: Asked) -> Self {
+impl From<PermissionAsked> for Permission {
+    fn from(asked: PermissionAsked) -> Self {
         Self {
             id: asked.id,
             action: asked.permission,
@@ -388,13 +388,92 @@ impl From<Asked> for Permission {
 
 /// `permission.replied`; older servers say `permissionID`.
 #[derive(Deserialize)]
-pub(super) struct Replied {
+pub(super) struct PermissionReplied {
     #[serde(rename = "sessionID")]
     pub(super) session: String,
     #[serde(rename = "requestID", alias = "permissionID")]
     pub(super) request: String,
     #[serde(alias = "response")]
     pub(super) reply: Option<String>,
+}
+
+/// A question in words, as `question.asked` brings it and `GET /question` lists it.
+#[derive(Deserialize)]
+pub(super) struct QuestionAsked {
+    id: String,
+    #[serde(rename = "sessionID")]
+    pub(super) session: String,
+    questions: Vec<QuestionPrompt>,
+    tool: Option<AskedBy>,
+}
+
+#[derive(Deserialize)]
+struct QuestionPrompt {
+    #[serde(default)]
+    header: String,
+    question: String,
+    #[serde(default)]
+    options: Vec<QuestionOption>,
+    #[serde(default)]
+    multiple: bool,
+    /// Absent where another answer may be written.
+    custom: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct QuestionOption {
+    label: String,
+    #[serde(default)]
+    description: String,
+}
+
+impl From<QuestionAsked> for Question {
+    fn from(asked: QuestionAsked) -> Self {
+        let choice = |option: QuestionOption| Choice {
+            label: option.label,
+            about: option.description,
+        };
+        let prompt = |prompt: QuestionPrompt| Prompt {
+            header: prompt.header,
+            text: prompt.question,
+            options: prompt.options.into_iter().map(choice).collect(),
+            multiple: prompt.multiple,
+            custom: prompt.custom.unwrap_or(true),
+        };
+        Self {
+            id: asked.id,
+            prompts: asked.questions.into_iter().map(prompt).collect(),
+            call: asked.tool.map(|tool| tool.call),
+        }
+    }
+}
+
+/// `question.replied`, with the answers, and `question.rejected`, without.
+#[derive(Deserialize)]
+pub(super) struct QuestionReplied {
+    #[serde(rename = "sessionID")]
+    pub(super) session: String,
+    #[serde(rename = "requestID")]
+    pub(super) request: String,
+    pub(super) answers: Option<Vec<Vec<String>>>,
+}
+
+/// What is asked in a session: a permission, or a question in words.
+pub(super) trait AskedIn {
+    /// The session.
+    fn session(&self) -> &str;
+}
+
+impl AskedIn for PermissionAsked {
+    fn session(&self) -> &str {
+        &self.session
+    }
+}
+
+impl AskedIn for QuestionAsked {
+    fn session(&self) -> &str {
+        &self.session
+    }
 }
 
 /// `GET /global/health`.

@@ -37,13 +37,16 @@ pub(super) struct Running {
     pub(super) abort: Arc<Notify>,
 }
 
-/// A permission that was asked for.
+/// A permission that was asked for, or a question in words.
 pub(super) struct Question {
+    /// `permission` or `question`: how its calls and frames begin.
+    pub(super) kind: &'static str,
     pub(super) id: String,
     pub(super) session: String,
     pub(super) directory: String,
     pub(super) shown: Value,
-    pub(super) reply: Option<oneshot::Sender<String>>,
+    /// Takes the body of the reply; `null` refuses.
+    pub(super) reply: oneshot::Sender<Value>,
 }
 
 /// An event that is kept: its kind and what it says.

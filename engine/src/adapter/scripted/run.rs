@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use recount_store::{Choice, Prompt};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
@@ -72,6 +73,21 @@ struct Turn<'a> {
     open: Option<Open>,
 }
 
+/// A tool call that is under way.
+struct ToolCall {
+    answer: String,
+    part: String,
+    call: String,
+    input: Value,
+    start: u64,
+}
+
+impl ToolCall {
+    fn running(&self) -> Value {
+        json!({"status": "running", "input": self.input, "time": {"start": self.start}})
+    }
+}
+
 /// A part that is being streamed.
 struct Open {
     part: String,
@@ -134,6 +150,12 @@ impl<'a> Turn<'a> {
                 } => {
                     self.close();
                     if let Some(end) = self.tool(&name, &input, output, permission, delay).await {
+                        return end;
+                    }
+                }
+                Step::Question(prompts) => {
+                    self.close();
+                    if let Some(end) = self.question(&prompts).await {
                         return end;
                     }
                 }
@@ -216,11 +238,57 @@ impl<'a> Turn<'a> {
         permission: Option<String>,
         delay: Duration,
     ) -> Option<End> {
+        let tool = self.begin_tool(name, input)?;
+        if let Some(detail) = permission {
+            let asked = json!({
+                "permission": name, "patterns": [detail], "metadata": {"command": detail}, "always": [],
+            });
+            let reply = self.ask("permission", asked, &tool).await?;
+            if reply["reply"] == "reject" {
+                let refused = "The user rejected permission to use this specific tool call.";
+                self.fail_tool(&tool, refused);
+                return Some(End::Refused);
+            }
+            self.set_tool(&tool.answer, &tool.part, tool.running());
+        }
+        tokio::time::sleep(delay).await;
+        self.complete_tool(&tool, name, &output);
+        None
+    }
+
+    /// Asks something in words, as the real agent does by a tool.
+    async fn question(&mut self, prompts: &[Prompt]) -> Option<End> {
+        let option = |choice: &Choice| json!({"label": choice.label, "description": choice.about});
+        let questions = prompts.iter().map(|prompt| {
+            let options: Vec<_> = prompt.options.iter().map(option).collect();
+            json!({
+                "header": prompt.header, "question": prompt.text, "options": options,
+                "multiple": prompt.multiple, "custom": prompt.custom,
+            })
+        });
+        let input = json!({"questions": questions.collect::<Vec<_>>()});
+        let tool = self.begin_tool("question", &input)?;
+        let reply = self.ask("question", input.clone(), &tool).await?;
+        let Some(answers) = reply["answers"].as_array() else {
+            self.fail_tool(&tool, "The user dismissed this question");
+            return Some(End::Refused);
+        };
+        let said = prompts.iter().zip(answers).map(|(prompt, answer)| {
+            let texts = answer.as_array().into_iter().flatten();
+            let texts: Vec<_> = texts.filter_map(Value::as_str).collect();
+            format!("{:?}={:?}", prompt.text, texts.join(", "))
+        });
+        let said = said.collect::<Vec<_>>().join(", ");
+        let output = format!("User has answered your questions: {said}.");
+        self.complete_tool(&tool, "question", &output);
+        None
+    }
+
+    /// Begins a tool call in the answer that is being written.
+    fn begin_tool(&mut self, name: &str, input: &Value) -> Option<ToolCall> {
         self.answer();
         let answer = self.answer.clone().unwrap_or_default();
-        let start = self.agent.now();
         let pending = json!({"status": "pending", "input": {}, "raw": ""});
-        let running = json!({"status": "running", "input": input, "time": {"start": start}});
         let (part, call) = self.keep(|session| {
             let part = session.next_id("prt");
             let call = session.next_id("call");
@@ -232,47 +300,54 @@ impl<'a> Turn<'a> {
             let event = add_part(session, &answer, &part, body, self.agent.now());
             ((part, call), event)
         })?;
-        self.set_tool(&answer, &part, running.clone());
-        if let Some(detail) = permission {
-            let reply = self.ask(name, &detail, &answer, &call).await;
-            if reply.as_deref() == Some("reject") {
-                let refused = "The user rejected permission to use this specific tool call.";
-                let failed = json!({
-                    "status": "error", "input": input, "error": refused,
-                    "time": {"start": start, "end": self.agent.now()},
-                });
-                self.set_tool(&answer, &part, failed);
-                return Some(End::Refused);
-            }
-            self.set_tool(&answer, &part, running);
-        }
-        tokio::time::sleep(delay).await;
-        let completed = json!({
-            "status": "completed", "input": input, "output": output, "metadata": {},
-            "title": name, "time": {"start": start, "end": self.agent.now()},
-        });
-        self.set_tool(&answer, &part, completed);
-        self.complete("tool-calls", None);
-        None
+        let tool = ToolCall {
+            answer,
+            part,
+            call,
+            input: input.clone(),
+            start: self.agent.now(),
+        };
+        self.set_tool(&tool.answer, &tool.part, tool.running());
+        Some(tool)
     }
 
-    /// Asks for a permission and waits for the answer.
-    async fn ask(&self, action: &str, detail: &str, answer: &str, call: &str) -> Option<String> {
-        let id = self.keep(|session| (session.next_id("per"), Vec::new()))?;
-        let shown = json!({
-            "id": id, "sessionID": self.session, "permission": action, "patterns": [detail],
-            "metadata": {"command": detail}, "always": [],
-            "tool": {"messageID": answer, "callID": call},
+    /// Ends a tool call that was refused, and the answer stays open.
+    fn fail_tool(&self, tool: &ToolCall, error: &str) {
+        let failed = json!({
+            "status": "error", "input": tool.input, "error": error,
+            "time": {"start": tool.start, "end": self.agent.now()},
         });
+        self.set_tool(&tool.answer, &tool.part, failed);
+    }
+
+    /// Ends a tool call, and the answer with it: what comes after it is another one.
+    fn complete_tool(&mut self, tool: &ToolCall, name: &str, output: &str) {
+        let completed = json!({
+            "status": "completed", "input": tool.input, "output": output, "metadata": {},
+            "title": name, "time": {"start": tool.start, "end": self.agent.now()},
+        });
+        self.set_tool(&tool.answer, &tool.part, completed);
+        self.complete("tool-calls", None);
+    }
+
+    /// Asks for a permission, or something in words, and waits for the body of the reply.
+    async fn ask(&self, kind: &'static str, mut asked: Value, tool: &ToolCall) -> Option<Value> {
+        // So do the real agent's ids begin.
+        let id = self.keep(|session| (session.next_id(&kind[..3]), Vec::new()))?;
+        asked["id"] = json!(id);
+        asked["sessionID"] = json!(self.session);
+        asked["tool"] = json!({"messageID": tool.answer, "callID": tool.call});
         let (reply, answered) = oneshot::channel();
         locked(&self.agent.questions).push(Question {
-            id: id.clone(),
+            kind,
+            id,
             session: self.session.to_owned(),
             directory: self.directory.clone(),
-            shown: shown.clone(),
-            reply: Some(reply),
+            shown: asked.clone(),
+            reply,
         });
-        self.agent.tell(&self.directory, "permission.asked", &shown);
+        self.agent
+            .tell(&self.directory, &format!("{kind}.asked"), &asked);
         answered.await.ok()
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use recount_store::{Choice, Prompt};
 use serde_json::{Value, json};
 
 /// One thing that the agent does, in order.
@@ -41,6 +42,9 @@ pub enum Step {
         /// How long it works.
         delay: Duration,
     },
+    /// Asks something in words, by its tool `question`, and waits for the answers, which are the tool's output.
+    /// As with the real agent, what comes after it is another answer, and a refusal ends the turn.
+    Question(Vec<Prompt>),
     /// Has trouble with its model and waits. An open text is dropped, as the real agent does.
     Retry {
         /// What went wrong.
@@ -91,6 +95,7 @@ type Play = dyn Fn(&str, u32) -> Vec<Step> + Send + Sync;
 /// | `reasoning` | thinks first |
 /// | `tool` | calls a tool first |
 /// | `permission` | asks before it calls the tool |
+/// | `question` | asks something in words first |
 /// | `retry` | has trouble with its model first, for a second |
 /// | `die-once` | dies in the middle of its first run |
 /// | `fail` | fails in the middle |
@@ -213,6 +218,19 @@ fn directed(directives: &str, run: u32) -> Vec<Step> {
             permission: wants("permission").then(|| "echo scripted".into()),
             delay: Duration::from_millis(200),
         });
+    }
+    if wants("question") {
+        let choice = |label: &str, about: &str| Choice {
+            label: label.into(),
+            about: about.into(),
+        };
+        steps.push(Step::Question(vec![Prompt {
+            header: "Colour".into(),
+            text: "Which colour shall it be?".into(),
+            options: vec![choice("red", "Like fire"), choice("blue", "Like water")],
+            multiple: false,
+            custom: true,
+        }]));
     }
     let text: Vec<_> = (1..=count).map(|n| format!("word{n}")).collect();
     let mut answer = words(&text.join(" "), delay);

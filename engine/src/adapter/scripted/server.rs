@@ -20,7 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::agent::{Agent, Kept, Running};
@@ -29,13 +29,13 @@ use super::store::{Message, Refused, Session, Store};
 use super::{Fault, Shared, run};
 use crate::adapter::{InProcessServer, Secret, http};
 use crate::limits;
+use crate::watched;
 
 /// A scripted agent's server, running.
 #[derive(Debug)]
 pub struct ScriptedServer {
     address: SocketAddr,
     server: PortlessServer,
-    ended: watch::Receiver<bool>,
 }
 
 impl ScriptedServer {
@@ -48,23 +48,13 @@ impl ScriptedServer {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
-        let (server, work) = PortlessServer::new(shared, directory, password);
-        let (end, ended) = watch::channel(false);
+        let (server, work, end) = PortlessServer::new(shared, directory, password);
         let running = server.clone();
         tokio::spawn(async move {
             serve(listener, running, work).await;
-            let _ = end.send(true);
+            end.send_replace(true);
         });
-        Ok(Self {
-            address,
-            server,
-            ended,
-        })
-    }
-
-    async fn ended(&self) {
-        // An error means that the server's task is gone, which is an end as well.
-        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+        Ok(Self { address, server })
     }
 }
 
@@ -75,12 +65,12 @@ impl InProcessServer for ScriptedServer {
     }
 
     async fn exited(&self) {
-        self.ended().await;
+        self.server.ended().await;
     }
 
     async fn stop(&self) {
         self.server.die();
-        self.ended().await;
+        self.server.ended().await;
     }
 }
 
@@ -97,25 +87,39 @@ pub struct PortlessServer {
     agent: Arc<Agent>,
     /// The header that a call must bring.
     wanted: Option<HeaderValue>,
+    ended: watched::Receiver<bool>,
 }
 
 /// What a server has to carry: it ends with it.
 type Work = mpsc::UnboundedReceiver<BoxFuture<'static, ()>>;
 
 impl PortlessServer {
-    fn new(shared: Arc<Shared>, directory: String, password: Option<Secret>) -> (Self, Work) {
+    fn new(
+        shared: Arc<Shared>,
+        directory: String,
+        password: Option<Secret>,
+    ) -> (Self, Work, watched::Sender<bool>) {
         let (tasks, work) = mpsc::unbounded_channel();
         let agent = Arc::new(Agent::new(shared, directory, tasks));
         agent.shared.servers().push(Arc::downgrade(&agent));
         let wanted = password.map(|password| authorization(&password));
-        (Self { agent, wanted }, work)
+        let (end, ended) = watched::channel(false);
+        let server = Self {
+            agent,
+            wanted,
+            ended,
+        };
+        (server, work, end)
     }
 
     /// Begins one, which lives until it dies.
     pub(super) fn start(shared: Arc<Shared>, directory: String, password: Option<Secret>) -> Self {
-        let (server, work) = Self::new(shared, directory, password);
+        let (server, work, end) = Self::new(shared, directory, password);
         let agent = Arc::clone(&server.agent);
-        tokio::spawn(async move { carry(&agent, work).await });
+        tokio::spawn(async move {
+            carry(&agent, work).await;
+            end.send_replace(true);
+        });
         server
     }
 
@@ -144,6 +148,12 @@ impl PortlessServer {
     /// Dies as by SIGKILL: from here on it keeps nothing, says nothing and answers nothing.
     pub fn die(&self) {
         self.agent.die();
+    }
+
+    /// Resolves once it has died, by itself or not, and all that it did has ended.
+    pub async fn ended(&self) {
+        // An error means that the server's task is gone, which is an end as well.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
     /// Whether it has died, by itself or not.
@@ -405,8 +415,9 @@ async fn route<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 's
             }
             json(&json!(true))
         }
-        (&Method::GET, ["permission"]) => call.questions(),
-        (&Method::POST, ["permission", id, "reply"]) => call.reply(id),
+        (&Method::GET, [kind @ ("permission" | "question")]) => call.questions(kind),
+        (&Method::POST, [kind @ ("permission" | "question"), id, "reply"]) => call.reply(kind, id),
+        (&Method::POST, ["question", id, "reject"]) => call.reject(id),
         _ => not_found("Path"),
     }
 }
@@ -623,31 +634,51 @@ impl Call<'_> {
         false
     }
 
-    fn questions(&self) -> Response<Answer> {
+    fn questions(&self, kind: &str) -> Response<Answer> {
         let questions = locked(&self.agent.questions);
-        let here = questions.iter().filter(|q| q.directory == self.directory());
+        let here = questions
+            .iter()
+            .filter(|q| q.kind == kind && q.directory == self.directory());
         json(&here.map(|question| question.shown.clone()).collect())
     }
 
-    fn reply(&self, id: &str) -> Response<Answer> {
+    fn reply(&self, kind: &str, id: &str) -> Response<Answer> {
+        self.settle(kind, id, "replied", self.body.clone())
+    }
+
+    fn reject(&self, id: &str) -> Response<Answer> {
+        self.settle("question", id, "rejected", Value::Null)
+    }
+
+    /// Settles a question, once, and tells how.
+    fn settle(&self, kind: &str, id: &str, how: &str, reply: Value) -> Response<Answer> {
         let question = {
             let mut questions = locked(&self.agent.questions);
             let at = questions
                 .iter()
-                .position(|q| q.id == id && q.directory == self.directory());
+                .position(|q| q.kind == kind && q.id == id && q.directory == self.directory());
             at.map(|at| questions.remove(at))
         };
         let Some(question) = question else {
-            let said = json!({"_tag": "PermissionNotFoundError", "requestID": id,
-                "message": format!("Permission request not found: {id}")});
+            let name = if kind == "permission" {
+                "Permission"
+            } else {
+                "Question"
+            };
+            let said = json!({"_tag": format!("{name}NotFoundError"), "requestID": id,
+                "message": format!("{name} request not found: {id}")});
             return whole(StatusCode::NOT_FOUND, "application/json", said.to_string());
         };
-        let reply = self.body["reply"].as_str().unwrap_or("reject").to_owned();
-        let said = json!({"sessionID": question.session, "requestID": id, "reply": reply});
+        let mut said = match &reply {
+            Value::Object(_) => reply.clone(),
+            _ => json!({}),
+        };
+        said["sessionID"] = json!(question.session);
+        said["requestID"] = json!(id);
         self.agent
-            .tell(&question.directory, "permission.replied", &said);
+            .tell(&question.directory, &format!("{kind}.{how}"), &said);
         // Nobody waits any more where the turn was aborted meanwhile.
-        let _ = question.reply.map(|waits| waits.send(reply));
+        let _ = question.reply.send(reply);
         json(&json!(true))
     }
 }

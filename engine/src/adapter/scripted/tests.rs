@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
-use recount_store::{Json, MessageId, OutputKind, PermissionAnswer, Timestamp};
+use recount_store::{Choice, Json, MessageId, OutputKind, PermissionAnswer, Prompt, Timestamp};
 use serde_json::json;
 
 use super::*;
 use crate::adapter::{
-    Activity, AgentError, Answer, AnswerItem, Observation, OutputPart, Permission, ReportedAnswer,
-    StreamError, StreamItem, ToolCall, ToolState,
+    Activity, AgentError, Answer, AnswerItem, Observation, OutputPart, Permission, Question,
+    ReportedAnswer, StreamError, StreamItem, ToolCall, ToolState,
 };
 
 /// A scripted agent with one server and one session.
@@ -154,6 +154,7 @@ async fn a_turn_is_told_and_kept_as_by_the_real_agent() {
         activity: Activity::Idle,
         answers: vec![],
         permissions: vec![],
+        questions: vec![],
     };
     assert_eq!(world.report(&delivery).await, nothing);
     world.deliver(&delivery).await;
@@ -285,8 +286,8 @@ async fn a_permission_is_asked_and_answered_once() {
             .agent
             .answer_permission(endpoint, session, &permission.id, answer)
     };
-    assert_eq!(reply().await, Ok(PermissionOutcome::Taken));
-    assert_eq!(reply().await, Ok(PermissionOutcome::Gone));
+    assert_eq!(reply().await, Ok(AnswerOutcome::Taken));
+    assert_eq!(reply().await, Ok(AnswerOutcome::Gone));
     let said = world.ended(&mut stream).await;
     assert!(said.contains(&Observation::PermissionReplied {
         permission: permission.id.clone(),
@@ -334,7 +335,7 @@ async fn a_refused_permission_ends_the_turn_without_an_error() {
         world
             .agent
             .answer_permission(endpoint, session, &asked.id, PermissionAnswer::Reject);
-    assert_eq!(answered.await, Ok(PermissionOutcome::Taken));
+    assert_eq!(answered.await, Ok(AnswerOutcome::Taken));
     world.ended(&mut stream).await;
     let report = world.report(&delivery).await;
     assert_eq!(report.activity, Activity::Idle);
@@ -348,6 +349,99 @@ async fn a_refused_permission_ends_the_turn_without_an_error() {
             })],
         }]
     );
+}
+
+fn prompts() -> Vec<Prompt> {
+    let choice = |label: &str, about: &str| Choice {
+        label: label.into(),
+        about: about.into(),
+    };
+    vec![Prompt {
+        header: "Colour".into(),
+        text: "Which colour?".into(),
+        options: vec![choice("red", "Like fire"), choice("blue", "Like water")],
+        multiple: true,
+        custom: true,
+    }]
+}
+
+#[tokio::test]
+async fn a_question_in_words_is_asked_and_answered_once() {
+    let script = Script::always(vec![Step::Question(prompts()), Step::text("done", 1)]);
+    let world = World::new(script).await;
+    let mut stream = world.stream().await;
+    let delivery = world.delivery(1, "hi");
+    world.deliver(&delivery).await;
+    let asked = world.until(&mut stream, |said| {
+        matches!(said, Observation::QuestionAsked(_))
+    });
+    let question = Question {
+        id: "que_000001000004Scripted000000".into(),
+        prompts: prompts(),
+        call: Some("call_000001000003Scripted000000".into()),
+    };
+    assert_eq!(
+        asked.await.last(),
+        Some(&Observation::QuestionAsked(question.clone()))
+    );
+    let report = world.report(&delivery).await;
+    assert_eq!(report.questions, std::slice::from_ref(&question));
+    assert_eq!(report.permissions, []);
+    let answers = vec![vec!["blue".to_owned(), "green".to_owned()]];
+    let reply = || {
+        let (endpoint, session) = (&world.endpoint, &world.session);
+        world
+            .agent
+            .answer_question(endpoint, session, &question.id, Some(&answers))
+    };
+    assert_eq!(reply().await, Ok(AnswerOutcome::Taken));
+    assert_eq!(reply().await, Ok(AnswerOutcome::Gone));
+    let said = world.ended(&mut stream).await;
+    assert!(said.contains(&Observation::QuestionReplied {
+        question: question.id.clone(),
+        answers: Some(answers.clone()),
+    }));
+    let output = said.iter().find_map(|said| match said {
+        Observation::Tool { call, .. } => match &call.state {
+            ToolState::Completed { output, .. } => Some(output.as_str()),
+            _ => None,
+        },
+        _ => None,
+    });
+    let expected = r#"User has answered your questions: "Which colour?"="blue, green"."#;
+    assert_eq!(output, Some(expected));
+    let report = world.report(&delivery).await;
+    assert_eq!(report.questions, []);
+    assert_eq!(report.answers.len(), 2, "another answer follows");
+}
+
+#[tokio::test]
+async fn a_question_that_is_refused_ends_the_turn_without_an_error() {
+    let script = Script::always(vec![Step::Question(prompts()), Step::text("done", 1)]);
+    let world = World::new(script).await;
+    let mut stream = world.stream().await;
+    let delivery = world.delivery(1, "hi");
+    world.deliver(&delivery).await;
+    let asked = world.until(&mut stream, |said| {
+        matches!(said, Observation::QuestionAsked(_))
+    });
+    let Some(Observation::QuestionAsked(asked)) = asked.await.pop() else {
+        panic!("nothing was asked");
+    };
+    let (endpoint, session) = (&world.endpoint, &world.session);
+    let refused = world
+        .agent
+        .answer_question(endpoint, session, &asked.id, None);
+    assert_eq!(refused.await, Ok(AnswerOutcome::Taken));
+    let said = world.ended(&mut stream).await;
+    assert!(said.contains(&Observation::QuestionReplied {
+        question: asked.id.clone(),
+        answers: None,
+    }));
+    let report = world.report(&delivery).await;
+    let ends: Vec<_> = report.answers.iter().map(|r| &r.answer).collect();
+    let expected = answer(ANSWER, &delivery.agent_message, Some("tool-calls"));
+    assert_eq!(ends, [&expected]);
 }
 
 #[tokio::test]
@@ -393,6 +487,7 @@ async fn a_death_takes_the_streamed_text_and_leaves_the_message() {
         activity: Activity::Idle,
         answers: vec![dead.clone()],
         permissions: vec![],
+        questions: vec![],
     };
     assert_eq!(interrupted, expected);
     assert_eq!(world.agent.runs("hi"), 1, "nothing resumes by itself");

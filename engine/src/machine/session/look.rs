@@ -4,17 +4,15 @@
 //! "idle" early, twice, and for its sub-agents (seen with `OpenCode` 1.18). The end is what its own history
 //! says while it does not work; so the same rules serve a turn that was watched and one that was missed.
 
-use recount_projections::turn::{Answered, Run};
+use recount_projections::turn::{Answered, Asks, Question, Run};
 use recount_projections::{Message, MessageState, Session, Turn, TurnState, WaitsFor};
 use recount_store::{Event, MessageId, Placement, Provenance, Resolution, Timestamp, ToolOutcome};
 
 use super::deliver::NOT_TOLD;
 use super::draft::Draft;
-use super::observe::{ask, reconcile_call, settle};
+use super::observe::{ask, ask_permission, reconcile_call, settle};
 use super::{Effect, Looks, SessionMachine, Step};
-use crate::adapter::{
-    Activity, Answer, AnswerItem, CallError, OutputPart, Permission, Report, ReportedAnswer,
-};
+use crate::adapter::{Activity, Answer, AnswerItem, CallError, OutputPart, Report, ReportedAnswer};
 use crate::machine::backoff;
 
 /// Why a message is not worked on any more: asked for it, the agent would answer the newer one.
@@ -226,23 +224,25 @@ impl SessionMachine {
         // An abort that came before the agent began met nothing.
         self.abort_sent = false;
         for question in std::mem::take(&mut self.open_before) {
-            if !report
-                .permissions
-                .iter()
-                .any(|listed| listed.id == question)
+            let permissions = report.permissions.iter().map(|listed| &listed.id);
+            let questions = report.questions.iter().map(|listed| &listed.id);
+            if !permissions
+                .chain(questions)
+                .any(|listed| *listed == question)
             {
-                settle(&mut draft, turn, (question, None), Provenance::Backfilled);
+                settle(&mut draft, turn, (&question, None), Provenance::Backfilled);
             }
         }
-        let ours = |permission: &Permission| !state.stale_questions.contains(&permission.id);
-        for permission in report.permissions.into_iter().filter(ours) {
-            ask(
-                &mut draft,
-                message,
-                turn,
-                permission,
-                Provenance::Backfilled,
-            );
+        let stale = |id: &String| state.stale_questions.contains(id);
+        for permission in report.permissions {
+            if !stale(&permission.id) {
+                ask_permission(&mut draft, turn, permission, Provenance::Backfilled);
+            }
+        }
+        for question in report.questions {
+            if !stale(&question.id) {
+                ask(&mut draft, turn, question, Provenance::Backfilled);
+            }
         }
         for question in turn.questions.iter().filter(|question| !question.settled) {
             // An answer that did not get through is given again.
@@ -475,10 +475,7 @@ fn ending(message: &Message, turn: &Turn, last: &Answer) -> Option<Event> {
                 .questions
                 .iter()
                 .find(|q| q.answer == Some(Answered::Reject))?;
-            Some(failed(format!(
-                "permission was refused: {} {}",
-                refused.action, refused.detail
-            )))
+            Some(failed(refusal(refused)))
         }
         Some(finish) => Some(Event::TurnCompleted {
             message: id,
@@ -489,6 +486,18 @@ fn ending(message: &Message, turn: &Turn, last: &Answer) -> Option<Event> {
         None => Some(failed(
             "the agent ended its answer without an answer or an error".to_owned(),
         )),
+    }
+}
+
+/// Why a turn failed that ended with the refusal of this question.
+fn refusal(question: &Question) -> String {
+    let what = match &question.asks {
+        Asks::Permission { .. } => "permission was refused",
+        Asks::Words(_) => "its question was refused",
+    };
+    match &question.expired {
+        Some(bound) => format!("{what}, since {bound}: {}", question.asks),
+        None => format!("{what}: {}", question.asks),
     }
 }
 

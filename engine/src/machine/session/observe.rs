@@ -1,15 +1,13 @@
 //! What the agent's stream says, as events.
 
-use recount_projections::turn::Question;
-use recount_projections::{Message, Session, Turn, TurnState};
-use recount_store::{
-    Event, FrameNumber, Json, PermissionAnswer, Placement, Provenance, Timestamp, ToolOutcome,
-};
+use recount_projections::turn::{Answered, Asks};
+use recount_projections::{Message, MessageState, Session, Turn, TurnState};
+use recount_store::{Event, FrameNumber, Json, Placement, Provenance, Timestamp, ToolOutcome};
 
 use super::draft::Draft;
 use super::look::reconcile_part;
 use super::{SessionMachine, Step};
-use crate::adapter::{Answer, Observation, Permission, ToolCall, ToolState};
+use crate::adapter::{Answer, Observation, Permission, Question, ToolCall, ToolState};
 
 /// How many kinds of unrecognised frames are recorded in one session: a new agent may have many.
 const UNRECOGNISED_MAX: usize = 64;
@@ -32,17 +30,35 @@ impl SessionMachine {
         let Some((message, Some(turn))) = state.head() else {
             return Step::default();
         };
-        if !matches!(turn.state, TurnState::Requested | TurnState::Running) {
+        // The message is asked, not its turn: one that the agent forgot is sent again, and its turn stays requested.
+        if !matches!(
+            message.state,
+            MessageState::Requested | MessageState::Running
+        ) {
             return Step::default();
         }
         let mut draft = Draft::after(message.moved, now);
         match observation {
             Observation::PermissionAsked(permission) => {
                 self.confirmed = true;
-                ask(&mut draft, message, turn, permission, Provenance::Live);
+                ask_permission(&mut draft, turn, permission, Provenance::Live);
+            }
+            Observation::QuestionAsked(question) => {
+                self.confirmed = true;
+                ask(&mut draft, turn, question, Provenance::Live);
             }
             Observation::PermissionReplied { permission, answer } => {
-                settle(&mut draft, turn, (permission, answer), Provenance::Live);
+                let answer = answer.map(Answered::from);
+                settle(&mut draft, turn, (&permission, answer), Provenance::Live);
+            }
+            Observation::QuestionReplied { question, answers } => {
+                let answer = answers.map_or(Answered::Reject, Answered::Words);
+                settle(
+                    &mut draft,
+                    turn,
+                    (&question, Some(answer)),
+                    Provenance::Live,
+                );
             }
             // Of a sub-agent's session only its questions are ours; the rest shows that it is alive.
             _ if from_child => {}
@@ -220,61 +236,74 @@ impl SessionMachine {
     }
 }
 
-/// Records a question, unless it is known.
-pub(super) fn ask(
+/// Records that the agent asks for permission, unless it is known.
+pub(super) fn ask_permission(
     draft: &mut Draft,
-    message: &Message,
     turn: &Turn,
     permission: Permission,
     provenance: Provenance,
 ) {
-    if turn
-        .questions
-        .iter()
-        .any(|question| question.id == permission.id)
-    {
-        return;
-    }
     let Permission {
         id,
         action,
         detail,
         call,
     } = permission;
-    draft.push(
-        Event::PermissionAsked {
-            message: message.id,
+    if turn.question(&id).is_none() {
+        let event = Event::PermissionAsked {
+            message: turn.message,
             permission: id,
             action,
             detail,
             call,
-        },
-        provenance,
-    );
+        };
+        draft.push(event, provenance);
+    }
+}
+
+/// Records a question in words, unless it is known.
+pub(super) fn ask(draft: &mut Draft, turn: &Turn, question: Question, provenance: Provenance) {
+    let Question { id, prompts, call } = question;
+    if turn.question(&id).is_none() {
+        let event = Event::QuestionAsked {
+            message: turn.message,
+            question: id,
+            prompts: Json::of(&prompts),
+            call,
+        };
+        draft.push(event, provenance);
+    }
 }
 
 /// Records that a question of this turn is settled, and by which answer, unless that is known.
 pub(super) fn settle(
     draft: &mut Draft,
     turn: &Turn,
-    (permission, answer): (String, Option<PermissionAnswer>),
+    (id, answer): (&str, Option<Answered>),
     provenance: Provenance,
 ) {
-    let is_news = |question: &Question| {
-        let told = question.answer.is_none() && answer.is_some();
-        question.id == permission && (!question.settled || told)
+    let Some(question) = turn.question(id) else {
+        return;
     };
-    if turn.questions.iter().any(is_news) {
-        let message = turn.message;
-        draft.push(
-            Event::PermissionSettled {
-                message,
-                permission,
-                answer,
-            },
-            provenance,
-        );
+    let told = question.answer.is_none() && answer.is_some();
+    if question.settled && !told {
+        return;
     }
+    let message = turn.message;
+    let id = id.to_owned();
+    let event = match question.asks {
+        Asks::Permission { .. } => Event::PermissionSettled {
+            message,
+            permission: id,
+            answer: answer.as_ref().and_then(Answered::permission),
+        },
+        Asks::Words(_) => Event::QuestionSettled {
+            message,
+            question: id,
+            answers: answer.as_ref().map(|answer| Json::of(&answer.words())),
+        },
+    };
+    draft.push(event, provenance);
 }
 
 /// Records what is new about a tool call.

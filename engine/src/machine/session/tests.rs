@@ -3,21 +3,23 @@
 mod amnesia;
 mod delivery;
 mod ending;
+mod exhaustive;
 mod output;
 mod questions;
 mod reruns;
 mod simulated;
+mod words;
 
 use recount_projections::{Projection, Transcript, fold};
 use recount_store::{
-    Cause, Class, ConnectionId, Json, NewEvent, Placement, Position, Recorded, Refusal, Rerun,
-    Resolution, Seq, StreamId, ToolOutcome,
+    Cause, Choice, Class, ConnectionId, Json, NewEvent, Placement, Position, Prompt, Recorded,
+    Refusal, Rerun, Resolution, Seq, StreamId, ToolOutcome,
 };
 
 use super::*;
 use crate::adapter::{
-    Activity, AgentError, Answer, AnswerItem, OutputPart, Permission, ReportedAnswer, ToolCall,
-    ToolState,
+    Activity, AgentError, Answer, AnswerItem, OutputPart, Permission, Question, ReportedAnswer,
+    ToolCall, ToolState,
 };
 
 /// When every test begins.
@@ -207,7 +209,7 @@ impl World {
 
     /// An application's command; what it led to, and what the machine then did.
     fn command(&mut self, command: crate::command::Command) -> Then {
-        let bounds = self.policy.bounds();
+        let bounds = self.policy.bounds(true);
         let (events, _) =
             crate::command::decide(&self.state, command, bounds, self.now).expect("it is accepted");
         self.append(events.clone());
@@ -457,6 +459,31 @@ fn settled(permission: &str, answer: Option<PermissionAnswer>) -> Event {
     }
 }
 
+fn asked_in_words(question: &str) -> Event {
+    Event::QuestionAsked {
+        message: M1,
+        question: question.to_owned(),
+        prompts: Json::of(&in_words(question).prompts),
+        call: Some("c".to_owned()),
+    }
+}
+
+fn answered_in_words(question: &str, answers: Option<&str>) -> Event {
+    Event::QuestionAnswered {
+        message: M1,
+        question: question.to_owned(),
+        answers: answers.map(|json| Json(json.into())),
+    }
+}
+
+fn settled_in_words(question: &str, answers: Option<&str>) -> Event {
+    Event::QuestionSettled {
+        message: M1,
+        question: question.to_owned(),
+        answers: answers.map(|json| Json(json.into())),
+    }
+}
+
 /// A message that the agent holds, in a session of its own.
 fn held() -> Vec<Event> {
     let mut events = vec![opened(), queued(M1), sending(M1, 1)];
@@ -529,11 +556,24 @@ fn abort() -> Effect {
 }
 
 fn answer_effect(permission: &str, answer: PermissionAnswer) -> Effect {
-    Effect::Answer {
+    Effect::AnswerPermission {
         session: agent_session(),
         permission: permission.to_owned(),
         answer,
     }
+}
+
+fn words_effect(question: &str, answers: Option<&[&[&str]]>) -> Effect {
+    Effect::AnswerQuestion {
+        session: agent_session(),
+        question: question.to_owned(),
+        answers: answers.map(words),
+    }
+}
+
+fn words(answers: &[&[&str]]) -> Vec<Vec<String>> {
+    let texts = |texts: &&[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    answers.iter().map(texts).collect()
 }
 
 // ---- what the agent says, short
@@ -630,6 +670,28 @@ fn permission(id: &str) -> Permission {
     }
 }
 
+fn asks_in_words(id: &str) -> Observation {
+    Observation::QuestionAsked(in_words(id))
+}
+
+fn in_words(id: &str) -> Question {
+    let choice = |label: &str| Choice {
+        label: label.to_owned(),
+        about: String::new(),
+    };
+    Question {
+        id: id.to_owned(),
+        prompts: vec![Prompt {
+            header: "Colour".to_owned(),
+            text: "Which colour?".to_owned(),
+            options: vec![choice("red"), choice("blue")],
+            multiple: false,
+            custom: true,
+        }],
+        call: Some("c".to_owned()),
+    }
+}
+
 fn report(activity: Activity, answers: impl IntoIterator<Item = ReportedAnswer>) -> Report {
     Report {
         stored: true,
@@ -637,6 +699,7 @@ fn report(activity: Activity, answers: impl IntoIterator<Item = ReportedAnswer>)
         activity,
         answers: answers.into_iter().collect(),
         permissions: Vec::new(),
+        questions: Vec::new(),
     }
 }
 

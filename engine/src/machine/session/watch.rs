@@ -1,12 +1,13 @@
 //! A turn that was asked for: its questions, its end on request or by a bound, and its next run where the agent died.
 
+use recount_projections::turn::Asks;
 use recount_projections::{Message, Session, Turn};
 use recount_store::{Event, Provenance, Rerun, Timestamp};
 
 use super::draft::Draft;
 use super::policy::RerunPolicy;
 use super::{Effect, Flight, Looks, SessionMachine, Step, look, observe};
-use crate::adapter::{CallError, PermissionOutcome};
+use crate::adapter::{AnswerOutcome, CallError};
 
 impl SessionMachine {
     /// A turn that was asked for: answer questions, end it where it must end, look where nothing was seen.
@@ -43,25 +44,32 @@ impl SessionMachine {
     fn answer_questions(&mut self, state: &Session, turn: &Turn, now: Timestamp) -> Option<Step> {
         let session = Self::agent_session(state)?;
         let (question, answer) = turn.questions.iter().find_map(|question| {
-            let answer = question.answer.filter(|_| !question.settled)?;
+            let answer = question.answer.as_ref().filter(|_| !question.settled)?;
             (!self.answering.contains(&question.id)).then_some((question, answer))
         })?;
         self.answering.insert(question.id.clone());
         // While the question was open the agent's silence was ours.
         self.last_activity = self.last_activity.max(now);
-        let permission = question.id.clone();
-        Some(Step::act(Effect::Answer {
-            session,
-            permission,
-            answer: answer.into(),
+        let id = question.id.clone();
+        Some(Step::act(match (&question.asks, answer.permission()) {
+            (Asks::Permission { .. }, Some(answer)) => Effect::AnswerPermission {
+                session,
+                permission: id,
+                answer,
+            },
+            _ => Effect::AnswerQuestion {
+                session,
+                question: id,
+                answers: answer.words().map(<[_]>::to_vec),
+            },
         }))
     }
 
     pub(super) fn answered(
         &mut self,
         state: &Session,
-        permission: String,
-        outcome: &Result<PermissionOutcome, CallError>,
+        question: &str,
+        outcome: &Result<AnswerOutcome, CallError>,
         now: Timestamp,
     ) -> Step {
         let Some((message, Some(turn))) = state.head() else {
@@ -72,11 +80,11 @@ impl SessionMachine {
             self.look_at(now.plus(self.policy.second_look_after));
             return Step::act(Effect::Suspect);
         };
-        let ours = turn.questions.iter().find(|q| q.id == permission);
-        let taken = ours.filter(|_| *outcome == PermissionOutcome::Taken);
-        let answer = taken.and_then(|q| q.answer).map(Into::into);
+        let ours = turn.question(question);
+        let taken = ours.filter(|_| *outcome == AnswerOutcome::Taken);
+        let answer = taken.and_then(|question| question.answer.clone());
         let mut draft = Draft::after(message.moved, now);
-        observe::settle(&mut draft, turn, (permission, answer), Provenance::Live);
+        observe::settle(&mut draft, turn, (question, answer), Provenance::Live);
         draft.step()
     }
 

@@ -36,6 +36,7 @@ use crate::policy::ConnectionPolicy;
 use crate::shell::panics;
 use crate::shell::route::Routes;
 use crate::shell::server::{self, Files, Running};
+use crate::watched;
 
 /// What all connections of an engine share.
 #[derive(Clone)]
@@ -56,7 +57,7 @@ pub(in crate::shell) struct Driver {
     adapter: Arc<dyn AgentAdapter>,
     machine: Machine,
     commands: mpsc::Receiver<Command>,
-    link: watch::Sender<Link>,
+    link: watched::Sender<Link>,
     standing: watch::Sender<Standing>,
     failure: LastFailure,
     routes: Routes,
@@ -107,7 +108,7 @@ impl Driver {
         machine: Machine,
     ) -> Connection {
         let (sender, commands) = mpsc::channel(limits::CONNECTION_COMMANDS_MAX);
-        let (link, receiver) = watch::channel(down(&machine, false));
+        let (link, receiver) = watched::channel(down(&machine, false));
         let (standing, stands) = watch::channel(standing_of(id, &machine));
         let failure = LastFailure::default();
         let budget = Budget::new(setting.policy.retry_tokens, setting.policy.retry_refill);

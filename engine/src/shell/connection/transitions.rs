@@ -14,7 +14,7 @@ pub(in crate::shell) struct Audience(broadcast::Sender<Arc<Recorded>>);
 
 impl Audience {
     pub(in crate::shell) fn new() -> Self {
-        Self(broadcast::Sender::new(limits::SUBSCRIBER_LAG_MAX))
+        Self(broadcast::Sender::new(limits::TRANSITIONS_LAG_MAX))
     }
 
     pub(in crate::shell) fn listen(&self) -> Transitions {

@@ -14,9 +14,9 @@ fn answer(answer: PermissionAnswer) -> Command {
     }
 }
 
-fn came_back(outcome: Result<PermissionOutcome, CallError>) -> Input {
+fn came_back(outcome: Result<AnswerOutcome, CallError>) -> Input {
     Input::Answered {
-        permission: "q".to_owned(),
+        question: "q".to_owned(),
         outcome,
     }
 }
@@ -42,9 +42,7 @@ fn a_question_is_recorded_answered_and_settled_once() {
     world
         .observed(replied("q", PermissionAnswer::Once))
         .then([settled("q", Some(PermissionAnswer::Once))], []);
-    world
-        .when(came_back(Ok(PermissionOutcome::Taken)))
-        .nothing();
+    world.when(came_back(Ok(AnswerOutcome::Taken))).nothing();
 }
 
 #[test]
@@ -84,7 +82,7 @@ fn an_answer_that_did_not_get_through_is_given_again() {
     world.restart();
     world.linked().then([], [again, look()]);
     world
-        .when(came_back(Ok(PermissionOutcome::Gone)))
+        .when(came_back(Ok(AnswerOutcome::Gone)))
         .then([settled("q", None)], []);
 }
 
@@ -156,7 +154,7 @@ fn a_refused_permission_fails_the_turn() {
     let mut world = given_linked(running());
     let _ = world.observed(asks("q"));
     let _ = world.command(answer(PermissionAnswer::Reject));
-    let _ = world.when(came_back(Ok(PermissionOutcome::Taken)));
+    let _ = world.when(came_back(Ok(AnswerOutcome::Taken)));
     let _ = world.observed(Observation::Idle);
     world
         .looked(idle([with(finished("x1", "tool-calls"), [])]))
@@ -184,7 +182,7 @@ fn the_answer_that_the_agent_took_counts_where_it_is_not_ours() {
     world
         .observed(replied("q", PermissionAnswer::Reject))
         .then([settled("q", Some(PermissionAnswer::Reject))], []);
-    world.when(came_back(Ok(PermissionOutcome::Gone))).nothing();
+    world.when(came_back(Ok(AnswerOutcome::Gone))).nothing();
     let _ = world.observed(Observation::Idle);
     world
         .looked(idle([with(finished("x1", "tool-calls"), [])]))
@@ -197,7 +195,7 @@ fn our_answer_that_was_taken_is_the_answer() {
     let _ = world.observed(asks("q"));
     let _ = world.command(answer(PermissionAnswer::Always));
     world
-        .when(came_back(Ok(PermissionOutcome::Taken)))
+        .when(came_back(Ok(AnswerOutcome::Taken)))
         .then([settled("q", Some(PermissionAnswer::Always))], []);
 }
 
@@ -212,7 +210,7 @@ fn an_open_question_stops_the_clock_of_silence_and_its_answer_starts_it_anew() {
         [answered("q", PermissionAnswer::Once)],
         [answer_effect("q", PermissionAnswer::Once)],
     );
-    let _ = world.when(came_back(Ok(PermissionOutcome::Taken)));
+    let _ = world.when(came_back(Ok(AnswerOutcome::Taken)));
     world
         .after(silence)
         .then([stalled("nothing came from the agent for 300s")], [abort()]);
@@ -229,7 +227,7 @@ fn an_open_question_stops_the_clock_of_the_turn_and_its_answer_starts_it_anew() 
         [answered("q", PermissionAnswer::Once)],
         [answer_effect("q", PermissionAnswer::Once)],
     );
-    let _ = world.when(came_back(Ok(PermissionOutcome::Taken)));
+    let _ = world.when(came_back(Ok(AnswerOutcome::Taken)));
     world.now = world.now.plus(whole.saturating_sub(second()));
     let _ = world.observed(Observation::Busy);
     world
@@ -261,7 +259,5 @@ fn an_answer_that_comes_back_late_settles_nothing_of_the_next_turn() {
     let _ = world.observed(Observation::Idle);
     let _ = world.looked(idle([with(finished("x1", "stop"), [])]));
     let _ = world.when(Input::Stored(Ok(())));
-    world
-        .when(came_back(Ok(PermissionOutcome::Taken)))
-        .nothing();
+    world.when(came_back(Ok(AnswerOutcome::Taken))).nothing();
 }

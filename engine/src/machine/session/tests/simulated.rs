@@ -103,7 +103,8 @@ impl Agent {
             Effect::Store(delivery) | Effect::Start(delivery) => &delivery.session,
             Effect::Look { session, .. }
             | Effect::Abort(session)
-            | Effect::Answer { session, .. } => session,
+            | Effect::AnswerPermission { session, .. }
+            | Effect::AnswerQuestion { session, .. } => session,
             Effect::CreateSession(_)
             | Effect::FindSession(_)
             | Effect::MayRetry
@@ -119,8 +120,9 @@ impl Agent {
                 Effect::Start(_) => Input::Started(Err(no_such_session())),
                 Effect::Look { .. } => Input::Looked(Err(no_such_session())),
                 Effect::Abort(_) => Input::AbortSent(Err(no_such_session())),
-                Effect::Answer { permission, .. } => Input::Answered {
-                    permission: permission.clone(),
+                Effect::AnswerPermission { permission: id, .. }
+                | Effect::AnswerQuestion { question: id, .. } => Input::Answered {
+                    question: id.clone(),
                     outcome: Err(no_such_session()),
                 },
                 Effect::CreateSession(_)
@@ -167,9 +169,10 @@ impl Agent {
                 self.busy = false;
                 Input::AbortSent(Ok(()))
             }
-            Effect::Answer { permission, .. } => Input::Answered {
-                permission: permission.clone(),
-                outcome: Ok(PermissionOutcome::Gone),
+            Effect::AnswerPermission { permission: id, .. }
+            | Effect::AnswerQuestion { question: id, .. } => Input::Answered {
+                question: id.clone(),
+                outcome: Ok(AnswerOutcome::Gone),
             },
             Effect::MayRetry | Effect::Suspect => return None,
         })
@@ -222,6 +225,7 @@ enum Happening {
     AbortIsAsked,
     PersonSays(bool),
     PersonAnswers,
+    PersonAnswersInWords(bool),
     /// One of the things that an agent may say at any time.
     AgentSays(u8),
 }
@@ -436,6 +440,10 @@ impl Simulation {
                 permission: None,
                 answer: PermissionAnswer::Once,
             }),
+            Happening::PersonAnswersInWords(answers) => self.command(Command::AnswerQuestion {
+                question: None,
+                answers: answers.then(|| vec![vec!["red".to_owned()]]),
+            }),
             Happening::AbortIsAsked => self.command(Command::Abort),
             Happening::PersonSays(run) => self.command(Command::Rerun { run }),
         }
@@ -462,7 +470,12 @@ impl Simulation {
             },
             8 => Observation::Idle,
             9 => Observation::Busy,
-            10 => Observation::Unrecognised {
+            10 | 11 => asks_in_words("w"),
+            12 => Observation::QuestionReplied {
+                question: "w".to_owned(),
+                answers: None,
+            },
+            13 => Observation::Unrecognised {
                 kind: "new".to_owned(),
                 frame: Json(b"{}".to_vec()),
             },
@@ -473,7 +486,7 @@ impl Simulation {
     fn command(&mut self, command: Command) {
         let bounds = Bounds {
             queue_depth_max: 5,
-            ..self.world.policy.bounds()
+            ..self.world.policy.bounds(true)
         };
         if let Ok((events, _)) = decide(&self.world.state, command, bounds, self.world.now) {
             self.world.append(events);
@@ -612,7 +625,8 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         1 => Just(Happening::AbortIsAsked),
         1 => any::<bool>().prop_map(Happening::PersonSays),
         1 => Just(Happening::PersonAnswers),
-        3 => (0_u8..12).prop_map(Happening::AgentSays),
+        1 => any::<bool>().prop_map(Happening::PersonAnswersInWords),
+        3 => (0_u8..15).prop_map(Happening::AgentSays),
     ];
     prop::collection::vec(one, 0..150)
 }
