@@ -361,7 +361,7 @@ impl Driver {
             Command::End { stop, done } => {
                 self.ending.push(done);
                 self.last = true;
-                self.unwanted(stop)
+                Some(self.unwanted(stop))
             }
             Command::StopIfUnused { done } => {
                 if self.machine.is_wanted() || self.routes.has_sessions() {
@@ -369,14 +369,14 @@ impl Driver {
                     return None;
                 }
                 self.ending.push(done);
-                self.unwanted(true)
+                Some(self.unwanted(true))
             }
         }
     }
 
-    fn unwanted(&mut self, stop: bool) -> Option<Input> {
+    fn unwanted(&mut self, stop: bool) -> Input {
         self.wish = Input::Unwanted { stop };
-        Some(self.wish.clone())
+        self.wish.clone()
     }
 
     fn done(&mut self, done: Done) -> Input {
