@@ -9,6 +9,7 @@ pub mod opencode;
 pub mod scripted;
 pub mod sse;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -502,6 +503,12 @@ pub trait AgentAdapter: Send + Sync + 'static {
 
     /// How a server of this agent is started.
     fn launch(&self, spec: &LaunchSpec) -> Launch;
+
+    /// Where a process keeps what it knows, by its command line and its environment; `None` where it is no server of
+    /// this agent, or where two of them do not see each other's sessions.
+    fn data_home(&self, _: &[String], _: &BTreeMap<String, String>) -> Option<String> {
+        None
+    }
 
     /// Why a server of this version must not be used; `None` where it may.
     fn refuse_version(&self, version: &str) -> Option<String>;

@@ -43,6 +43,19 @@ pub enum Error {
         /// The program that was looked for.
         program: String,
     },
+    /// Somebody else runs a server on the same data, and the policy forbids another one beside it.
+    #[error(
+        "another server of {agent} (process {pid}) works on the same data, in {home}: \
+         stop it, or set connection.foreign_servers to \"allow\""
+    )]
+    ForeignServer {
+        /// The agent.
+        agent: String,
+        /// Its process.
+        pid: u32,
+        /// Where both keep what they know.
+        home: String,
+    },
     /// The agent's server could not be started.
     #[error("cannot {action}: {source}")]
     Server {

@@ -144,6 +144,18 @@ impl Default for CallPolicy {
     }
 }
 
+/// What is done where a server is to be started and somebody else runs one on the same data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForeignServers {
+    /// It is started all the same, and the traces say so. Each session is then worked on by the server that is asked
+    /// to: nobody may go on with one of the engine's sessions at the other server.
+    #[default]
+    Allow,
+    /// It is not started, with an error that names the other one.
+    Refuse,
+}
+
 /// How connections are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -189,6 +201,8 @@ pub struct ConnectionPolicy {
     /// How long a server is given to end by itself before it is killed.
     #[serde(with = "duration")]
     pub stop_timeout: Duration,
+    /// What is done where somebody else runs a server on the same data. Seen on Linux alone.
+    pub foreign_servers: ForeignServers,
     /// How often in a row the connection's own task may panic before it is left alone, until somebody asks for the
     /// connection again. Each time it begins anew from the log, after a pause as before a try.
     pub panics_max: u32,
@@ -228,6 +242,8 @@ impl Default for ConnectionPolicy {
             start_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(3),
+            // People run the agent beside us, in sessions of their own.
+            foreign_servers: ForeignServers::Allow,
             // A frame that panics comes once, a mistake in our own rules every time.
             panics_max: 5,
             // A few sessions that meet one bad moment do not notice it; a thousand that share an outage make

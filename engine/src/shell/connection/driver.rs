@@ -379,7 +379,7 @@ impl Driver {
             Command::End { stop, done } => {
                 self.ending.push(done);
                 self.last = true;
-                self.unwanted(stop)
+                Some(self.unwanted(stop))
             }
             Command::StopIfUnused { done } => {
                 if self.machine.is_wanted() || self.routes.has_sessions() {
@@ -387,14 +387,14 @@ impl Driver {
                     return None;
                 }
                 self.ending.push(done);
-                self.unwanted(true)
+                Some(self.unwanted(true))
             }
         }
     }
 
-    fn unwanted(&mut self, stop: bool) -> Option<Input> {
+    fn unwanted(&mut self, stop: bool) -> Input {
         self.wish = Input::Unwanted { stop };
-        Some(self.wish.clone())
+        self.wish.clone()
     }
 
     fn done(&mut self, done: Done) -> Input {
@@ -407,7 +407,10 @@ impl Driver {
             Done::Started(Err(error)) => {
                 let failure = Failure {
                     reason: error.to_string(),
-                    lasting: matches!(error, Error::ProgramNotFound { .. }),
+                    lasting: matches!(
+                        error,
+                        Error::ProgramNotFound { .. } | Error::ForeignServer { .. }
+                    ),
                 };
                 self.failure.set(Some(error));
                 Input::SpawnFailed(failure)

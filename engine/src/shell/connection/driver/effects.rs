@@ -33,8 +33,7 @@ impl Driver {
             Effect::StopServer(server) => self.stop_server(server),
             Effect::Forget { mark } => {
                 self.running = None;
-                server::sweep(&mark).await;
-                self.setting.files.remove(&mark);
+                server::clear_away(&self.setting.files, &mark).await;
             }
         }
     }
@@ -58,7 +57,8 @@ impl Driver {
         };
         let files = self.setting.files.clone();
         let adapter = Arc::clone(&self.adapter);
-        let starting = server::spawn(files, adapter, program, directory, mark, port);
+        let foreign = self.setting.policy.foreign_servers;
+        let starting = server::spawn(files, adapter, program, directory, mark, port, foreign);
         self.doing = Some(Box::pin(async move { Done::Started(starting.await) }));
     }
 
