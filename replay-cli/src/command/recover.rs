@@ -261,8 +261,8 @@ impl Waits {
         for tool in &self.tools {
             let what = format!("{} {}", tool.tool, tool.input);
             let fate = match (tool.outcome, &tool.output) {
-                (Some(CallOutcome::Completed), Some(output)) => format!("gave {output}"),
-                (Some(CallOutcome::Failed), Some(output)) => format!("failed: {output}"),
+                (Some(CallOutcome::Completed), Some(output)) => format!("gave {}", output.trim()),
+                (Some(CallOutcome::Failed), Some(output)) => format!("failed: {}", output.trim()),
                 (Some(CallOutcome::Lost), _) => "nobody knows how far it came".to_owned(),
                 _ => "it runs".to_owned(),
             };
@@ -271,7 +271,7 @@ impl Waits {
                 out,
                 "  tool {}: {}",
                 text::clip(&text::one_line(&what), DETAIL_WIDTH),
-                text::clip(fate.trim_end(), DETAIL_WIDTH)
+                text::clip(&fate, DETAIL_WIDTH)
             );
         }
         for command in &self.settle_with {
