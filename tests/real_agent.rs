@@ -120,7 +120,7 @@ async fn a_tool_that_is_refused_ends_the_turn() {
         .await
         .unwrap();
     assert_eq!(settled(&session, message).await, MessageState::Failed);
-    let state = session.state();
+    let state = session.state().unwrap();
     assert_eq!(
         state.turn.unwrap().ending.unwrap(),
         "permission was refused: bash touch made"
@@ -222,7 +222,7 @@ async fn a_question_that_is_refused_ends_the_turn() {
     let asked = question(&session).await;
     session.refuse_question(Some(&asked.id)).await.unwrap();
     assert_eq!(settled(&session, message).await, MessageState::Failed);
-    let turn = session.state().turn.unwrap();
+    let turn = session.state().unwrap().turn.unwrap();
     let refused = Question {
         answer: Some(Answered::Reject),
         settled: true,
@@ -249,7 +249,7 @@ async fn what_an_agent_asks_in_words_dies_with_it() {
     kill_9(server_pid(manager.log(), &session));
     // The next run sees that the tool was interrupted, and the script goes on behind it.
     assert_eq!(settled(&session, message).await, MessageState::Completed);
-    let turn = session.state().turn.unwrap();
+    let turn = session.state().unwrap().turn.unwrap();
     assert_eq!(turn.text(), "Done.");
     assert_eq!(turn.runs.len(), 2);
     let gone = Question {
@@ -286,7 +286,7 @@ async fn two_sessions_share_a_server_and_a_stream_and_nothing_else() {
         let text = answer(manager.log(), session, message);
         assert_eq!([text], *scene.provider.texts_for(prompt));
         let stored = agent
-            .messages(&session.state().agent_session.unwrap())
+            .messages(&session.state().unwrap().agent_session.unwrap())
             .await;
         let roles: Vec<_> = stored.iter().map(|stored| stored.role.as_str()).collect();
         assert_eq!(roles, ["user", "assistant"]);
@@ -385,7 +385,7 @@ async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_
     // The agent holds the message once, and one answer that has an end.
     let stored = scene
         .agent(manager.log())
-        .messages(&session.state().agent_session.unwrap())
+        .messages(&session.state().unwrap().agent_session.unwrap())
         .await;
     let asked: Vec<_> = stored
         .iter()
@@ -416,7 +416,7 @@ async fn trouble_with_the_model_is_reported_as_the_agent_tells_it() {
         ("fake:error status=500 times=1", Outcome::Refused(500)),
         ("fake:cut after=2 times=1 chunks=4", Outcome::Cut),
     ] {
-        let from = session.state().seq;
+        let from = session.state().unwrap().seq;
         let message = ask(&session, prompt).await;
         assert_eq!(outcomes(&scene, prompt), [refused, Outcome::Done]);
         let text = answer(manager.log(), &session, message);
@@ -437,7 +437,7 @@ async fn trouble_with_the_model_is_reported_as_the_agent_tells_it() {
     let prompt = "fake:error status=401 times=1";
     let message = session.send(prompt, None).await.unwrap();
     assert_eq!(settled(&session, message).await, MessageState::Failed);
-    let ending = session.state().turn.unwrap().ending.unwrap();
+    let ending = session.state().unwrap().turn.unwrap().ending.unwrap();
     assert!(ending.contains("scripted HTTP 401"), "{ending}");
     assert_eq!(outcomes(&scene, prompt), [Outcome::Refused(401)]);
     ask(&session, "fake:plain text=after+the+trouble").await;
@@ -458,7 +458,7 @@ async fn a_model_that_never_answers_is_given_up_in_time() {
     let message = session.send(prompt, None).await.unwrap();
     let failed = within(SOON, "the turn to be given up", session.settled(message)).await;
     assert_eq!(failed.unwrap(), MessageState::Failed);
-    let turn = session.state().turn.unwrap();
+    let turn = session.state().unwrap().turn.unwrap();
     assert_eq!(turn.ending, turn.stalled, "{turn:#?}");
     assert_eq!(outcomes(&scene, prompt), [Outcome::ClientGone]);
     assert!(
@@ -497,7 +497,7 @@ async fn forty_messages_arrive_once_and_in_order_though_the_server_is_killed_aga
                 .wrapping_add(1);
             (chance >> 33) % below
         };
-        let opening = session.state().opening.unwrap();
+        let opening = session.state().unwrap().opening.unwrap();
         let streams = [
             StreamId::Connection(opening.connection),
             StreamId::Session(session.id()),
@@ -542,7 +542,7 @@ async fn forty_messages_arrive_once_and_in_order_though_the_server_is_killed_aga
     // At the agent: each once, in order, with one answer that has an end.
     let stored = scene
         .agent(manager.log())
-        .messages(&session.state().agent_session.unwrap())
+        .messages(&session.state().unwrap().agent_session.unwrap())
         .await;
     let asked: Vec<_> = stored
         .iter()
@@ -589,7 +589,7 @@ async fn a_turn_that_dies_with_its_tool_at_work_waits_for_a_persons_word() {
         session.at_rest(),
     );
     assert_eq!(rest.await.unwrap(), Status::Waiting);
-    let state = session.state();
+    let state = session.state().unwrap();
     assert_eq!(
         state.queue.get(message).unwrap().state,
         MessageState::Waiting

@@ -3,6 +3,7 @@
 //! An adapter translates and nothing else. It holds no port, no retry, no state of a connection: the
 //! endpoint comes in with every call, and what comes out says what happened, never what to do next.
 
+pub mod capability;
 pub mod http;
 pub mod opencode;
 pub mod scripted;
@@ -232,8 +233,8 @@ pub enum Observation {
         /// The agent's number, without gaps in one session.
         number: u64,
     },
-    /// Something about the session never arrived: the connection noticed a hole in the agent's count. No
-    /// adapter says so.
+    /// Something about the session never arrived: there is a hole in the agent's count, or the session was too
+    /// slow to take everything in. No adapter says so.
     Missed,
     /// The session belongs to another one of the agent's: a sub-agent.
     ChildOf {
@@ -506,12 +507,30 @@ pub trait AgentAdapter: Send + Sync + 'static {
     /// The same arguments give the same identity; later ones sort after earlier ones.
     fn identity(&self, message: MessageId, now: Timestamp) -> String;
 
+    /// Whether the agent reads a message that it is given to keep while it works on the one before it, and answers
+    /// to that one from then on.
+    fn can_steer(&self) -> bool {
+        false
+    }
+
     /// Asks the server how it is, within half a second, on a connection of its own.
     ///
     /// # Errors
     ///
     /// [`CallError::Unsupported`] where something else answers, the other kinds as they are named.
     async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError>;
+
+    /// Asks the server what it can do, in the words of [`capability`], in order.
+    ///
+    /// The answer may cost the server much: it is asked once for each version of it that a connection meets,
+    /// beside the open stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`CallError`] says; [`CallError::Unsupported`] where it has no answer to that at all.
+    async fn capabilities(&self, _: &Endpoint) -> Result<Vec<String>, CallError> {
+        Ok(Vec::new())
+    }
 
     /// Opens the stream of everything that the server's agent does.
     ///

@@ -84,8 +84,21 @@ pub enum Error {
     /// The session's task has ended, since the engine was shut down or its log failed.
     #[error("the session has stopped: the engine was shut down, or its log failed")]
     Stopped,
-    /// The connection's task has ended, since the engine was shut down or its log failed.
-    #[error("connections are shut down")]
+    /// The engine failed at this call by a mistake of its own. The session has begun anew from its log.
+    #[error("recount failed at this by a mistake of its own; its log says what became of it")]
+    Panicked,
+    /// The engine failed at this session again and again by a mistake of its own, and has left it alone.
+    #[error(
+        "session {session} stands still until recount starts again, since it failed again and again: {reason}"
+    )]
+    StandsStill {
+        /// The session.
+        session: SessionId,
+        /// What it said the last time, for whoever mends it.
+        reason: String,
+    },
+    /// The engine was shut down, or its log failed.
+    #[error("recount was shut down")]
     ShutDown,
 }
 

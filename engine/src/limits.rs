@@ -14,6 +14,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a probe of health may take: a healthy server answers in a millisecond.
 pub const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long a server may take to say what it can do: some make up the answer when they are first asked.
+pub const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How many probes in a row a server has to miss until it counts as not answering: one that is busy misses one.
 pub const PROBES_MISSED_MIN: u32 = 2;
 
@@ -50,7 +53,7 @@ pub const LAST_WORDS_BYTES_MAX: usize = 600;
 /// How often a process that is no child of this one is looked at.
 pub const PROCESS_POLL: Duration = Duration::from_millis(250);
 
-/// How long all connections together may take to end.
+/// How long an engine may take to end, where nothing else is said.
 pub const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How deep sub-agents of sub-agents are followed.
@@ -69,11 +72,11 @@ pub const POLICY_LOOKBACK: usize = 64;
 /// How many calls of an application may wait for one session before the next caller waits.
 pub const SESSION_CALLS_MAX: usize = 64;
 
-/// How many updates a subscriber may lag behind before it is told that it missed some.
-pub const SUBSCRIBER_LAG_MAX: usize = 4096;
-
 /// How often what a server left behind is looked for and killed, with [`SWEEP_PAUSE`] between: a second in all.
 pub const SWEEPS_MAX: u32 = 50;
 
 /// How long what was killed is given to be gone.
 pub const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// How many transitions of connections a listener may lag behind before it is told that it missed some.
+pub const TRANSITIONS_LAG_MAX: usize = 1024;

@@ -76,14 +76,26 @@ impl Policy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnginePolicy {
-    /// How many sessions that nobody uses stay in memory.
+    /// How many sessions that nobody uses have their state in memory.
     pub sessions_cached_max: usize,
+    /// How long a recovery is waited for. What takes longer is a turn at work, and goes on by itself.
+    #[serde(with = "duration")]
+    pub recovery_max: Duration,
+    /// How many sessions are carried on at once by a recovery.
+    pub recovered_at_once: usize,
+    /// How long the engine may take to end, where nothing else is said. The log's own end is always waited for.
+    #[serde(with = "duration")]
+    pub shut_down_timeout: Duration,
 }
 
 impl Default for EnginePolicy {
     fn default() -> Self {
         Self {
             sessions_cached_max: 1024,
+            recovery_max: Duration::from_secs(600),
+            // Enough to keep a server busy, and little memory where thousands are open.
+            recovered_at_once: 256,
+            shut_down_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -143,6 +155,9 @@ pub struct ConnectionPolicy {
     /// How long a server is given to end by itself before it is killed.
     #[serde(with = "duration")]
     pub stop_timeout: Duration,
+    /// How often in a row the connection's own task may panic before it is left alone, until somebody asks for the
+    /// connection again. Each time it begins anew from the log, after a pause as before a try.
+    pub panics_max: u32,
     /// How many retries all sessions of the connection together may make at once. Each takes a token, each call
     /// that succeeds brings one back.
     pub retry_tokens: u32,
@@ -178,6 +193,8 @@ impl Default for ConnectionPolicy {
             start_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(3),
+            // A frame that panics comes once, a mistake in our own rules every time.
+            panics_max: 5,
             // A few sessions that meet one bad moment do not notice it; a thousand that share an outage make
             // one call a second until something succeeds.
             retry_tokens: 10,

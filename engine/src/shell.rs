@@ -5,10 +5,13 @@
 
 pub mod session_manager;
 pub mod session;
+mod presence;
+pub mod subscription;
 pub mod connection_manager;
 pub mod connection;
 pub mod inbox;
 pub mod dead_letter;
+mod panics;
 mod route;
 mod server;
 mod process;

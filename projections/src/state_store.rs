@@ -17,6 +17,10 @@ use crate::session::Session;
 /// How many events a session may have beyond its snapshot: what a load folds at most, more or less.
 const SNAPSHOT_EVERY: u64 = 1000;
 
+/// How many bytes of a snapshot are worth one event more before the next: about what an event is long, so
+/// that snapshots of a session that has become large do not write more than the session itself did.
+const SNAPSHOT_BYTES_PER_EVENT: u64 = 256;
+
 /// Session states in memory, loaded from snapshot and tail, and kept in step with the log.
 ///
 /// Cheap to clone; all clones are the same store. What nobody uses is forgotten, the longest unused
@@ -32,8 +36,12 @@ struct Cache {
     /// Counts uses; an entry's stamp is the count at its last use.
     uses: u64,
     capacity: usize,
+    /// How many entries there may be before some are forgotten again: those that are in use are looked
+    /// through in vain, so that is not to happen with each new one.
+    entries_max: usize,
 }
 
+#[derive(Default)]
 struct Entry {
     state: SharedSession,
     used: u64,
@@ -46,7 +54,20 @@ pub struct SharedSession(Arc<Mutex<Held>>);
 #[derive(Default)]
 struct Held {
     session: Session,
-    snapshot: Seq,
+    /// Whether the state was read from the log. Until then it is nobody's answer.
+    loaded: bool,
+    /// The number of the first event at which a snapshot is due.
+    snapshot_due: u64,
+}
+
+impl Held {
+    fn load(&mut self, log: &Log, stream: StreamId) -> Result<()> {
+        let kept = snapshot::<Session>(log, stream)?.unwrap_or_default();
+        self.snapshot_due = kept.due();
+        self.session = fold_on(log, stream, kept)?;
+        self.loaded = true;
+        Ok(())
+    }
 }
 
 impl SharedSession {
@@ -75,6 +96,7 @@ impl StateStore {
             entries: HashMap::new(),
             uses: 0,
             capacity,
+            entries_max: capacity,
         };
         Self {
             log,
@@ -94,13 +116,19 @@ impl StateStore {
     ///
     /// Where the log cannot be read.
     pub fn session(&self, id: SessionId) -> Result<SharedSession> {
-        if let Some(known) = lock(&self.cache).find(id) {
-            return Ok(known);
+        let shared = lock(&self.cache).find(id);
+        // Under its own lock: a long session delays nobody else, and no event passes it by while it is read.
+        let mut held = lock(&shared.0);
+        if !held.loaded {
+            held.load(&self.log, StreamId::Session(id))?;
         }
-        // Loaded without the lock, so that a long session delays nobody; the first one to finish wins.
-        let (session, snapshot) = load_with_snapshot(&self.log, StreamId::Session(id))?;
-        let loaded = SharedSession(Arc::new(Mutex::new(Held { session, snapshot })));
-        Ok(lock(&self.cache).keep(id, loaded))
+        drop(held);
+        Ok(shared)
+    }
+
+    /// Has the state of a session read from the log again: what is in memory may be half of a step.
+    pub fn forget(&self, id: SessionId) {
+        lock(&self.cache).entries.remove(&id);
     }
 
     /// Appends to a session's stream, and moves its state once the events are durable.
@@ -123,13 +151,13 @@ impl StateStore {
             if event.seq == held.session.seq.next() {
                 held.session.apply(event);
             } else if event.seq > held.session.seq {
-                held.session = load(&self.log, stream)?;
+                held.load(&self.log, stream)?;
             }
         }
-        if held.session.seq.0 >= held.snapshot.0 + SNAPSHOT_EVERY {
-            held.snapshot = held.session.seq;
+        if held.session.seq.0 >= held.snapshot_due {
             let seq = held.session.seq;
-            put_snapshot(&self.log, stream, seq, &held.session);
+            let bytes = put_snapshot(&self.log, stream, seq, &held.session);
+            held.snapshot_due = snapshot_due(seq, bytes);
         }
         Ok(recorded)
     }
@@ -188,29 +216,16 @@ fn snapshot_pending(log: &Log) -> Result<Pending> {
 }
 
 impl Cache {
-    fn find(&mut self, id: SessionId) -> Option<SharedSession> {
+    fn find(&mut self, id: SessionId) -> SharedSession {
         self.uses += 1;
-        let entry = self.entries.get_mut(&id)?;
+        let entry = self.entries.entry(id).or_default();
         entry.used = self.uses;
-        Some(entry.state.clone())
-    }
-
-    fn keep(&mut self, id: SessionId, loaded: SharedSession) -> SharedSession {
-        self.uses += 1;
-        let used = self.uses;
-        let kept = self
-            .entries
-            .entry(id)
-            .or_insert(Entry {
-                state: loaded,
-                used,
-            })
-            .state
-            .clone();
-        if self.entries.len() > self.capacity {
+        let found = entry.state.clone();
+        if self.entries.len() > self.entries_max {
             self.forget();
+            self.entries_max = self.capacity.max(self.entries.len() + self.capacity / 2);
         }
-        kept
+        found
     }
 
     /// Forgets the older half of what nobody holds: seldom, so that it costs little each time.
@@ -232,13 +247,50 @@ impl Cache {
     }
 }
 
-fn put_snapshot<P: Projection + Serialize>(log: &Log, stream: StreamId, seq: Seq, state: &P) {
+/// Gives how many bytes it has.
+fn put_snapshot<P: Projection + Serialize>(
+    log: &Log,
+    stream: StreamId,
+    seq: Seq,
+    state: &P,
+) -> usize {
+    let bytes = derived::encode(state);
+    let length = bytes.len();
     let snapshot = Snapshot {
         fold_version: P::VERSION,
         seq,
-        bytes: derived::encode(state),
+        bytes,
     };
     log.put_snapshot(stream, P::NAME, snapshot);
+    length
+}
+
+/// At which event the next snapshot is due after one at `seq` of so many bytes.
+fn snapshot_due(seq: Seq, bytes: usize) -> u64 {
+    seq.0 + SNAPSHOT_EVERY.max(bytes as u64 / SNAPSHOT_BYTES_PER_EVENT)
+}
+
+/// A state as it was kept; by default, that of nothing.
+struct Kept<P> {
+    state: P,
+    seq: Seq,
+    bytes: usize,
+}
+
+impl<P: Default> Default for Kept<P> {
+    fn default() -> Self {
+        Self {
+            state: P::default(),
+            seq: Seq(0),
+            bytes: 0,
+        }
+    }
+}
+
+impl<P> Kept<P> {
+    fn due(&self) -> u64 {
+        snapshot_due(self.seq, self.bytes)
+    }
 }
 
 /// The state of a stream: its last snapshot, and the events after it.
@@ -247,24 +299,23 @@ fn put_snapshot<P: Projection + Serialize>(log: &Log, stream: StreamId, seq: Seq
 ///
 /// Where the log cannot be read.
 pub fn load<P: Projection + DeserializeOwned>(reader: &LogReader, stream: StreamId) -> Result<P> {
-    load_with_snapshot(reader, stream).map(|(state, _)| state)
+    let kept = snapshot::<P>(reader, stream)?.unwrap_or_default();
+    fold_on(reader, stream, kept)
 }
 
-fn load_with_snapshot<P: Projection + DeserializeOwned>(
-    reader: &LogReader,
-    stream: StreamId,
-) -> Result<(P, Seq)> {
-    let (mut state, seq) = snapshot::<P>(reader, stream)?.unwrap_or_default();
+/// What a kept state has become since.
+fn fold_on<P: Projection>(reader: &LogReader, stream: StreamId, kept: Kept<P>) -> Result<P> {
+    let Kept { mut state, seq, .. } = kept;
     for recorded in reader.read(stream, seq.next()) {
         state.apply(&recorded?);
     }
-    Ok((state, seq))
+    Ok(state)
 }
 
 fn snapshot<P: Projection + DeserializeOwned>(
     reader: &LogReader,
     stream: StreamId,
-) -> Result<Option<(P, Seq)>> {
+) -> Result<Option<Kept<P>>> {
     let Some(kept) = reader.snapshot(stream, P::NAME)? else {
         return Ok(None);
     };
@@ -272,9 +323,9 @@ fn snapshot<P: Projection + DeserializeOwned>(
         return Ok(None);
     }
     // One that cannot be read is as good as none: nothing but time is lost.
-    Ok(derived::decode(&kept.bytes)
-        .ok()
-        .map(|state| (state, kept.seq)))
+    let (seq, bytes) = (kept.seq, kept.bytes.len());
+    let state = derived::decode(&kept.bytes).ok();
+    Ok(state.map(|state| Kept { state, seq, bytes }))
 }
 
 /// What is open in the whole log: the last snapshot of it, and the events after it.
@@ -283,7 +334,8 @@ fn snapshot<P: Projection + DeserializeOwned>(
 ///
 /// Where the log cannot be read.
 pub fn pending(reader: &LogReader) -> Result<Pending> {
-    let (mut pending, _) = snapshot::<Pending>(reader, StreamId::Engine)?.unwrap_or_default();
+    let kept = snapshot::<Pending>(reader, StreamId::Engine)?.unwrap_or_default();
+    let mut pending = kept.state;
     let from = Position(pending.position.0).next();
     for recorded in reader.read_all(from) {
         pending.apply(&recorded?);

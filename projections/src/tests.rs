@@ -562,7 +562,7 @@ fn a_dead_letter_says_whether_it_may_have_arrived_until_it_is_queued_again() {
     let (sent, lost) = (sending(M1), unknown(M1));
     assert!(!of(&[]));
     assert!(!of(&[sent.clone(), refused.clone()]));
-    assert!(of(&[sent.clone()]));
+    assert!(of(std::slice::from_ref(&sent)));
     assert!(of(&[sent.clone(), lost.clone()]));
     assert!(of(&[sent.clone(), lost.clone(), verdict(Verdict::Wait)]));
     let absent = resolved(Resolution::Absent);

@@ -106,7 +106,7 @@ impl Scene {
         let verified = verify(&reader, None).unwrap();
         assert_eq!(verified.unknown, 0);
         for session in sessions {
-            let held = session.state();
+            let held = session.state().expect("it is in memory");
             let cold: recount_projections::Session = cold(&reader, session);
             assert_eq!(cold, held, "folded from the first event");
             let stream = StreamId::Session(session.id());
@@ -123,7 +123,7 @@ pub async fn ask(session: &Session, prompt: &str) -> MessageId {
         settled(session, message).await,
         MessageState::Completed,
         "{prompt}: {:#?}",
-        session.state().turn
+        session.state().expect("it is in memory").turn
     );
     message
 }
@@ -154,7 +154,11 @@ pub fn events(log: &LogReader, stream: StreamId) -> Vec<Recorded> {
 
 /// The events of the connection that a session goes over.
 pub fn connection_events(log: &LogReader, session: &Session) -> Vec<Recorded> {
-    let opening = session.state().opening.expect("it was opened");
+    let opening = session
+        .state()
+        .expect("it is in memory")
+        .opening
+        .expect("it was opened");
     events(log, StreamId::Connection(opening.connection))
 }
 

@@ -59,8 +59,6 @@ pub enum Input {
         /// Whether a sub-agent's session said it.
         from_child: bool,
     },
-    /// The agent said something that nobody took in. What it says after this comes after a hole.
-    Missed,
     /// An agent's session was made or looked for; `None` where none was found.
     Bound(Result<Option<String>, CallError>),
     /// The first phase of a delivery came back.
@@ -135,7 +133,7 @@ pub type Step = super::Step<Effect>;
 pub type Identity = Arc<dyn Fn(MessageId, Timestamp) -> String + Send + Sync>;
 
 /// The one call under way. One at a time keeps every outcome's meaning plain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Flight {
     AskingLeave,
     Binding,
@@ -369,10 +367,6 @@ impl SessionMachine {
                 let mut step = self.observed(state, observation, frame, from_child, now);
                 step.told_by(frame);
                 step
-            }
-            Input::Missed => {
-                self.missed(now);
-                Step::default()
             }
             Input::Bound(outcome) => self.bound(state, outcome, now),
             Input::MayRetry(leave) => self.may_retry(state, leave, now),

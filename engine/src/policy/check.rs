@@ -10,12 +10,15 @@ use super::{Backoff, Error, Policy, duration};
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// What may be nothing at all: it is done at once, or not waited for. Every other count and duration must be more.
-const MAY_BE_ZERO: [&str; 7] = [
+const MAY_BE_ZERO: [&str; 10] = [
     "connection.held_after",
     "connection.stop_timeout",
+    "engine.recovery_max",
+    "engine.shut_down_timeout",
     "session.abort_patience",
     "session.agent_retry_max",
     "session.gather",
+    "session.idle_after",
     "session.second_look_after",
     "session.unreachable_patience",
 ];

@@ -24,15 +24,6 @@ struct Shared {
     filled: Notify,
 }
 
-/// What comes out of an inbox.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Arrived {
-    /// The agent said this.
-    Said(FromAgent),
-    /// The agent said more than there was room for, after everything that came out before this.
-    Missed,
-}
-
 impl Inbox {
     /// An empty one with room for this many bytes; whatever it is, one observation always fits.
     #[must_use]
@@ -49,13 +40,15 @@ impl Inbox {
         self.0.filled.notify_one();
     }
 
-    /// The next thing, as soon as there is one. Dropping the future loses nothing.
+    /// What the agent said next, as soon as there is something. Dropping the future loses nothing.
+    ///
+    /// [`Observation::Missed`] where it said more than there was room for, after everything that came out before.
     ///
     /// For one reader: of two who wait, only one is woken.
-    pub async fn next(&self) -> Arrived {
+    pub async fn next(&self) -> FromAgent {
         loop {
-            if let Some(arrived) = self.waiting().take() {
-                return arrived;
+            if let Some(said) = self.waiting().take() {
+                return said;
             }
             self.0.filled.notified().await;
         }
@@ -77,9 +70,9 @@ struct Waiting {
     /// What all of it weighs.
     bytes: usize,
     bytes_max: usize,
-    /// Whether something was dropped behind all of it. Until the reader has come to that, nothing is taken in:
-    /// there is one hole at a time, and what is behind it takes a look anyway.
-    missed: bool,
+    /// In which opening of the stream something was dropped behind all of it. Until the reader has come to that,
+    /// nothing is taken in: there is one hole at a time, and what is behind it takes a look anyway.
+    missed: Option<u64>,
 }
 
 impl Waiting {
@@ -88,14 +81,15 @@ impl Waiting {
             said: VecDeque::new(),
             bytes: 0,
             bytes_max,
-            missed: false,
+            missed: None,
         }
     }
 
     fn put(&mut self, said: FromAgent) {
         let weight = weight(&said.observation);
-        if self.missed || (self.bytes + weight > self.bytes_max && !self.said.is_empty()) {
-            self.missed = true;
+        let full = self.bytes + weight > self.bytes_max && !self.said.is_empty();
+        if full || self.missed.is_some() {
+            self.missed = Some(said.epoch);
             return;
         }
         match self.said.back_mut() {
@@ -107,14 +101,24 @@ impl Waiting {
         }
     }
 
-    fn take(&mut self) -> Option<Arrived> {
+    fn take(&mut self) -> Option<FromAgent> {
         if let Some(said) = self.said.pop_front() {
             self.bytes -= weight(&said.observation);
-            return Some(Arrived::Said(said));
+            return Some(said);
         }
         // A burst is over: its room is given back.
         self.said.shrink_to(limits::INBOX_ROOM_KEPT);
-        std::mem::take(&mut self.missed).then_some(Arrived::Missed)
+        Some(hole(self.missed.take()?))
+    }
+}
+
+/// What says that something is missing.
+fn hole(epoch: u64) -> FromAgent {
+    FromAgent {
+        epoch,
+        frame: None,
+        observation: Observation::Missed,
+        from_child: false,
     }
 }
 
@@ -213,7 +217,7 @@ mod tests {
         said(frame, observation)
     }
 
-    fn drain(waiting: &mut Waiting) -> Vec<Arrived> {
+    fn drain(waiting: &mut Waiting) -> Vec<FromAgent> {
         std::iter::from_fn(|| waiting.take()).collect()
     }
 
@@ -239,7 +243,7 @@ mod tests {
                 ..delta(6, "b", "five")
             },
         ];
-        assert_eq!(drain(&mut waiting), expected.map(Arrived::Said));
+        assert_eq!(drain(&mut waiting), expected);
         assert_eq!(waiting.bytes, 0);
     }
 
@@ -251,13 +255,13 @@ mod tests {
             waiting.put(said(frame, Observation::Busy));
         }
         let first = waiting.take();
-        assert_eq!(first, Some(Arrived::Said(said(1, Observation::Busy))));
+        assert_eq!(first, Some(said(1, Observation::Busy)));
         // Behind the hole, though there is room.
         waiting.put(said(6, Observation::Idle));
-        let rest = [Arrived::Said(said(2, Observation::Busy)), Arrived::Missed];
+        let rest = [said(2, Observation::Busy), hole(1)];
         assert_eq!(drain(&mut waiting), rest);
         waiting.put(said(7, Observation::Idle));
-        let after = [Arrived::Said(said(7, Observation::Idle))];
+        let after = [said(7, Observation::Idle)];
         assert_eq!(drain(&mut waiting), after);
     }
 
@@ -266,7 +270,7 @@ mod tests {
         let mut waiting = Waiting::new(0);
         waiting.put(delta(1, "a", "long"));
         waiting.put(delta(2, "a", "longer"));
-        let expected = [Arrived::Said(delta(1, "a", "long")), Arrived::Missed];
+        let expected = [delta(1, "a", "long"), hole(1)];
         assert_eq!(drain(&mut waiting), expected);
     }
 
@@ -281,9 +285,12 @@ mod tests {
             ], 0..200),
         ) {
             let mut waiting = Waiting::new(600);
-            let (mut put, mut dropped) = (Vec::new(), false);
-            let mut taken = String::new();
-            let mut told = false;
+            let (mut put, mut dropped) = (String::new(), false);
+            let (mut taken, mut told) = (String::new(), false);
+            let mut take = |said| match said {
+                FromAgent { observation: Observation::Delta { text, .. }, .. } => taken.push_str(&text),
+                said => told |= said == hole(1),
+            };
             for (frame, step) in (0..).zip(steps) {
                 match step {
                     Some((part, length)) => {
@@ -291,29 +298,18 @@ mod tests {
                         let before = (waiting.bytes, waiting.said.len());
                         waiting.put(delta(frame, &part.to_string(), &text));
                         if (waiting.bytes, waiting.said.len()) == before {
-                            prop_assert!(waiting.missed);
+                            prop_assert!(waiting.missed.is_some());
                             dropped = true;
                         } else {
-                            put.push(text);
+                            put.push_str(&text);
                         }
                     }
-                    None => match waiting.take() {
-                        Some(Arrived::Said(FromAgent { observation: Observation::Delta { text, .. }, .. })) => {
-                            taken.push_str(&text);
-                        }
-                        Some(Arrived::Missed) => told = true,
-                        _ => {}
-                    },
+                    None => waiting.take().into_iter().for_each(&mut take),
                 }
                 prop_assert!(waiting.bytes <= 600 || waiting.said.len() == 1);
             }
-            for arrived in drain(&mut waiting) {
-                match arrived {
-                    Arrived::Said(FromAgent { observation: Observation::Delta { text, .. }, .. }) => taken.push_str(&text),
-                    _ => told = true,
-                }
-            }
-            prop_assert_eq!(taken, put.concat());
+            drain(&mut waiting).into_iter().for_each(&mut take);
+            prop_assert_eq!(taken, put);
             prop_assert_eq!(told, dropped);
             prop_assert_eq!(waiting.bytes, 0);
         }

@@ -124,7 +124,6 @@ fn concerns_ancestors(observation: &Observation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::inbox::Arrived;
 
     fn says(session: &str, observation: Observation) -> Translated {
         Translated {
@@ -155,13 +154,11 @@ mod tests {
         ] {
             routes.route(says(session, observation), Some(FrameNumber(7)), 1);
         }
-        let arrived = |observation, from_child| {
-            Arrived::Said(FromAgent {
-                epoch: 1,
-                frame: Some(FrameNumber(7)),
-                observation,
-                from_child,
-            })
+        let arrived = |observation, from_child| FromAgent {
+            epoch: 1,
+            frame: Some(FrameNumber(7)),
+            observation,
+            from_child,
         };
         for expected in [
             arrived(Observation::Busy, false),

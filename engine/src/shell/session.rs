@@ -1,89 +1,75 @@
 //! One task that owns one session's machine: take an input, record, then do.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use recount_projections::{MessageState, SharedSession, StateStore, Status};
 use recount_store::{
-    Event, Expected, LogReader, MessageId, PermissionAnswer, Recorded, Seq, SessionId, Timestamp,
+    Event, Expected, MessageId, NewEvent, PermissionAnswer, SessionId, StreamId, Timestamp,
 };
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
 
 use super::connection::{Connection, FromAgent, Link};
 use super::dead_letter::{self, DeadLetter};
-use super::inbox::{Arrived, Inbox};
+use super::inbox::Inbox;
+use super::presence::{Begun, Visit};
+use super::session_manager::SessionManager;
+use super::subscription::{Subscription, Update};
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
-use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::command::{Bounds, Command, Receipt, Word, decide};
+use crate::command::{Command, Receipt, Word, decide};
 use crate::error::Error;
-use crate::limits;
 use crate::machine::session::policy::SessionPolicy;
 use crate::machine::session::{Effect, Input, SessionMachine, Step};
-
-/// What a subscriber of a session is told.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Update {
-    /// The agent says something, at this moment. Not durable yet: the event that records it follows.
-    Output {
-        /// The message whose turn it is.
-        message: MessageId,
-        /// The agent's name for the part of its answer.
-        part: String,
-        /// The text.
-        text: String,
-    },
-    /// An event is durable.
-    Recorded(Arc<Recorded>),
-}
+use crate::watched;
 
 /// What is asked of a session's task.
-enum Call {
-    Command(Command, oneshot::Sender<Result<Receipt, Error>>),
-    Stop(oneshot::Sender<()>),
+pub(super) struct Call {
+    pub(super) command: Command,
+    pub(super) reply: Reply,
 }
 
-/// A session: a cheap handle, all clones of which are the same one.
-#[derive(Clone)]
-pub struct Session {
-    id: SessionId,
-    calls: mpsc::Sender<Call>,
-    state: SharedSession,
-    updates: broadcast::Sender<Update>,
-    progress: watch::Receiver<Progress>,
-    chance: Chance,
-    log: LogReader,
-}
+/// Where a call is answered. One that is lost on the way was lost by a panic, or with the task.
+pub(super) struct Reply(Option<oneshot::Sender<Result<Receipt, Error>>>);
 
-/// How far a session has come, for those who wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Progress {
-    /// The number of its last event.
-    seq: Seq,
-    /// Whether nothing is open that can go on without a person, by what this process knows.
-    at_rest: bool,
-}
-
-/// Updates of one session, as they come.
-pub struct Subscription(broadcast::Receiver<Update>);
-
-impl Subscription {
-    /// The next update; `None` when the session's task has ended.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Lagged`] once, with the count, where this subscriber was too slow and missed some; what
-    /// was recorded is in the log.
-    pub async fn next(&mut self) -> Result<Option<Update>, Error> {
-        match self.0.recv().await {
-            Ok(update) => Ok(Some(update)),
-            Err(broadcast::error::RecvError::Closed) => Ok(None),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Err(Error::Lagged { missed }),
+impl Reply {
+    fn send(mut self, answer: Result<Receipt, Error>) {
+        if let Some(sender) = self.0.take() {
+            // Whoever asked may have stopped waiting.
+            let _ = sender.send(answer);
         }
     }
 }
 
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(sender) = self.0.take()
+        {
+            let _ = sender.send(Err(Error::Panicked));
+        }
+    }
+}
+
+/// A session: a name and the engine that keeps it, cheap to hold by the hundred thousand.
+///
+/// Whatever else there is of it in memory is there while something is open in it, or somebody calls, waits or
+/// listens. All handles on a session are the same one, whenever they were made.
+#[derive(Clone)]
+pub struct Session {
+    id: SessionId,
+    manager: SessionManager,
+}
+
 impl Session {
+    pub(super) fn new(id: SessionId, manager: SessionManager) -> Self {
+        Self { id, manager }
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> SessionId {
@@ -91,20 +77,31 @@ impl Session {
     }
 
     /// Where it stands now.
-    #[must_use]
-    pub fn state(&self) -> recount_projections::Session {
-        self.state.copy()
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where it is not in memory and cannot be read.
+    pub fn state(&self) -> Result<recount_projections::Session, Error> {
+        self.with_state(Clone::clone)
     }
 
-    /// Looks at where it stands, without copying it.
-    pub fn with_state<T>(&self, look: impl FnOnce(&recount_projections::Session) -> T) -> T {
-        self.state.with(look)
+    /// Looks at where it stands, without copying it. Must not take long: its task waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where it is not in memory and cannot be read.
+    pub fn with_state<T>(
+        &self,
+        look: impl FnOnce(&recount_projections::Session) -> T,
+    ) -> Result<T, Error> {
+        Ok(self.manager.states().session(self.id)?.with(look))
     }
 
     /// Tells from now on what happens.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        Subscription(self.updates.subscribe())
+        let visit = self.manager.visit(self.id);
+        Subscription::new(visit, self.manager.policy().subscriber_bytes)
     }
 
     /// Queues a message; when this resolves it is durable, and will be answered once or end visibly.
@@ -115,9 +112,24 @@ impl Session {
     ///
     /// [`Error::Rejected`] where the session does not take it, [`Error::Log`] where it could not be recorded.
     pub async fn send(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
-        let message = MessageId::from_random(self.chance.number());
+        let message = MessageId::from_random(self.manager.chance().number());
         let (key, text) = (key.map(str::to_owned), text.to_owned());
         let receipt = self.command(Command::Queue { message, key, text }).await?;
+        Ok(receipt.message.unwrap_or(message))
+    }
+
+    /// Queues a message that is to reach the agent while it works, and is otherwise as [`Session::send`] says.
+    ///
+    /// The agent reads it at its next step. What it does from there on is the turn of this message; the one before it
+    /// ends with what it had until then. Where nothing runs, or others wait already, it waits for its turn like any other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::send`], and [`Error::Rejected`] where the agent cannot be steered.
+    pub async fn steer(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
+        let message = MessageId::from_random(self.manager.chance().number());
+        let (key, text) = (key.map(str::to_owned), text.to_owned());
+        let receipt = self.command(Command::Steer { message, key, text }).await?;
         Ok(receipt.message.unwrap_or(message))
     }
 
@@ -211,7 +223,8 @@ impl Session {
     ///
     /// [`Error::Log`] where their texts cannot be read.
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
-        dead_letter::of(&self.log, self.id, &self.state)
+        let state = self.manager.states().session(self.id)?;
+        dead_letter::of(self.manager.log(), self.id, &state)
     }
 
     /// Queues a dead letter again, as a new message with the same text and without a key; gives its id.
@@ -228,15 +241,15 @@ impl Session {
         message: MessageId,
         even_if_it_may_double: bool,
     ) -> Result<MessageId, Error> {
-        let queued = self.state.with(|state| {
+        let queued = self.with_state(|state| {
             let known = state.queue.get(message);
             known.map(|known| known.queued)
-        });
+        })?;
         let text = match queued {
-            Some(queued) => dead_letter::text_at(&self.log, queued)?,
+            Some(queued) => dead_letter::text_at(self.manager.log(), queued)?,
             None => None,
         };
-        let again = MessageId::from_random(self.chance.number());
+        let again = MessageId::from_random(self.manager.chance().number());
         let command = Command::Requeue {
             message,
             again,
@@ -260,18 +273,21 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`] where the session's task ends before that.
+    /// [`Error::ShutDown`], [`Error::Stopped`] or [`Error::StandsStill`] where it ends before that.
     pub async fn wait<T>(
         &self,
         mut reached: impl FnMut(&recount_projections::Session) -> Option<T>,
     ) -> Result<T, Error> {
-        let mut progress = self.progress.clone();
+        let visit = self.manager.touch(self.id).await?;
+        let mut progress = visit.audience().progress();
         loop {
-            progress.borrow_and_update();
-            if let Some(found) = self.state.with(&mut reached) {
+            let ended = progress.borrow_and_update().ended;
+            if let Some(found) = self.with_state(&mut reached)? {
                 return Ok(found);
             }
-            progress.changed().await.map_err(|_| Error::Stopped)?;
+            if ended || progress.changed().await.is_err() {
+                return Err(visit.ended());
+            }
         }
     }
 
@@ -279,7 +295,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`] where the session's task ends before that.
+    /// As [`Session::wait`].
     pub async fn settled(
         &self,
         message: MessageId,
@@ -298,174 +314,226 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`] where the session's task ends before that.
+    /// As [`Session::wait`].
     pub async fn at_rest(&self) -> Result<Status, Error> {
-        let mut progress = self.progress.clone();
-        progress
-            .wait_for(|progress| progress.at_rest)
-            .await
-            .map_err(|_| Error::Stopped)?;
-        Ok(self.state.with(recount_projections::Session::status))
-    }
-
-    /// Whether it is at rest now; see [`Session::at_rest`].
-    pub(super) fn rests(&self) -> bool {
-        self.progress.borrow().at_rest
-    }
-
-    /// Ends the task; what is open stays open in the log.
-    pub(super) async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.calls.send(Call::Stop(done)).await.is_ok() {
-            let _ = stopped.await;
-        }
+        let visit = self.manager.touch(self.id).await?;
+        rest(&visit).await?;
+        self.with_state(recount_projections::Session::status)
     }
 
     async fn command(&self, command: Command) -> Result<Receipt, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.calls
-            .send(Call::Command(command, reply))
-            .await
-            .map_err(|_| Error::Stopped)?;
-        answer.await.map_err(|_| Error::Stopped)?
+        let (visit, calls) = self.manager.awake(self.id).await?;
+        let (sender, answer) = oneshot::channel();
+        let reply = Reply(Some(sender));
+        if calls.send(Call { command, reply }).await.is_err() {
+            return Err(visit.ended());
+        }
+        // Its task does not fall asleep before it has answered.
+        drop(calls);
+        answer.await.unwrap_or_else(|_| Err(visit.ended()))
     }
 }
 
-/// Begins a session's task.
-pub(super) fn spawn(
-    id: SessionId,
-    states: &StateStore,
-    connection: Connection,
-    policy: SessionPolicy,
-    clock: Clock,
-    chance: Chance,
-) -> Result<Session, Error> {
-    let state = states.session(id)?;
-    let (calls, asked) = mpsc::channel(limits::SESSION_CALLS_MAX);
-    let (updates, _) = broadcast::channel(limits::SUBSCRIBER_LAG_MAX);
-    // Not at rest before the task has looked around.
-    let seq = state.with(|session| session.seq);
-    let (progress_in, progress) = watch::channel(Progress {
-        seq,
-        at_rest: false,
-    });
-    let (outcomes_in, outcomes) = mpsc::channel(limits::SESSION_CALLS_MAX);
-    let adapter = Arc::clone(connection.adapter());
-    let identity = Arc::clone(&adapter);
-    let bounds = policy.bounds();
-    let inbox_bytes = policy.inbox_bytes;
-    let machine = SessionMachine::new(
-        id,
-        policy,
-        Arc::new(move |message, now| identity.identity(message, now)),
-        clock.now(),
-    );
-    let task = Task {
-        id,
-        states: states.clone(),
-        state: state.clone(),
-        machine,
-        bounds,
-        adapter,
-        link: connection.link(),
-        connection,
-        attached: None,
-        clock,
-        calls: asked,
-        inbox: Inbox::new(inbox_bytes),
-        inbox_bytes,
-        outcomes_in,
-        outcomes,
-        updates: updates.clone(),
-        progress: progress_in,
-        wake_at: None,
-        wanted: false,
-    };
-    tokio::spawn(task.run());
-    Ok(Session {
-        id,
-        calls,
-        state,
-        updates,
-        progress,
-        chance,
-        log: LogReader::clone(states.log()),
-    })
+/// Waits until nothing is open that can go on by itself.
+pub(super) async fn rest(visit: &Visit) -> Result<(), Error> {
+    // One that sleeps has nothing open.
+    if visit.calls()?.is_none() {
+        return Ok(());
+    }
+    let mut progress = visit.audience().progress();
+    let come = progress.wait_for(|progress| progress.at_rest || progress.ended);
+    match come.await {
+        Ok(progress) if progress.at_rest => Ok(()),
+        _ => Err(visit.ended()),
+    }
 }
 
-struct Task {
-    id: SessionId,
-    states: StateStore,
+/// What a session's task works with.
+pub(super) struct Setting {
+    pub(super) states: StateStore,
+    pub(super) connection: Connection,
+    pub(super) policy: SessionPolicy,
+    pub(super) clock: Clock,
+}
+
+/// How a task ended.
+enum End {
+    /// Nothing is open, and nobody calls.
+    Asleep,
+    /// It was told to.
+    Stopped,
+    /// Nothing that cannot be recorded is done: it stands still until the log is opened again.
+    Failed(Error),
+    /// By a mistake of the engine's own.
+    Panicked(String),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Keeps a session as long as there is something to do: one task after the other, where one panics.
+pub(super) async fn keep(setting: Setting, mut begun: Begun) {
+    let mut panics = 0;
+    loop {
+        match live(&setting, &mut begun, &mut panics).await {
+            End::Asleep => return,
+            End::Stopped => return begun.end(Error::ShutDown),
+            End::Failed(error) => {
+                tracing::error!(session = %begun.visit.id(), %error, "session stopped");
+                return begun.end(Error::Stopped);
+            }
+            End::Panicked(reason) => {
+                panics += 1;
+                tracing::error!(session = %begun.visit.id(), reason, panics, "session panicked");
+                if let Err(error) = record_panic(&setting, &begun.visit, reason.clone()).await {
+                    tracing::error!(session = %begun.visit.id(), %error, "session stopped");
+                    return begun.end(Error::Stopped);
+                }
+                if panics >= setting.policy.panics_max {
+                    let session = begun.visit.id();
+                    return begun.end(Error::StandsStill { session, reason });
+                }
+            }
+        }
+    }
+}
+
+/// One task, from its look at the log to its end. That it came to rest clears the count of `panics`.
+async fn live(setting: &Setting, begun: &mut Begun, panics: &mut u32) -> End {
+    let visit = begun.visit.clone();
+    let task = AssertUnwindSafe(async { Task::new(setting, visit) }).catch_unwind();
+    let mut task = match task.await {
+        Ok(Ok(task)) => task,
+        Ok(Err(error)) => return End::Failed(error),
+        Err(panic) => return End::Panicked(words(panic.as_ref())),
+    };
+    let worked = AssertUnwindSafe(task.work(begun)).catch_unwind().await;
+    if task.rested {
+        *panics = 0;
+    }
+    if let Some(agent_session) = task.attached {
+        task.connection.detach(&agent_session, task.inbox).await;
+    }
+    match worked {
+        Ok(Ok(end) | Err(end)) => end,
+        Err(panic) => End::Panicked(words(panic.as_ref())),
+    }
+}
+
+/// Says in the session's stream that its task panicked, past the fold that may be what panics.
+async fn record_panic(setting: &Setting, visit: &Visit, reason: String) -> Result<(), Error> {
+    let Setting { states, clock, .. } = setting;
+    let event = NewEvent::live(Event::TaskPanicked { reason }, clock.now());
+    let stream = StreamId::Session(visit.id());
+    let recorded = states.log().append(stream, Expected::Any, vec![event]);
+    let recorded = recorded.await?;
+    states.forget(visit.id());
+    visit.audience().recorded(recorded);
+    Ok(())
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it said nothing".to_owned())
+}
+
+struct Task<'a> {
+    states: &'a StateStore,
+    visit: Visit,
     state: SharedSession,
     machine: SessionMachine,
-    bounds: Bounds,
+    policy: &'a SessionPolicy,
     adapter: Arc<dyn AgentAdapter>,
-    connection: Connection,
-    link: watch::Receiver<Link>,
+    connection: &'a Connection,
+    link: watched::Receiver<Link>,
     /// The agent's session whose frames come here.
     attached: Option<String>,
-    clock: Clock,
-    calls: mpsc::Receiver<Call>,
+    clock: &'a Clock,
     inbox: Inbox,
-    inbox_bytes: usize,
-    outcomes_in: mpsc::Sender<Input>,
-    outcomes: mpsc::Receiver<Input>,
-    updates: broadcast::Sender<Update>,
-    progress: watch::Sender<Progress>,
+    /// The effects under way. What they come to is wanted by nobody once the task has ended.
+    effects: JoinSet<Input>,
     wake_at: Option<Timestamp>,
+    /// Since when nothing is open and nobody has called.
+    idle_since: Option<Timestamp>,
+    /// Whether it came to rest.
+    rested: bool,
     /// Whether the connection was told that there is work for it.
     wanted: bool,
 }
 
-impl Task {
-    async fn run(mut self) {
-        let stopped = match self.work().await {
-            Ok(stopped) => Some(stopped),
-            Err(error) => {
-                // Nothing that cannot be recorded is done: the session stands still until the log is opened again.
-                tracing::error!(session = %self.id, %error, "session stopped");
-                None
-            }
-        };
-        if let Some(agent_session) = self.attached.take() {
-            let inbox = self.inbox.clone();
-            self.connection.detach(&agent_session, inbox).await;
-        }
-        if let Some(stopped) = stopped {
-            let _ = stopped.send(());
-        }
+impl<'a> Task<'a> {
+    fn new(setting: &'a Setting, visit: Visit) -> Result<Self, Error> {
+        let Setting {
+            states,
+            connection,
+            policy,
+            clock,
+        } = setting;
+        let adapter = Arc::clone(connection.adapter());
+        let identity = Arc::clone(&adapter);
+        let machine = SessionMachine::new(
+            visit.id(),
+            policy.clone(),
+            Arc::new(move |message, now| identity.identity(message, now)),
+            clock.now(),
+        );
+        Ok(Self {
+            states,
+            state: states.session(visit.id())?,
+            visit,
+            machine,
+            policy,
+            adapter,
+            connection,
+            link: connection.link(),
+            attached: None,
+            clock,
+            inbox: Inbox::new(policy.inbox_bytes),
+            effects: JoinSet::new(),
+            wake_at: None,
+            idle_since: None,
+            rested: false,
+            wanted: false,
+        })
     }
 
-    /// Takes inputs until it is told to stop, or nobody holds the session any more.
-    async fn work(&mut self) -> Result<oneshot::Sender<()>, Error> {
+    /// Takes inputs until there is nothing to do, or it is told to end.
+    async fn work(&mut self, begun: &mut Begun) -> Result<End, End> {
         self.attach().await;
         let first = self.link_input();
         self.settle(first).await?;
         loop {
-            let wake = self.wake_at.map(|at| at.since(self.clock.now()));
+            if self.sleeps_at().is_some_and(|at| at <= self.clock.now()) {
+                if begun.fall_asleep() {
+                    return Ok(End::Asleep);
+                }
+                // A call is on its way.
+                self.idle_since = Some(self.clock.now());
+            }
+            let wake_at = [self.wake_at, self.sleeps_at()].into_iter().flatten().min();
+            let wake = wake_at.map(|at| at.since(self.clock.now()));
             let input = tokio::select! {
                 biased;
-                call = self.calls.recv() => match call {
-                    Some(Call::Command(command, reply)) => {
-                        let outcome = self.command(command).await;
-                        let fatal = matches!(outcome, Err(Error::Log(_)));
-                        let _ = reply.send(outcome);
-                        if fatal {
-                            return Err(Error::Stopped);
-                        }
-                        Input::Woke
-                    }
-                    Some(Call::Stop(done)) => {
-                        self.settle(Input::Unlinked { circuit_open: false, reason: None }).await?;
-                        return Ok(done);
-                    }
-                    None => return Err(Error::Stopped),
-                },
-                Some(outcome) = self.outcomes.recv() => outcome,
-                arrived = self.inbox.next() => self.seen(arrived),
+                () = told_to_end(&mut begun.stop) => {
+                    // What was gathered is recorded.
+                    self.settle(Input::Unlinked { circuit_open: false, reason: None }).await?;
+                    return Ok(End::Stopped);
+                }
+                Some(call) = begun.calls.recv() => {
+                    self.idle_since = None;
+                    self.called(call).await?;
+                    continue;
+                }
+                Some(done) = self.effects.join_next() => outcome(done)?,
+                said = self.inbox.next() => self.seen(said),
                 changed = self.link.changed() => match changed {
                     Ok(()) => self.link_input(),
-                    Err(_) => return Err(Error::Stopped),
+                    Err(_) => return Err(Error::Stopped.into()),
                 },
                 () = sleep(wake) => Input::Woke,
             };
@@ -476,6 +544,22 @@ impl Task {
                 self.connection.gap_filled(agent_session).await;
             }
         }
+    }
+
+    /// When it may fall asleep, while nothing is open.
+    fn sleeps_at(&self) -> Option<Timestamp> {
+        let since = self.idle_since?;
+        Some(since.plus(self.policy.idle_after))
+    }
+
+    async fn called(&mut self, Call { command, reply }: Call) -> Result<(), Error> {
+        let outcome = self.command(command).await;
+        let fatal = matches!(outcome, Err(Error::Log(_)));
+        reply.send(outcome);
+        if fatal {
+            return Err(Error::Stopped);
+        }
+        self.settle(Input::Woke).await
     }
 
     /// Records and does what follows from an input, until nothing does.
@@ -491,14 +575,16 @@ impl Task {
         }
         self.wake_at = step.wake_at;
         let at_rest = self.state.with(|state| self.machine.is_at_rest(state));
-        self.progress.send_if_modified(|progress| {
-            std::mem::replace(&mut progress.at_rest, at_rest) != at_rest
-        });
+        self.visit.audience().rests(at_rest);
+        let head = self.state.with(|state| Some(state.queue.head()?.state));
+        if head.is_none() {
+            self.rested = true;
+            self.idle_since.get_or_insert(self.clock.now());
+        } else {
+            self.idle_since = None;
+        }
         // A turn that waits for a person needs no agent until that person has spoken.
-        let wanted = self.state.with(|state| {
-            let head = state.queue.head();
-            head.is_some_and(|message| message.state != MessageState::Waiting)
-        });
+        let wanted = head.is_some_and(|state| state != MessageState::Waiting);
         if wanted && !self.wanted {
             self.connection.want().await;
         }
@@ -519,22 +605,12 @@ impl Task {
         if events.is_empty() {
             return Ok(());
         }
-        let recorded = self.states.append(self.id, Expected::Any, events).await?;
+        let append = self.states.append(self.visit.id(), Expected::Any, events);
+        let recorded = append.await?;
         let bound = recorded
             .iter()
             .any(|r| matches!(r.event, Event::AgentSessionBound { .. }));
-        if let Some(last) = recorded.last() {
-            // Whether it is at rest after this, the end of `settle` says.
-            let progress = Progress {
-                seq: last.seq,
-                at_rest: false,
-            };
-            self.progress.send_replace(progress);
-        }
-        for event in recorded {
-            // Nobody listening is fine.
-            let _ = self.updates.send(Update::Recorded(Arc::new(event)));
-        }
+        self.visit.audience().recorded(recorded);
         if bound {
             self.attach().await;
         }
@@ -542,8 +618,14 @@ impl Task {
     }
 
     async fn command(&mut self, command: Command) -> Result<Receipt, Error> {
-        let (bounds, now) = (self.bounds, self.clock.now());
-        let sends = matches!(command, Command::Queue { .. } | Command::Requeue { .. });
+        let (bounds, now) = (
+            self.policy.bounds(self.adapter.can_steer()),
+            self.clock.now(),
+        );
+        let sends = matches!(
+            command,
+            Command::Queue { .. } | Command::Steer { .. } | Command::Requeue { .. }
+        );
         let (events, receipt) = self
             .state
             .with(|state| decide(state, command, bounds, now))?;
@@ -564,7 +646,8 @@ impl Task {
         {
             if let Some(lost) = &self.attached {
                 // What waits to be read is about the lost session, and must not be taken for the new one's.
-                let lost_inbox = std::mem::replace(&mut self.inbox, Inbox::new(self.inbox_bytes));
+                let lost_inbox =
+                    std::mem::replace(&mut self.inbox, Inbox::new(self.policy.inbox_bytes));
                 self.connection.detach(lost, lost_inbox).await;
             }
             self.connection
@@ -587,11 +670,7 @@ impl Task {
         }
     }
 
-    fn seen(&mut self, arrived: Arrived) -> Input {
-        let Arrived::Said(said) = arrived else {
-            tracing::warn!(session = %self.id, "the session was too slow for its agent: it looks what it missed");
-            return Input::Missed;
-        };
+    fn seen(&mut self, said: FromAgent) -> Input {
         let FromAgent {
             epoch,
             frame,
@@ -599,7 +678,7 @@ impl Task {
             from_child,
         } = said;
         if let Observation::Delta { part, text, .. } = &observation
-            && self.updates.receiver_count() > 0
+            && self.visit.audience().listens()
             && let Some(message) = self.state.with(|state| state.queue.head().map(|m| m.id))
         {
             let update = Update::Output {
@@ -607,7 +686,7 @@ impl Task {
                 part: part.clone(),
                 text: text.clone(),
             };
-            let _ = self.updates.send(update);
+            self.visit.audience().tell(&update);
         }
         Input::Observed {
             epoch,
@@ -618,7 +697,7 @@ impl Task {
     }
 
     /// Begins an effect; what comes of it comes back as an input.
-    fn start(&self, effect: Effect) {
+    fn start(&mut self, effect: Effect) {
         let endpoint = match &*self.link.borrow() {
             Link::Up { endpoint, .. } => Some(endpoint.clone()),
             Link::Down { .. } => None,
@@ -627,13 +706,14 @@ impl Task {
             Effect::Suspect => return self.connection.suspect(),
             Effect::MayRetry => {
                 let leave = self.connection.may_retry(self.clock.now());
-                return self.come_back(async move { Input::MayRetry(leave) });
+                self.effects.spawn(async move { Input::MayRetry(leave) });
+                return;
             }
             _ => {}
         }
         let adapter = Arc::clone(&self.adapter);
         let connection = self.connection.clone();
-        self.come_back(async move {
+        self.effects.spawn(async move {
             let input = perform(&*adapter, endpoint, effect).await;
             if matches!(input, Input::Bound(Ok(_)) | Input::Stored(Ok(()))) {
                 connection.succeeded();
@@ -641,14 +721,15 @@ impl Task {
             input
         });
     }
+}
 
-    fn come_back(&self, outcome: impl Future<Output = Input> + Send + 'static) {
-        let back = self.outcomes_in.clone();
-        tokio::spawn(async move {
-            // A task that has ended wants no outcome; the next one will ask the agent.
-            let _ = back.send(outcome.await).await;
-        });
-    }
+/// What an effect came to.
+fn outcome(done: Result<Input, JoinError>) -> Result<Input, End> {
+    done.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => End::Panicked(words(panic.as_ref())),
+        // Nothing but the end of the runtime cancels it.
+        Err(_) => End::Failed(Error::Stopped),
+    })
 }
 
 /// Does one effect through the adapter.
@@ -721,9 +802,33 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
     }
 }
 
+async fn told_to_end(stop: &mut watch::Receiver<bool>) {
+    // An engine that is gone wants it to end, too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 async fn sleep(duration: Option<Duration>) {
     match duration {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_whose_task_panics_is_told_so() {
+        let (sender, answer) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let _reply = Reply(Some(sender));
+            tokio::task::yield_now().await;
+            panic!("a mistake");
+        });
+        let answer = answer.await.expect("it is answered");
+        assert!(matches!(answer, Err(Error::Panicked)), "{answer:?}");
+        let panic = task.await.expect_err("it panicked").into_panic();
+        assert_eq!(words(panic.as_ref()), "a mistake");
     }
 }

@@ -1,19 +1,22 @@
 //! Conducts the others: opens the log, begins sessions and finds them, recovers, ends cleanly.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use recount_projections::{Pending, StateStore, Status};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use recount_projections::{MessageState, Pending, StateStore, Status};
 use recount_store::{
     Cause, Event, Expected, Log, NewEvent, Position, Seq, SessionId, StreamId, Target,
 };
-use tokio::sync::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::Connection;
+use super::connection::{Connection, Standing, Transitions};
 use super::connection_manager::ConnectionManager;
 use super::dead_letter::{self, DeadLetter};
-use super::session::{self, Session};
+use super::presence::{Presences, Visit};
+use super::session::{self, Call, Session, Setting};
 use crate::adapter::opencode::OpenCode;
 use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
@@ -21,7 +24,7 @@ use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
-use crate::policy::Policy;
+use crate::policy::{Policy, SessionPolicy};
 
 /// What an engine is opened with.
 #[derive(Clone)]
@@ -117,11 +120,24 @@ pub struct Recovered {
     pub dead_lettered: u64,
     /// Sessions that wait for a person.
     pub waiting: u64,
-    /// Messages that are open and wait for nobody: none, unless the engine was stopped.
+    /// Messages that are open and wait for nobody: none, unless there was not enough time.
     pub open: u64,
 }
 
+/// What had not ended when the time for shutting down was over. The next engine finds it in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Left {
+    /// Sessions that were still recording.
+    pub sessions: usize,
+    /// Connections whose server had not ended.
+    pub connections: usize,
+}
+
 /// The engine. Cheap to clone; all clones are the same one.
+///
+/// It ends with [`SessionManager::shut_down`]. Where it is dropped without, and with it every [`Session`], its tasks
+/// are told to end and nobody waits for them: what was acknowledged is durable, servers that it started are left
+/// running, and the next engine carries on with all of it, as after a crash.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), recount_engine::Error> {
@@ -145,8 +161,15 @@ struct Inner {
     policy: Policy,
     clock: Clock,
     chance: Chance,
-    sessions: Mutex<BTreeMap<SessionId, Session>>,
+    presences: Presences,
     started: Position,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody holds the engine any more: its tasks end, and the log with the last of them.
+        self.presences.close();
+    }
 }
 
 impl SessionManager {
@@ -200,14 +223,13 @@ impl SessionManager {
         )
         .with_url_password(url_password);
         let states = StateStore::new(log, policy.engine.sessions_cached_max);
-        let sessions = Mutex::default();
         let inner = Inner {
             states,
             connections,
             policy,
             clock,
             chance,
-            sessions,
+            presences: Presences::new(),
             started,
         };
         Ok(Self {
@@ -227,17 +249,13 @@ impl SessionManager {
     ///
     /// [`Error::Log`] where it could not be recorded, and whatever the connection's agent is missing.
     pub async fn open(&self, spec: OpenSession) -> Result<Session, Error> {
-        let id = spec
-            .id
-            .unwrap_or_else(|| SessionId::from_random(self.inner.chance.number()));
-        let known = self
-            .inner
-            .states
-            .session(id)?
-            .with(|state| state.opening.is_some());
-        if known {
-            return self.find(id).await;
-        }
+        let id = match spec.id {
+            Some(id) if self.with_state(id, |state| state.opening.is_some())? => {
+                return self.find(id).await;
+            }
+            Some(id) => id,
+            None => SessionId::from_random(self.inner.chance.number()),
+        };
         let OpenSession {
             agent,
             target,
@@ -273,32 +291,87 @@ impl SessionManager {
     ///
     /// [`Error::UnknownSession`] where the log has none.
     pub async fn find(&self, id: SessionId) -> Result<Session, Error> {
-        let mut sessions = self.inner.sessions.lock().await;
-        if let Some(session) = sessions.get(&id) {
-            return Ok(session.clone());
+        let (known, open) = self.with_state(id, |state| {
+            (state.opening.is_some(), state.queue.head().is_some())
+        })?;
+        if !known {
+            return Err(Error::UnknownSession { session: id });
         }
-        let connection = self.connection_of(id).await?;
-        let inner = &self.inner;
-        let session = session::spawn(
-            id,
-            &inner.states,
-            connection,
-            inner.policy.session.clone(),
-            inner.clock,
-            inner.chance.clone(),
-        )?;
-        sessions.insert(id, session.clone());
-        Ok(session)
+        if open {
+            match self.awake(id).await {
+                // Where it stands can be looked at all the same.
+                Ok(_) | Err(Error::StandsStill { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Session::new(id, self.clone()))
+    }
+
+    pub(super) fn states(&self) -> &StateStore {
+        &self.inner.states
+    }
+
+    pub(super) fn policy(&self) -> &SessionPolicy {
+        &self.inner.policy.session
+    }
+
+    pub(super) fn chance(&self) -> &Chance {
+        &self.inner.chance
+    }
+
+    pub(super) fn visit(&self, id: SessionId) -> Visit {
+        self.inner.presences.visit(id)
+    }
+
+    /// Comes to a session, which is awake where something is open in it.
+    pub(super) async fn touch(&self, id: SessionId) -> Result<Visit, Error> {
+        if self.with_state(id, |state| state.queue.head().is_some())? {
+            return Ok(self.awake(id).await?.0);
+        }
+        Ok(self.visit(id))
+    }
+
+    /// Comes to a session and has it awake as long as what comes back is held.
+    pub(super) async fn awake(&self, id: SessionId) -> Result<(Visit, mpsc::Sender<Call>), Error> {
+        let visit = self.visit(id);
+        if let Some(calls) = visit.calls()? {
+            return Ok((visit, calls));
+        }
+        let setting = Setting {
+            states: self.inner.states.clone(),
+            connection: self.connection_of(id).await?,
+            policy: self.inner.policy.session.clone(),
+            clock: self.inner.clock,
+        };
+        let calls = visit.begin(|begun| drop(tokio::spawn(session::keep(setting, begun))))?;
+        Ok((visit, calls))
+    }
+
+    fn with_state<T>(
+        &self,
+        id: SessionId,
+        look: impl FnOnce(&recount_projections::Session) -> T,
+    ) -> Result<T, Error> {
+        Ok(self.inner.states.session(id)?.with(look))
     }
 
     async fn connection_of(&self, id: SessionId) -> Result<Connection, Error> {
         let connection = self
-            .inner
-            .states
-            .session(id)?
-            .with(|state| state.opening.as_ref().map(|opening| opening.connection))
+            .with_state(id, |state| Some(state.opening.as_ref()?.connection))?
             .ok_or(Error::UnknownSession { session: id })?;
         self.inner.connections.find(connection).await
+    }
+
+    /// Where each connection stands that this engine has opened: its state and breaker, its tries and the last error,
+    /// its server and what that can do.
+    pub async fn connections(&self) -> Vec<Standing> {
+        self.inner.connections.standings().await
+    }
+
+    /// Tells from now on what happens to all connections, each event as soon as it is durable.
+    #[must_use]
+    pub fn subscribe_connections(&self) -> Transitions {
+        self.inner.connections.subscribe()
     }
 
     /// What is open in the log, this engine's own sessions included.
@@ -327,8 +400,9 @@ impl SessionManager {
     /// Carries everything that an earlier engine left open to its end: deliveries are resolved, turns are
     /// found or ended, servers that still run are adopted, and stopped when this engine ends.
     ///
-    /// It comes back when nothing is open that can go on without a person. It can be killed at any point,
-    /// and run again.
+    /// It comes back when nothing is open that can go on without a person, or when `recovery_max` is over; what is
+    /// open then goes on by itself. So many sessions at once, and no more, are carried on. It can be killed at any
+    /// point, and run again: what it brought to its end is not touched any more.
     ///
     /// # Errors
     ///
@@ -343,24 +417,21 @@ impl SessionManager {
             self.inner.connections.stop_unused().await?;
             return Ok(Recovered::default());
         }
-        let count = pending.sessions.len() as u64;
+        let sessions: Vec<SessionId> = pending.sessions.into_keys().collect();
+        let count = sessions.len() as u64;
         let began = self
             .record(Event::RecoveryStarted { sessions: count })
             .await?;
-        let mut open = Vec::new();
-        for id in pending.sessions.keys() {
-            let session = self.find(*id).await?;
-            if !session.rests() {
-                // Somebody waits for this: what an earlier engine had scheduled is not waited for.
-                self.connection_of(*id).await?.want_now().await;
-            }
-            open.push(session);
+        let at_once = self.inner.policy.engine.recovered_at_once;
+        // A task of its own: it goes on where the time is over, or where nobody waits any more.
+        let carrying = carry_on(Arc::downgrade(&self.inner), sessions.clone(), at_once);
+        let carrying = tokio::spawn(carrying);
+        if let Ok(carried) = timeout(self.inner.policy.engine.recovery_max, carrying).await {
+            carried.map_err(|_| Error::Panicked)??;
+        } else {
+            tracing::warn!("recovery takes longer, and goes on by itself");
         }
-        for session in &open {
-            session.at_rest().await?;
-        }
-        self.inner.connections.stop_unused().await?;
-        let recovered = self.summary(began, &open)?;
+        let recovered = self.summary(began, &sessions)?;
         self.record(Event::RecoveryFinished {
             sessions: count,
             resolved: recovered.resolved,
@@ -372,16 +443,27 @@ impl SessionManager {
         Ok(recovered)
     }
 
-    fn summary(&self, began: Position, sessions: &[Session]) -> Result<Recovered, Error> {
+    /// Has a session carry on.
+    async fn resume(&self, id: SessionId) -> Result<Visit, Error> {
+        let (visit, _) = self.awake(id).await?;
+        let head = self.with_state(id, |state| Some(state.queue.head()?.state))?;
+        if head.is_some_and(|state| state != MessageState::Waiting) {
+            // Somebody waits for this: what an earlier engine had scheduled is not waited for.
+            self.connection_of(id).await?.want_now().await;
+        }
+        Ok(visit)
+    }
+
+    fn summary(&self, began: Position, sessions: &[SessionId]) -> Result<Recovered, Error> {
         let mut found = Recovered {
             sessions: sessions.len() as u64,
             ..Recovered::default()
         };
-        for session in sessions {
-            session.with_state(|state| match state.status() {
+        for id in sessions {
+            self.with_state(*id, |state| match state.status() {
                 Status::Waiting => found.waiting += 1,
                 _ => found.open += state.queue.open().count() as u64,
-            });
+            })?;
         }
         for recorded in self.log().read_all(began) {
             match recorded?.event {
@@ -409,25 +491,93 @@ impl SessionManager {
 
     /// Ends everything in order: sessions, connections, the servers that were started, the log.
     ///
-    /// A server whose agent waits for a person's answer is left running, since the question would die with
-    /// it; the next engine adopts it. What is open stays open in the log.
+    /// It is [`SessionManager::shut_down_within`] the time that the policy gives it.
     ///
     /// # Errors
     ///
     /// [`Error::Log`] where the last commit fails; everything else is ended all the same.
-    pub async fn shut_down(&self) -> Result<(), Error> {
-        let sessions = std::mem::take(&mut *self.inner.sessions.lock().await);
-        let sessions: Vec<Session> = sessions.into_values().collect();
-        let mut keep_servers = false;
-        for session in &sessions {
-            keep_servers |= session.with_state(recount_projections::Session::questions_open);
-            session.stop().await;
+    pub async fn shut_down(&self) -> Result<Left, Error> {
+        self.shut_down_within(self.inner.policy.engine.shut_down_timeout)
+            .await
+    }
+
+    /// Ends everything in order, and says what had not ended in time.
+    ///
+    /// Calls are not taken any more, what was gathered is recorded, servers are stopped, and at last the log is
+    /// closed. That last step is waited for however long it takes. A server whose agent waits for a person's
+    /// answer is left running, since the question would die with it; the next engine adopts it. What is open stays
+    /// open in the log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where the last commit fails; everything else is ended all the same.
+    pub async fn shut_down_within(&self, within: Duration) -> Result<Left, Error> {
+        let Inner {
+            states,
+            connections,
+            presences,
+            ..
+        } = &*self.inner;
+        let deadline = Instant::now() + within;
+        let asked = |id| {
+            let state = states.session(id);
+            state.is_ok_and(|state| state.with(recount_projections::Session::questions_open))
+        };
+        let keep_servers = presences.awake().into_iter().any(asked);
+        presences.close();
+        let ended = timeout_at(deadline, presences.empty()).await;
+        let left = Left {
+            sessions: ended.map_or_else(|_| presences.awake().len(), |()| 0),
+            connections: connections.shut_down_by(deadline, keep_servers).await,
+        };
+        if left != Left::default() {
+            tracing::warn!(?left, "not everything ended in time");
         }
-        self.inner.connections.shut_down(keep_servers).await;
-        self.record(Event::EngineStopped).await?;
-        self.inner.states.snapshot_pending()?;
+        let recorded = self.record(Event::EngineStopped).await;
+        let kept = states.snapshot_pending();
         self.log().close().await?;
-        Ok(())
+        recorded?;
+        kept?;
+        Ok(left)
+    }
+}
+
+/// Carries sessions on, some at a time, until each rests. Ends early with the engine, which it does not keep.
+async fn carry_on(
+    engine: Weak<Inner>,
+    sessions: Vec<SessionId>,
+    at_once: usize,
+) -> Result<(), Error> {
+    let manager = || engine.upgrade().map(|inner| SessionManager { inner });
+    stream::iter(sessions)
+        .map(Ok)
+        .try_for_each_concurrent(at_once, |id| {
+            let manager = manager();
+            async move {
+                let Some(manager) = manager else {
+                    return Ok(());
+                };
+                let resumed = manager.resume(id).await;
+                drop(manager);
+                let rested = match resumed {
+                    Ok(visit) => session::rest(&visit).await,
+                    Err(error) => Err(error),
+                };
+                match rested {
+                    Err(error @ Error::Log(_)) => Err(error),
+                    // One that cannot be carried on keeps no other from it, and is counted as open.
+                    Err(error) => {
+                        tracing::warn!(session = %id, %error, "carry on");
+                        Ok(())
+                    }
+                    Ok(()) => Ok(()),
+                }
+            }
+        })
+        .await?;
+    match manager() {
+        Some(manager) => manager.inner.connections.stop_unused().await,
+        None => Ok(()),
     }
 }
 

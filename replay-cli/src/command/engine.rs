@@ -4,13 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use recount_engine::adapter::Secret;
-use recount_engine::{Error, Options, Policy, Rejection, RerunPolicy, Session, SessionManager};
+use recount_engine::{
+    Error, Left, Options, Policy, Rejection, RerunPolicy, Session, SessionManager, UnknownPolicy,
+};
 use recount_projections::turn::{Answered, Asks, Question};
 use tokio::sync::{oneshot, watch};
 
-use crate::args::{self, Keeping, Permission, Rerun};
+use crate::args::{self, Keeping, Permission, Rerun, Unknown};
 use crate::directory;
 use crate::failure::Failure;
+use crate::output::note;
 use crate::terminal;
 
 /// An engine as the command line wants it.
@@ -29,6 +32,13 @@ pub(super) fn options(
     if let Some(asked) = policy.rerun {
         options.policy.session.rerun = rerun(asked);
     }
+    if let Some(asked) = policy.unknown {
+        options.policy.session.unknown = match asked {
+            Unknown::Ask => UnknownPolicy::Ask,
+            Unknown::Resend => UnknownPolicy::Resend,
+            Unknown::DeadLetter => UnknownPolicy::DeadLetter,
+        };
+    }
     options.url_password = std::env::var("OPENCODE_SERVER_PASSWORD")
         .ok()
         .filter(|password| !password.is_empty())
@@ -45,6 +55,8 @@ pub(super) fn policy(data: &Path, named: Option<&Path>) -> Result<Policy, Failur
     let mut policy = Policy::default();
     // A person waits: what cannot be reached is given up soon.
     policy.session.unreachable_patience = Duration::ZERO;
+    // A turn at work is waited for, as long as it may take.
+    policy.engine.recovery_max = policy.session.turn_max;
     let own = data.join(directory::POLICY);
     let file = named.or_else(|| own.exists().then_some(&own));
     let read = match file {
@@ -77,7 +89,20 @@ pub(super) async fn start(options: Options) -> Result<SessionManager, Failure> {
 /// Ends an engine. What it could not end is in the log, and found by the next one.
 pub(super) async fn shut_down(manager: &SessionManager) -> Result<(), Failure> {
     let ended = manager.shut_down().await;
-    ended.map_err(|error| Failure::because("cannot end cleanly", error))
+    let left = ended.map_err(|error| Failure::because("cannot end cleanly", error))?;
+    if left != Left::default() {
+        note("recount: not everything ended in time; recount recover carries on with it");
+    }
+    Ok(())
+}
+
+/// Looks at where a session stands.
+pub(super) fn look_at<T>(
+    session: &Session,
+    look: impl FnOnce(&recount_projections::Session) -> T,
+) -> Result<T, Failure> {
+    let seen = session.with_state(look);
+    seen.map_err(|error| Failure::because("cannot read the session", error))
 }
 
 /// Has a turn that waits for a person run again or given up; says no where it is left to wait.

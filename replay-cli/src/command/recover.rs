@@ -122,7 +122,7 @@ async fn carry_on(manager: &SessionManager, policy: &Policy) -> Result<Report, F
     };
     for (id, messages) in &pending.sessions {
         let session = manager.find(*id).await.map_err(failed)?;
-        session.with_state(|state| {
+        engine::look_at(&session, |state| {
             let found = messages
                 .iter()
                 .filter_map(|message| state.queue.get(*message));
@@ -133,7 +133,7 @@ async fn carry_on(manager: &SessionManager, policy: &Policy) -> Result<Report, F
                 reason: message.reason.clone(),
             }));
             report.waits.extend(waits(*id, state));
-        });
+        })?;
     }
     Ok(report)
 }
@@ -172,11 +172,11 @@ async fn answer_questions(
     let mut any = false;
     for id in pending.sessions.keys() {
         let session = manager.find(*id).await.map_err(failed)?;
-        let questions: Vec<_> = session.with_state(|state| {
+        let questions: Vec<_> = engine::look_at(&session, |state| {
             let turn = state.turn.iter().filter(|_| state.questions_open());
             turn.flat_map(|turn| turn.open_questions().cloned())
                 .collect()
-        });
+        })?;
         for question in questions {
             // Where there is nobody to ask, the question waits.
             let Some(answer) = engine::answer(permission, &question).await else {
@@ -191,7 +191,7 @@ async fn answer_questions(
 /// What of a session waits for a person.
 fn waits(id: SessionId, session: &Session) -> Option<Waits> {
     let (message, turn) = session.head()?;
-    let commands = scene::settled_by(turn?);
+    let commands = scene::settled_by(message, turn);
     let waits = session.waits().filter(|_| !commands.is_empty())?;
     let tool = |(run, call): &(u32, &Call)| Tool {
         run: *run,

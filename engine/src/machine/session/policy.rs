@@ -154,15 +154,26 @@ pub struct SessionPolicy {
     /// How much of what the agent says may wait for the session, in bytes. Beyond it something is missed, and
     /// looked up in the agent's history. A long answer fits; a thousand sessions that stand still hold a gigabyte.
     pub inbox_bytes: usize,
+    /// How much a subscriber may leave untaken, in bytes, before it misses the oldest and is told so. Seconds of
+    /// the quickest agent; what was missed is in the log.
+    pub subscriber_bytes: usize,
+    /// How long a session with nothing open stays in memory: what the agent says late is still about the turn
+    /// that has ended, and who answers does so within seconds.
+    #[serde(with = "duration")]
+    pub idle_after: Duration,
+    /// How often in a row a session may fail by a mistake of the engine's own before it is left alone: a mistake
+    /// that is met again with the same log is met for ever.
+    pub panics_max: u32,
 }
 
 impl SessionPolicy {
-    /// What a session takes under this policy.
+    /// What a session takes under this policy; whether its agent `steers` is the agent's to say.
     #[must_use]
-    pub const fn bounds(&self) -> Bounds {
+    pub const fn bounds(&self, steers: bool) -> Bounds {
         Bounds {
             queue_depth_max: self.queue_depth_max,
             queue_bytes_max: self.queue_bytes_max,
+            steers,
         }
     }
 }
@@ -195,6 +206,9 @@ impl Default for SessionPolicy {
             gather: Duration::from_millis(25),
             gather_bytes: 32 << 10,
             inbox_bytes: 1 << 20,
+            subscriber_bytes: 4 << 20,
+            idle_after: Duration::from_secs(30),
+            panics_max: 3,
         }
     }
 }

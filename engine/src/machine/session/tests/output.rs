@@ -100,34 +100,20 @@ fn what_was_missed_is_a_hole_too_and_is_looked_for_at_once() {
     world.observed(part_opened("x1", "p")).nothing();
     world.observed(delta("x1", "p", "one ")).nothing();
     world
-        .when(Input::Missed)
-        .then([output(1, "p", Placement::End, "one ")], [look()]);
-    world.observed(delta("x1", "p", "three")).nothing();
-    world
-        .woken()
-        .then([output(1, "p", Placement::AfterHole, "three")], []);
-    // What is missed while a look is under way may not be in its report.
-    world.when(Input::Missed).nothing();
-    let reported = || busy([with(answer_to(&a1(), "x1"), [open_part("p")])]);
-    world.looked(reported()).then([], [look()]);
-    world.looked(reported()).nothing();
-    let then = world.observed(part_ended("x1", "p", "one two three"));
-    then.then([output(1, "p", Placement::IntoHole, "two ")], []);
-    assert_eq!(world.transcript().turns[0].text(), "one two three");
-}
-
-#[test]
-fn a_hole_that_the_connection_noticed_is_looked_for_as_well() {
-    let mut world = begun();
-    world.observed(part_opened("x1", "p")).nothing();
-    world.observed(delta("x1", "p", "one ")).nothing();
-    world
         .observed(Observation::Missed)
         .then([output(1, "p", Placement::End, "one ")], [look()]);
     world.observed(delta("x1", "p", "three")).nothing();
     world
         .woken()
         .then([output(1, "p", Placement::AfterHole, "three")], []);
+    // What is missed while a look is under way may not be in its report.
+    world.observed(Observation::Missed).nothing();
+    let reported = || busy([with(answer_to(&a1(), "x1"), [open_part("p")])]);
+    world.looked(reported()).then([], [look()]);
+    world.looked(reported()).nothing();
+    let then = world.observed(part_ended("x1", "p", "one two three"));
+    then.then([output(1, "p", Placement::IntoHole, "two ")], []);
+    assert_eq!(world.transcript().turns[0].text(), "one two three");
 }
 
 #[test]

@@ -375,7 +375,13 @@ impl Simulation {
             }
             Happening::FrameIsLost(noticed) => {
                 if self.frames.pop_front().is_some() && noticed {
-                    self.when(Input::Missed);
+                    let epoch = self.world.epoch;
+                    self.when(Input::Observed {
+                        epoch,
+                        frame: None,
+                        observation: Observation::Missed,
+                        from_child: false,
+                    });
                 }
             }
             Happening::FrameIsDoubled => {
@@ -507,7 +513,7 @@ impl Simulation {
     fn command(&mut self, command: Command) {
         let bounds = Bounds {
             queue_depth_max: 5,
-            ..self.world.policy.bounds()
+            ..self.world.policy.bounds(true)
         };
         if let Ok((events, _)) = decide(&self.world.state, command, bounds, self.world.now) {
             self.world.append(events);

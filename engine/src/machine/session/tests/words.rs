@@ -155,8 +155,12 @@ fn what_the_agent_asked_dies_with_it() {
         Some(&interrupted(1, &["x1"]))
     );
     assert!(!world.state.questions_open());
-    let refused =
-        crate::command::decide(&world.state, answer(BLUE), world.policy.bounds(), world.now);
+    let refused = crate::command::decide(
+        &world.state,
+        answer(BLUE),
+        world.policy.bounds(true),
+        world.now,
+    );
     assert_eq!(refused, Err(crate::command::Rejection::NoSuchQuestion));
 }
 
