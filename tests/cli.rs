@@ -2272,7 +2272,7 @@ fn what_waits_for_a_person_is_settled_by_the_command_that_is_named() {
         }])
     );
     let told = place.told(&["recover"]);
-    let line = "  tool bash {\"command\":\"echo scripted\",\"description\":\"Show that tools…: gave scripted";
+    let line = "  tool bash {\"command\":\"echo scripted\",\"description\":\"Show that to…: gave scripted\n";
     assert!(told.contains(line), "{told}");
     assert_eq!(
         waits["settle_with"],
