@@ -199,14 +199,14 @@ impl Asked {
                 state,
                 MessageState::Completed,
                 "{prompt}: {:#?}",
-                self.session.state()
+                self.session.state().unwrap()
             );
         }
     }
 
     /// What is not answered, and how it stands.
     fn open(&self) -> String {
-        let state = self.session.state();
+        let state = self.session.state().unwrap();
         let left = state.queue.messages().iter();
         let left: Vec<_> = left.filter(|message| !message.state.is_settled()).collect();
         format!(
@@ -415,7 +415,7 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
 }
 
 fn agent_session(session: &Session) -> String {
-    session.state().agent_session.unwrap()
+    session.state().unwrap().agent_session.unwrap()
 }
 
 /// Holds a session to what was promised of it: in the log, at the agent, and by the provider's record.
@@ -426,7 +426,7 @@ fn arrived_once(
     stored: &[Message],
     killed: &[Timestamp],
 ) {
-    let state = session.state();
+    let state = session.state().unwrap();
     assert!(state.head().is_none(), "open: {:#?}", state.head());
     // At the agent: each once, and in order.
     let users: Vec<_> = stored.iter().filter(|m| m.role == "user").collect();

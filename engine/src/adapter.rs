@@ -3,6 +3,7 @@
 //! An adapter translates and nothing else. It holds no port, no retry, no state of a connection: the
 //! endpoint comes in with every call, and what comes out says what happened, never what to do next.
 
+pub mod capability;
 pub mod http;
 pub mod opencode;
 pub mod scripted;
@@ -516,6 +517,18 @@ pub trait AgentAdapter: Send + Sync + 'static {
     ///
     /// [`CallError::Unsupported`] where something else answers, the other kinds as they are named.
     async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError>;
+
+    /// Asks the server what it can do, in the words of [`capability`], in order.
+    ///
+    /// The answer may cost the server much: it is asked once for each version of it that a connection meets,
+    /// beside the open stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`CallError`] says; [`CallError::Unsupported`] where it has no answer to that at all.
+    async fn capabilities(&self, _: &Endpoint) -> Result<Vec<String>, CallError> {
+        Ok(Vec::new())
+    }
 
     /// Opens the stream of everything that the server's agent does.
     ///

@@ -25,6 +25,7 @@ use crate::command::{Command, Receipt, Word, decide};
 use crate::error::Error;
 use crate::machine::session::policy::SessionPolicy;
 use crate::machine::session::{Effect, Input, SessionMachine, Step};
+use crate::watched;
 
 /// What is asked of a session's task.
 pub(super) struct Call {
@@ -447,7 +448,7 @@ struct Task<'a> {
     policy: &'a SessionPolicy,
     adapter: Arc<dyn AgentAdapter>,
     connection: &'a Connection,
-    link: watch::Receiver<Link>,
+    link: watched::Receiver<Link>,
     /// The agent's session whose frames come here.
     attached: Option<String>,
     clock: &'a Clock,

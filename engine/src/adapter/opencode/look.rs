@@ -31,6 +31,22 @@ const PAGE: &str = "20";
 /// How many pages are read back until the message is found; 2,000 messages.
 const PAGES_MAX: usize = 100;
 
+#[cfg(test)]
+pub(super) async fn stored(
+    calls: &Calls,
+    endpoint: &Endpoint,
+    session: &AgentSession,
+    agent_message: &str,
+) -> Result<bool, CallError> {
+    let look = Look {
+        calls,
+        endpoint,
+        session,
+        agent_message,
+    };
+    look.stored().await
+}
+
 /// Looks up everything that the server knows of a message.
 pub(super) async fn look_up(
     calls: &Calls,
@@ -158,6 +174,7 @@ impl Look<'_> {
         })
     }
 
+    /// Whether the server holds our message, wherever it is among the others.
     async fn stored(self) -> Result<bool, CallError> {
         let path = ["session", &self.session.id, "message", self.agent_message];
         let query = [("directory", self.session.directory.as_str())];

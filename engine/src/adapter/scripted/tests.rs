@@ -203,6 +203,20 @@ async fn a_turn_is_told_and_kept_as_by_the_real_agent() {
 }
 
 #[tokio::test]
+async fn it_says_what_it_can_do() {
+    let world = World::new(Script::default()).await;
+    let words = world.agent.capabilities(&world.endpoint).await;
+    let words = words.expect("an answer");
+    assert_eq!(words, ["abort", "history", "permissions", "two_phases"]);
+    world.agent.fault("GET doc", 1, Fault::Html);
+    let none = world.agent.capabilities(&world.endpoint).await;
+    assert!(
+        matches!(none, Err(CallError::Unsupported { .. })),
+        "{none:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_kept_is_counted_without_gaps() {
     let world = World::new(Script::always(vec![Step::text("Hello", 1)])).await;
     let mut stream = world.stream().await;

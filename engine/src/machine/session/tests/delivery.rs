@@ -99,6 +99,18 @@ fn what_never_left_is_sent_again_after_a_pause_with_the_same_identity() {
 }
 
 #[test]
+fn what_something_else_answered_may_have_arrived_all_the_same() {
+    let mut world = storing();
+    let reason = "no OpenCode server answers there: text/html".to_owned();
+    let answer = Err(CallError::Unsupported {
+        reason: reason.clone(),
+    });
+    world
+        .when(Input::Stored(answer))
+        .then([delivery_unknown(1, &reason)], [Effect::Suspect, look()]);
+}
+
+#[test]
 fn a_retry_waits_as_long_as_the_agent_said() {
     let mut world = storing();
     let retry_after = Some(Duration::from_secs(20));
