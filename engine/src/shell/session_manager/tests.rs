@@ -18,13 +18,15 @@ use crate::adapter::{
 use crate::command::{Rejection, Word};
 use crate::shell::subscription::{Subscription, Update};
 
+type Outcome = Box<dyn Fn(&str, u32) -> Option<CallError> + Send + Sync>;
+
 /// A scripted agent with somebody between it and the engine.
 struct Tampered {
     inner: Scripted,
     /// Told of each call before it is made.
     called: Box<dyn Fn(&str) + Send + Sync>,
     /// What a call of this name comes back with instead, by how many of that name were made before.
-    outcome: Box<dyn Fn(&str, u32) -> Option<CallError> + Send + Sync>,
+    outcome: Outcome,
     stored: AtomicU32,
     looked: AtomicU32,
     /// Changes what the frames mean.
