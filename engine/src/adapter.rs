@@ -465,6 +465,8 @@ pub struct ReportedAnswer {
     pub answer: Answer,
     /// Its items, in order.
     pub items: Vec<AnswerItem>,
+    /// Whether a tool of it is known to have failed since a person refused what it wanted: that ends an agent's work.
+    pub refused: bool,
 }
 
 /// What an answer is made of.

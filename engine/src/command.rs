@@ -243,7 +243,7 @@ pub fn decide(state: &Session, command: Command, bounds: Bounds, now: Timestamp)
             ))
         }
         Command::Answer { permission, answer } => {
-            let (known, question, _) = asked(state, permission.as_deref(), |asks| match asks {
+            let (known, question, ()) = asked(state, permission.as_deref(), |asks| match asks {
                 Asks::Permission { .. } => Some(()),
                 Asks::Words(_) => None,
             })?;

@@ -144,6 +144,8 @@ pub struct Message {
     pub unproved: bool,
     /// What a person has to say, while it is `Waiting`.
     pub waits_for: Option<WaitsFor>,
+    /// Since when, while it is `Waiting`.
+    pub waits_since: Option<Timestamp>,
     /// How it was given up, once it is `DeadLettered`.
     pub given_up: Option<GivenUp>,
     /// Not before: when the next attempt is due, while one is scheduled.
@@ -228,6 +230,7 @@ impl Queue {
         change(message);
         if message.state != MessageState::Waiting {
             message.waits_for = None;
+            message.waits_since = None;
         }
         if message.state.is_settled() {
             message.text = None;
@@ -243,10 +246,11 @@ impl Queue {
 }
 
 impl Queue {
-    fn wait(&mut self, id: MessageId, position: Position, waits_for: WaitsFor) {
-        self.update(id, position, |message| {
+    fn wait(&mut self, id: MessageId, recorded: &Recorded, waits_for: WaitsFor) {
+        self.update(id, recorded.position, |message| {
             message.state = MessageState::Waiting;
             message.waits_for = Some(waits_for);
+            message.waits_since.get_or_insert(recorded.at);
         });
     }
 
@@ -262,7 +266,7 @@ impl Queue {
 }
 
 impl Projection for Queue {
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const NAME: &'static str = "queue";
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -287,6 +291,7 @@ impl Projection for Queue {
                     refused: None,
                     unproved: false,
                     waits_for: None,
+                    waits_since: None,
                     given_up: None,
                     retry_at: None,
                     abort_asked: false,
@@ -366,14 +371,14 @@ impl Projection for Queue {
             Event::TurnInterrupted { message, .. } => go(*message, State::Interrupted),
             Event::RerunDecided { message, rerun, .. } => match rerun {
                 Rerun::Run => go(*message, State::Accepted),
-                Rerun::Wait => self.wait(*message, at, WaitsFor::Rerun),
+                Rerun::Wait => self.wait(*message, recorded, WaitsFor::Rerun),
                 // Stays where it is: the failure of the turn follows in the same commit.
                 Rerun::GiveUp => {}
             },
             Event::UnknownDecided {
                 message, verdict, ..
             } => match verdict {
-                Verdict::Wait => self.wait(*message, at, WaitsFor::Outcome),
+                Verdict::Wait => self.wait(*message, recorded, WaitsFor::Outcome),
                 Verdict::Resend => self.update(*message, at, |m| {
                     m.state = State::Refused;
                     m.refused = Some(RefusedHow::Absent);

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::calls::{Calls, Reply, parse};
 use super::wire::{
-    AskedIn, Listed, Meaning, PermissionAsked, QuestionAsked, Role, SessionInfo, Statuses,
+    AskedIn, Listed, Meaning, Part, PermissionAsked, QuestionAsked, Role, SessionInfo, Statuses,
 };
 use crate::adapter::{
     Activity, AgentSession, Answer, AnswerItem, CallError, Endpoint, Permission, Question, Report,
@@ -77,9 +77,10 @@ pub(super) async fn look_up(
 
 /// Whether the last answer is the end of a turn: completed, and not for the sake of a tool.
 fn finished(answers: &[ReportedAnswer]) -> bool {
-    answers.last().is_some_and(|ReportedAnswer { answer, .. }| {
+    answers.last().is_some_and(|last| {
+        let answer = &last.answer;
         let ended = match answer.finish.as_deref() {
-            None | Some("tool-calls" | "unknown") => answer.error.is_some(),
+            None | Some("tool-calls" | "unknown") => answer.error.is_some() || last.refused,
             Some(_) => true,
         };
         answer.completed && ended
@@ -259,6 +260,7 @@ impl Message {
             }
             Role::Assistant => Self::Assistant(ReportedAnswer {
                 answer: Answer::from(info),
+                refused: parts.iter().any(Part::is_refused),
                 items: parts
                     .into_iter()
                     .filter_map(|part| match part.meaning() {
@@ -389,6 +391,24 @@ mod tests {
         assert!(finished(&format!(r#"{ended},"finish":"stop""#)));
         assert!(finished(&format!(r#"{ended},"error":{{"name":"E"}}"#)));
         assert!(!finished(&format!(r#"{ended},"finish":"tool-calls""#)));
+        let refused = |error: &str| {
+            let part = format!(
+                r#"{{"type":"tool","callID":"c","tool":"bash","state":{{"status":"error","input":{{}},"error":"{error}"}}}}"#
+            );
+            let json = format!(
+                r#"{{"info":{{"id":"a","role":"assistant",{ended},"finish":"tool-calls"}},"parts":[{part}]}}"#
+            );
+            match Message::of(serde_json::from_str(&json).expect("a listed message")) {
+                Message::Assistant(answer) => super::finished(&[answer]),
+                Message::User { .. } => unreachable!(),
+            }
+        };
+        let text = "The user rejected permission to use this specific tool call";
+        assert!(refused(&format!("{text}.")));
+        assert!(refused("The user dismissed this question"));
+        // With advice it goes on.
+        assert!(!refused(&format!("{text} with the following feedback: no")));
+        assert!(!refused("no such file"));
         // Aborted while it waited to try again: neither.
         assert!(!finished(ended));
         assert!(!finished(r#""time":{"created":1}"#));

@@ -611,6 +611,7 @@ fn broken(id: &str, error: &str, aborted: bool) -> Answer {
 fn with(answer: Answer, items: impl IntoIterator<Item = AnswerItem>) -> ReportedAnswer {
     ReportedAnswer {
         answer,
+        refused: false,
         items: items.into_iter().collect(),
     }
 }
