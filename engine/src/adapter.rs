@@ -518,8 +518,8 @@ pub trait AgentAdapter: Send + Sync + 'static {
     /// The same arguments give the same identity; later ones sort after earlier ones.
     fn identity(&self, message: MessageId, now: Timestamp) -> String;
 
-    /// Whether the agent reads a message that it is given to keep while it works on the one before it, and answers
-    /// to that one from then on.
+    /// Whether a message can reach the agent while it works on the one before it. Where it cannot, a message that is to
+    /// steer is refused.
     fn can_steer(&self) -> bool {
         false
     }

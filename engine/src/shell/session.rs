@@ -143,12 +143,10 @@ impl Session {
 
     /// Queues a message that is to reach the agent while it works, and is otherwise as [`Session::send`] says.
     ///
-    /// The agent reads it at its next step. What it does from there on is the turn of this message; the one before it
-    /// ends with what it had until then. Where nothing runs, or others wait already, it waits for its turn like any other.
-    ///
     /// # Errors
     ///
-    /// As [`Session::send`], and [`Error::Rejected`] where the agent cannot be steered.
+    /// As [`Session::send`], and [`Error::Rejected`] where the agent cannot be steered. Those that come with this crate
+    /// cannot: their messages go one at a time.
     pub async fn steer(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
         let message = MessageId::from_random(self.manager.chance().number());
         let (key, text) = (key.map(str::to_owned), text.to_owned());
