@@ -342,3 +342,55 @@ pub fn pending(reader: &LogReader) -> Result<Pending> {
     }
     Ok(pending)
 }
+
+#[cfg(test)]
+mod tests {
+    use recount_store::{Event, MessageId, Timestamp};
+
+    use super::*;
+
+    fn id(number: u8) -> SessionId {
+        SessionId::from_bytes([number; 10])
+    }
+
+    fn queued(number: u8) -> Vec<NewEvent> {
+        let event = Event::MessageQueued {
+            message: MessageId::from_bytes([number; 10]),
+            key: None,
+            text: "hello".to_owned(),
+        };
+        vec![NewEvent::live(event, Timestamp(1))]
+    }
+
+    #[tokio::test]
+    async fn what_nobody_holds_is_forgotten_and_read_again() {
+        const CAPACITY: usize = 4;
+        let states = StateStore::new(Log::in_memory().expect("a log"), CAPACITY);
+        let held: Vec<_> = (0..10)
+            .map(|number| states.session(id(number)).expect("it is empty"))
+            .collect();
+        for number in 0..100 {
+            let appended = states.append(id(number), Expected::Any, queued(number));
+            appended.await.expect("it is recorded");
+            let kept = lock(&states.cache).entries.len();
+            assert!(kept <= held.len() + 2 * CAPACITY, "{kept} are kept");
+        }
+        for (number, held) in (0..100).zip(held.iter().map(Some).chain([None].repeat(90))) {
+            let again = states.session(id(number)).expect("it can be read");
+            assert_eq!(again.with(|session| session.seq), Seq(1));
+            let same = held.is_none_or(|held| Arc::ptr_eq(&held.0, &again.0));
+            assert!(same, "what is held is the one that moves");
+        }
+        // Half of a step that somebody died in is not what is read next.
+        lock(&held[0].0).session = Session::default();
+        states.forget(id(0));
+        let again = states.session(id(0)).expect("it can be read");
+        assert_eq!(again.with(|session| session.seq), Seq(1));
+    }
+
+    #[test]
+    fn snapshots_of_what_is_large_are_seldom() {
+        assert_eq!(snapshot_due(Seq(7), 0), 1007);
+        assert_eq!(snapshot_due(Seq(7), 1 << 20), 7 + 4096);
+    }
+}

@@ -1,6 +1,5 @@
 //! One task that owns one session's machine: take an input, record, then do.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use tracing::Instrument as _;
 use super::connection::{Connection, FromAgent, Link};
 use super::dead_letter::{self, DeadLetter};
 use super::inbox::Inbox;
+use super::panics;
 use super::presence::{Begun, Visit};
 use super::session_manager::SessionManager;
 use super::subscription::{Subscription, Update};
@@ -397,9 +397,9 @@ impl From<Error> for End {
 
 /// Keeps a session as long as there is something to do: one task after the other, where one panics.
 pub(super) async fn keep(setting: Setting, mut begun: Begun) {
-    let mut panics = 0;
+    let mut in_a_row = 0;
     loop {
-        match live(&setting, &mut begun, &mut panics).await {
+        match live(&setting, &mut begun, &mut in_a_row).await {
             End::Asleep => return,
             End::Stopped => return begun.end(Error::ShutDown),
             End::Failed(error) => {
@@ -407,13 +407,13 @@ pub(super) async fn keep(setting: Setting, mut begun: Begun) {
                 return begun.end(Error::Stopped);
             }
             End::Panicked(reason) => {
-                panics += 1;
-                tracing::error!(reason, panics, "session panicked");
+                in_a_row += 1;
+                tracing::error!(reason, in_a_row, "session panicked");
                 if let Err(error) = record_panic(&setting, &begun.visit, reason.clone()).await {
                     tracing::error!(%error, "session stopped");
                     return begun.end(Error::Stopped);
                 }
-                if panics >= setting.policy.panics_max {
+                if in_a_row >= setting.policy.panics_max {
                     let session = begun.visit.id();
                     return begun.end(Error::StandsStill { session, reason });
                 }
@@ -422,25 +422,25 @@ pub(super) async fn keep(setting: Setting, mut begun: Begun) {
     }
 }
 
-/// One task, from its look at the log to its end. That it came to rest clears the count of `panics`.
-async fn live(setting: &Setting, begun: &mut Begun, panics: &mut u32) -> End {
+/// One task, from its look at the log to its end. That it came to rest clears the count of panics.
+async fn live(setting: &Setting, begun: &mut Begun, in_a_row: &mut u32) -> End {
     let visit = begun.visit.clone();
     let task = AssertUnwindSafe(async { Task::new(setting, visit) }).catch_unwind();
     let mut task = match task.await {
         Ok(Ok(task)) => task,
         Ok(Err(error)) => return End::Failed(error),
-        Err(panic) => return End::Panicked(words(panic.as_ref())),
+        Err(panic) => return End::Panicked(panics::words(panic.as_ref())),
     };
     let worked = AssertUnwindSafe(task.work(begun)).catch_unwind().await;
     if task.rested {
-        *panics = 0;
+        *in_a_row = 0;
     }
     if let Some(agent_session) = task.attached {
         task.connection.detach(&agent_session, task.inbox).await;
     }
     match worked {
         Ok(Ok(end) | Err(end)) => end,
-        Err(panic) => End::Panicked(words(panic.as_ref())),
+        Err(panic) => End::Panicked(panics::words(panic.as_ref())),
     }
 }
 
@@ -454,13 +454,6 @@ async fn record_panic(setting: &Setting, visit: &Visit, reason: String) -> Resul
     states.forget(visit.id());
     visit.audience().recorded(recorded);
     Ok(())
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "it said nothing".to_owned())
 }
 
 struct Task<'a> {
@@ -767,7 +760,7 @@ impl<'a> Task<'a> {
 /// What an effect came to.
 fn outcome(done: Result<Input, JoinError>) -> Result<Input, End> {
     done.map_err(|error| match error.try_into_panic() {
-        Ok(panic) => End::Panicked(words(panic.as_ref())),
+        Ok(panic) => End::Panicked(panics::words(panic.as_ref())),
         // Nothing but the end of the runtime cancels it.
         Err(_) => End::Failed(Error::Stopped),
     })
@@ -870,6 +863,6 @@ mod tests {
         let answer = answer.await.expect("it is answered");
         assert!(matches!(answer, Err(Error::Panicked)), "{answer:?}");
         let panic = task.await.expect_err("it panicked").into_panic();
-        assert_eq!(words(panic.as_ref()), "a mistake");
+        assert_eq!(panics::words(panic.as_ref()), "a mistake");
     }
 }

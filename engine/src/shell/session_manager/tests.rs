@@ -750,3 +750,40 @@ async fn a_person_is_asked_what_the_agent_will_not_tell() {
     });
     assert_eq!(sent, 1);
 }
+
+/// Many sessions at work at once, each followed by a subscriber: nothing is missed, nothing is forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_sessions_stream_at_once() {
+    const SESSIONS: usize = if cfg!(debug_assertions) { 100 } else { 1000 };
+    let world = World::new();
+    let text = "word ".repeat(200);
+    let script = Script::always(vec![Step::text(text.clone(), 200)]);
+    let manager = start(world.options(Tampered::new(script))).await;
+    let opened = (0..SESSIONS).map(|_| manager.open(world.spec()));
+    let opened = futures_util::future::try_join_all(opened).await;
+    let sessions = opened.expect("they open");
+    let answered = sessions.iter().map(async |session| {
+        let mut updates = session.subscribe();
+        let message = session.send("hello", None).await?;
+        let mut streamed = String::new();
+        while let Some(update) = updates.next().await? {
+            match update {
+                Update::Output { text, .. } => streamed.push_str(&text),
+                Update::Recorded(recorded) => match &recorded.event {
+                    Event::TurnCompleted { message: ended, .. } if *ended == message => break,
+                    _ => {}
+                },
+            }
+        }
+        Ok::<_, Error>(streamed)
+    });
+    let answered = futures_util::future::try_join_all(answered).await;
+    for streamed in answered.expect("they are answered") {
+        assert_eq!(streamed, text);
+    }
+    manager.shut_down().await.expect("it ends in order");
+    for session in sessions {
+        let transcript: Transcript = recount_projections::fold(&world.events(session.id()));
+        assert_eq!(transcript.turns[0].text(), text);
+    }
+}
