@@ -208,7 +208,7 @@ impl Asked {
                 state,
                 MessageState::Completed,
                 "{prompt}: {:#?}",
-                self.session.state()
+                self.session.state().unwrap()
             );
         }
     }

@@ -34,14 +34,12 @@ impl Chance {
     /// Where the system has no randomness to give: nothing that is safe could go on.
     #[must_use]
     pub fn number(&self) -> u128 {
-        match &self.seeded {
-            Some(state) => u128::from(next(state)) << 64 | u128::from(next(state)),
-            None => {
-                let mut bytes = [0; 16];
-                getrandom::fill(&mut bytes).expect("the system gives randomness");
-                u128::from_le_bytes(bytes)
-            }
+        if let Some(state) = &self.seeded {
+            return u128::from(next(state)) << 64 | u128::from(next(state));
         }
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the system gives randomness");
+        u128::from_le_bytes(bytes)
     }
 
     /// A port on loopback where nothing listens at this moment.
@@ -60,7 +58,7 @@ impl Chance {
     }
 }
 
-/// SplitMix64.
+/// The generator known as `SplitMix64`.
 fn next(state: &AtomicU64) -> u64 {
     const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
     let mut z = state.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);

@@ -25,6 +25,7 @@ use crate::command::{Command, Receipt, Word, decide};
 use crate::error::Error;
 use crate::machine::session::policy::SessionPolicy;
 use crate::machine::session::{Effect, Input, SessionMachine, Step};
+use crate::watched;
 
 /// What is asked of a session's task.
 pub(super) struct Call {
@@ -114,6 +115,21 @@ impl Session {
         let message = MessageId::from_random(self.manager.chance().number());
         let (key, text) = (key.map(str::to_owned), text.to_owned());
         let receipt = self.command(Command::Queue { message, key, text }).await?;
+        Ok(receipt.message.unwrap_or(message))
+    }
+
+    /// Queues a message that is to reach the agent while it works, and is otherwise as [`Session::send`] says.
+    ///
+    /// The agent reads it at its next step. What it does from there on is the turn of this message; the one before it
+    /// ends with what it had until then. Where nothing runs, or others wait already, it waits for its turn like any other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::send`], and [`Error::Rejected`] where the agent cannot be steered.
+    pub async fn steer(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
+        let message = MessageId::from_random(self.manager.chance().number());
+        let (key, text) = (key.map(str::to_owned), text.to_owned());
+        let receipt = self.command(Command::Steer { message, key, text }).await?;
         Ok(receipt.message.unwrap_or(message))
     }
 
@@ -434,7 +450,7 @@ struct Task<'a> {
     policy: &'a SessionPolicy,
     adapter: Arc<dyn AgentAdapter>,
     connection: &'a Connection,
-    link: watch::Receiver<Link>,
+    link: watched::Receiver<Link>,
     /// The agent's session whose frames come here.
     attached: Option<String>,
     clock: &'a Clock,
@@ -602,8 +618,14 @@ impl<'a> Task<'a> {
     }
 
     async fn command(&mut self, command: Command) -> Result<Receipt, Error> {
-        let (bounds, now) = (self.policy.bounds(), self.clock.now());
-        let sends = matches!(command, Command::Queue { .. } | Command::Requeue { .. });
+        let (bounds, now) = (
+            self.policy.bounds(self.adapter.can_steer()),
+            self.clock.now(),
+        );
+        let sends = matches!(
+            command,
+            Command::Queue { .. } | Command::Steer { .. } | Command::Requeue { .. }
+        );
         let (events, receipt) = self
             .state
             .with(|state| decide(state, command, bounds, now))?;

@@ -45,7 +45,7 @@ enum Way {
         thread: Option<JoinHandle<()>>,
     },
     /// In the thread of whoever asks, and at once: what happens when is then up to who asks. `None` once it has ended.
-    Here(Mutex<Option<Writer>>),
+    Here(Mutex<Option<Box<Writer>>>),
 }
 
 enum Message {
@@ -113,7 +113,7 @@ impl Handle {
                 thread: Some(thread),
             }
         } else {
-            Way::Here(Mutex::new(Some(writer)))
+            Way::Here(Mutex::new(Some(Box::new(writer))))
         };
         Ok(Self {
             way,
@@ -206,7 +206,7 @@ impl Handle {
 }
 
 /// Serves one message in this thread.
-fn serve_here(writer: &Mutex<Option<Writer>>, message: Message) -> Result<()> {
+fn serve_here(writer: &Mutex<Option<Box<Writer>>>, message: Message) -> Result<()> {
     let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
     let mut batch = Batch::default();
     batch.take(message);
@@ -231,7 +231,7 @@ impl Drop for Handle {
             Way::Here(writer) => {
                 let writer = writer.get_mut().unwrap_or_else(PoisonError::into_inner);
                 // Nobody is there any more to be told how it went.
-                let _ = writer.as_mut().map(Writer::close);
+                let _ = writer.as_mut().map(|writer| writer.close());
             }
         }
     }

@@ -282,7 +282,20 @@ pub(super) enum Meaning {
     Unknown,
 }
 
+/// What a tool's error says where a person refused what the tool wanted, which ends the agent's work. A refusal with
+/// a word of advice says more, and does not end it.
+const REFUSALS: [&str; 2] = [
+    "The user rejected permission to use this specific tool call.",
+    "The user dismissed this question",
+];
+
 impl Part<'_> {
+    /// Whether it is a tool call that a person refused.
+    pub(super) fn is_refused(&self) -> bool {
+        let state = self.state.as_ref().filter(|state| state.status == "error");
+        state.is_some_and(|state| REFUSALS.contains(&state.error.as_str()))
+    }
+
     pub(super) fn meaning(self) -> Meaning {
         let kind = match &*self.kind {
             "text" => OutputKind::Text,

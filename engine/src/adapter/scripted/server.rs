@@ -20,7 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::agent::{Agent, Kept, Running};
@@ -29,13 +29,13 @@ use super::store::{Message, Refused, Session, Store};
 use super::{Fault, Shared, run};
 use crate::adapter::{InProcessServer, Secret, http};
 use crate::limits;
+use crate::watched;
 
 /// A scripted agent's server, running.
 #[derive(Debug)]
 pub struct ScriptedServer {
     address: SocketAddr,
     server: PortlessServer,
-    ended: watch::Receiver<bool>,
 }
 
 impl ScriptedServer {
@@ -48,23 +48,13 @@ impl ScriptedServer {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
-        let (server, work) = PortlessServer::new(shared, directory, password);
-        let (end, ended) = watch::channel(false);
+        let (server, work, end) = PortlessServer::new(shared, directory, password);
         let running = server.clone();
         tokio::spawn(async move {
             serve(listener, running, work).await;
-            let _ = end.send(true);
+            end.send_replace(true);
         });
-        Ok(Self {
-            address,
-            server,
-            ended,
-        })
-    }
-
-    async fn ended(&self) {
-        // An error means that the server's task is gone, which is an end as well.
-        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+        Ok(Self { address, server })
     }
 }
 
@@ -75,12 +65,12 @@ impl InProcessServer for ScriptedServer {
     }
 
     async fn exited(&self) {
-        self.ended().await;
+        self.server.ended().await;
     }
 
     async fn stop(&self) {
         self.server.die();
-        self.ended().await;
+        self.server.ended().await;
     }
 }
 
@@ -97,25 +87,39 @@ pub struct PortlessServer {
     agent: Arc<Agent>,
     /// The header that a call must bring.
     wanted: Option<HeaderValue>,
+    ended: watched::Receiver<bool>,
 }
 
 /// What a server has to carry: it ends with it.
 type Work = mpsc::UnboundedReceiver<BoxFuture<'static, ()>>;
 
 impl PortlessServer {
-    fn new(shared: Arc<Shared>, directory: String, password: Option<Secret>) -> (Self, Work) {
+    fn new(
+        shared: Arc<Shared>,
+        directory: String,
+        password: Option<Secret>,
+    ) -> (Self, Work, watched::Sender<bool>) {
         let (tasks, work) = mpsc::unbounded_channel();
         let agent = Arc::new(Agent::new(shared, directory, tasks));
         agent.shared.servers().push(Arc::downgrade(&agent));
         let wanted = password.map(|password| authorization(&password));
-        (Self { agent, wanted }, work)
+        let (end, ended) = watched::channel(false);
+        let server = Self {
+            agent,
+            wanted,
+            ended,
+        };
+        (server, work, end)
     }
 
     /// Begins one, which lives until it dies.
     pub(super) fn start(shared: Arc<Shared>, directory: String, password: Option<Secret>) -> Self {
-        let (server, work) = Self::new(shared, directory, password);
+        let (server, work, end) = Self::new(shared, directory, password);
         let agent = Arc::clone(&server.agent);
-        tokio::spawn(async move { carry(&agent, work).await });
+        tokio::spawn(async move {
+            carry(&agent, work).await;
+            end.send_replace(true);
+        });
         server
     }
 
@@ -144,6 +148,12 @@ impl PortlessServer {
     /// Dies as by SIGKILL: from here on it keeps nothing, says nothing and answers nothing.
     pub fn die(&self) {
         self.agent.die();
+    }
+
+    /// Resolves once it has died, by itself or not, and all that it did has ended.
+    pub async fn ended(&self) {
+        // An error means that the server's task is gone, which is an end as well.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
     /// Whether it has died, by itself or not.
@@ -375,6 +385,7 @@ async fn route<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 's
             json(&json!({"healthy": true, "version": super::VERSION}))
         }
         (&Method::GET, ["global", "event"]) => call.events(),
+        (&Method::GET, ["doc"]) => json(&description()),
         (&Method::GET, ["path"]) => {
             let home = "scripted";
             json(&json!({
@@ -409,6 +420,26 @@ async fn route<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 's
         (&Method::POST, ["question", id, "reject"]) => call.reject(id),
         _ => not_found("Path"),
     }
+}
+
+/// The calls that a client may look for before it makes them.
+const DESCRIBED: &[&str] = &[
+    "/global/event",
+    "/global/health",
+    "/permission",
+    "/permission/{requestID}/reply",
+    "/session",
+    "/session/status",
+    "/session/{sessionID}/abort",
+    "/session/{sessionID}/message",
+    "/session/{sessionID}/message/{messageID}",
+    "/session/{sessionID}/prompt_async",
+];
+
+fn description() -> Value {
+    let paths = DESCRIBED.iter().map(|path| ((*path).to_owned(), json!({})));
+    let paths: serde_json::Map<String, Value> = paths.collect();
+    json!({"openapi": "3.1.0", "info": {"title": "scripted", "version": super::VERSION}, "paths": paths})
 }
 
 impl Call<'_> {

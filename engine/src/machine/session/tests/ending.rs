@@ -488,6 +488,38 @@ fn the_first_try_for_another_call_of_the_model_is_another_one() {
 }
 
 #[test]
+fn an_agent_that_boots_is_not_silent() {
+    let mut world = given([held(), vec![requested(M1, 1)]].concat());
+    let policy = SessionPolicy {
+        silence_max: second(),
+        request_grace: second() * 10,
+        ..SessionPolicy::default()
+    };
+    world.machine = machine(&policy, world.now);
+    let _ = world.linked();
+    let _ = world.looked(idle([]));
+    let then = world.after(second() * 5);
+    assert!(then.events.is_empty(), "{then:#?}");
+    // It is found at work, and may be silent from then on.
+    let _ = world.looked(busy([with(answer_to(&a1(), "x1"), [])]));
+    assert_eq!(world.state_of(M1), MessageState::Running);
+    let _ = world.after(second().saturating_sub(Duration::from_millis(1)));
+    assert!(
+        world
+            .state
+            .turn
+            .as_ref()
+            .is_some_and(|turn| turn.stalled.is_none())
+    );
+    let _ = world.after(Duration::from_millis(1));
+    let stalled = world.state.turn.and_then(|turn| turn.stalled);
+    assert_eq!(
+        stalled.as_deref(),
+        Some("nothing came from the agent for 1s")
+    );
+}
+
+#[test]
 fn a_wait_that_the_agent_announced_is_no_silence() {
     let mut world = given_linked(running());
     let wait = world.policy.agent_retry_max;

@@ -1,0 +1,303 @@
+//! The application, and the person before it: sends, repeats, takes back, aborts, answers, looks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use recount_engine::shell::session::Session;
+use recount_engine::{Error, OpenSession, PermissionAnswer, SessionManager, Status, Word};
+use recount_projections::MessageState;
+use recount_store::{SessionId, Target};
+use tokio::time::{sleep, timeout};
+
+use crate::book::{Book, Broken, Receipt};
+use crate::dice::Dice;
+use crate::trace::Trace;
+
+/// How many sessions it opens.
+const SESSIONS_MAX: usize = 4;
+
+/// What it remembers over deaths of the engine. Clones are the same application.
+#[derive(Clone)]
+pub(crate) struct Application {
+    dice: Dice,
+    trace: Trace,
+    book: Book,
+    hosts: Vec<String>,
+    memory: Arc<Mutex<Memory>>,
+}
+
+#[derive(Default)]
+struct Memory {
+    sessions: Vec<OpenSession>,
+    /// What it wants to be queued, by key, whether or not it was told that it is.
+    wanted: Vec<Wanted>,
+    texts: u32,
+}
+
+#[derive(Clone)]
+struct Wanted {
+    session: SessionId,
+    key: String,
+    text: String,
+}
+
+impl Application {
+    pub(crate) fn new(dice: Dice, trace: Trace, book: Book, hosts: Vec<String>) -> Self {
+        Self {
+            dice,
+            trace,
+            book,
+            hosts,
+            memory: Arc::default(),
+        }
+    }
+
+    /// Uses the engine until something fails.
+    pub(crate) async fn use_engine(&self, manager: &SessionManager) -> Result<(), Error> {
+        loop {
+            let pause = match self.dice.below(8) {
+                0..5 => self.dice.millis(0, 300),
+                5..7 => self.dice.millis(300, 5000),
+                _ => self.dice.millis(5000, 60_000),
+            };
+            sleep(pause).await;
+            match self.act(manager).await {
+                // A refusal is an answer.
+                Ok(()) | Err(Error::Rejected(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn act(&self, manager: &SessionManager) -> Result<(), Error> {
+        let known = self.memory.lock().unwrap().sessions.clone();
+        if known.is_empty() || known.len() < SESSIONS_MAX && self.dice.percent(5) {
+            return self.open(manager).await;
+        }
+        let spec = known[self.dice.below(known.len())].clone();
+        // Opening is safe to repeat, and has to be where nobody knows whether it was heard.
+        let session = manager.open(spec).await?;
+        match self.dice.below(100) {
+            0..30 => self.send(&session).await,
+            30..40 => self.send_with_key(&session).await,
+            40..50 => self.repeat(manager).await,
+            50..60 => {
+                let open = session.with_state(|state| {
+                    state
+                        .queue
+                        .open()
+                        .map(|message| message.id)
+                        .collect::<Vec<_>>()
+                })?;
+                match open.get(self.dice.below(open.len())) {
+                    Some(message) => session.cancel(*message).await,
+                    None => Ok(()),
+                }
+            }
+            60..63 => {
+                self.trace
+                    .say("person", format!("aborts in {}", session.id()));
+                session.abort().await
+            }
+            63..90 => self.answer(&session).await,
+            90..97 => {
+                let mut subscription = session.subscribe();
+                let look = async { while let Ok(Some(_)) = subscription.next().await {} };
+                let _ = timeout(self.dice.millis(0, 2000), look).await;
+                Ok(())
+            }
+            97 if self.dice.percent(20) => session.close().await,
+            98 => self.queue_again(&session).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn open(&self, manager: &SessionManager) -> Result<(), Error> {
+        let bytes = self.dice.number().to_le_bytes();
+        let mut id = [0; 10];
+        id[..8].copy_from_slice(&bytes);
+        let spec = OpenSession {
+            id: Some(SessionId::from_bytes(id)),
+            target: Target::Url(format!(
+                "http://{}",
+                self.hosts[self.dice.below(self.hosts.len())]
+            )),
+            ..OpenSession::new("opencode", "/project")
+        };
+        self.memory.lock().unwrap().sessions.push(spec.clone());
+        manager.open(spec).await.map(drop)
+    }
+
+    /// A text that nobody said before.
+    fn text(&self) -> String {
+        let mut memory = self.memory.lock().unwrap();
+        memory.texts += 1;
+        format!("matter {:03}", memory.texts)
+    }
+
+    async fn send(&self, session: &Session) -> Result<(), Error> {
+        let text = self.text();
+        let message = session.send(&text, None).await?;
+        self.told(Receipt {
+            session: session.id(),
+            message,
+            key: None,
+            text,
+        });
+        Ok(())
+    }
+
+    async fn send_with_key(&self, session: &Session) -> Result<(), Error> {
+        let wanted = {
+            let text = self.text();
+            let mut memory = self.memory.lock().unwrap();
+            let wanted = Wanted {
+                session: session.id(),
+                key: format!("key of {text}"),
+                text,
+            };
+            memory.wanted.push(wanted.clone());
+            wanted
+        };
+        self.ask(session, wanted).await
+    }
+
+    /// Has a dead letter queued again, where it cannot double.
+    async fn queue_again(&self, session: &Session) -> Result<(), Error> {
+        let letters = session.dead_letters()?;
+        let Some(letter) = letters.get(self.dice.below(letters.len())) else {
+            return Ok(());
+        };
+        session.requeue(letter.message, false).await.map(drop)
+    }
+
+    /// Says again what it may have said before.
+    async fn repeat(&self, manager: &SessionManager) -> Result<(), Error> {
+        let wanted = {
+            let memory = self.memory.lock().unwrap();
+            let wanted = memory.wanted.get(self.dice.below(memory.wanted.len()));
+            wanted.cloned()
+        };
+        let Some(wanted) = wanted else { return Ok(()) };
+        match manager.find(wanted.session).await {
+            Ok(session) => self.ask(&session, wanted).await,
+            Err(Error::UnknownSession { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask(&self, session: &Session, wanted: Wanted) -> Result<(), Error> {
+        let Wanted { key, text, .. } = wanted;
+        let message = session.send(&text, Some(&key)).await?;
+        let before = self.book.with(|pages| {
+            let receipts = pages.receipts.iter();
+            let mut same = receipts.filter(|receipt| receipt.key.as_ref() == Some(&key));
+            same.next().map(|receipt| receipt.message)
+        });
+        if let Some(before) = before
+            && before != message
+        {
+            self.book.check(Err(Broken {
+                promise: "promise_3_once_in_order_and_answered",
+                what: format!("{key:?} named {before}, and now names {message}"),
+            }));
+        }
+        self.told(Receipt {
+            session: session.id(),
+            message,
+            key: Some(key),
+            text,
+        });
+        Ok(())
+    }
+
+    fn told(&self, receipt: Receipt) {
+        self.trace.say(
+            "person",
+            format!("is told that {:?} is {}", receipt.text, receipt.message),
+        );
+        self.book.with(|pages| pages.receipts.push(receipt));
+    }
+
+    /// Answers what waits for a person.
+    async fn answer(&self, session: &Session) -> Result<(), Error> {
+        let (waiting, question) = session.with_state(|state| {
+            let head = state.queue.head().map(|message| message.state);
+            let turn = state.turn.as_ref();
+            let question = turn.and_then(|turn| turn.open_questions().next());
+            (
+                head == Some(MessageState::Waiting),
+                question.map(|question| question.id.clone()),
+            )
+        })?;
+        if waiting {
+            let run = self.dice.percent(60);
+            self.trace.say(
+                "person",
+                format!("decides in {}: run again {run}", session.id()),
+            );
+            return match session.rerun(run).await {
+                // Then something else is asked.
+                Err(Error::Rejected(_)) => {
+                    let word = self.dice.pick(&[Word::Arrived, Word::Resend, Word::GiveUp]);
+                    session.resolve(word).await
+                }
+                decided => decided,
+            };
+        }
+        let Some(question) = question else {
+            return Ok(());
+        };
+        let answer = self.dice.pick(&[
+            PermissionAnswer::Once,
+            PermissionAnswer::Once,
+            PermissionAnswer::Always,
+            PermissionAnswer::Reject,
+        ]);
+        self.trace
+            .say("person", format!("answers {question}: {answer:?}"));
+        session.answer(Some(&question), answer).await
+    }
+
+    /// Answers whatever waits, until nothing is open.
+    pub(crate) async fn settle(&self, manager: &SessionManager) -> Result<(), Error> {
+        let known = self.memory.lock().unwrap().sessions.clone();
+        for spec in known {
+            let session = manager.open(spec).await?;
+            loop {
+                let rests = timeout(self.dice.millis(100, 5000), session.at_rest()).await;
+                match rests {
+                    Ok(Ok(Status::Idle | Status::Closed))
+                        if session.with_state(|state| state.queue.head().is_none())? =>
+                    {
+                        break;
+                    }
+                    Ok(Err(error)) => return Err(error),
+                    Ok(Ok(_)) | Err(_) => {}
+                }
+                match self.answer(&session).await {
+                    Ok(()) | Err(Error::Rejected(_)) => {}
+                    Err(error) => return Err(error),
+                }
+                sleep(self.dice.millis(100, 2000)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the agents of its sessions are.
+    pub(crate) fn hosts_of_sessions(&self) -> BTreeMap<SessionId, String> {
+        let memory = self.memory.lock().unwrap();
+        let host = |spec: &OpenSession| match &spec.target {
+            Target::Url(url) => Some((spec.id?, url.trim_start_matches("http://").to_owned())),
+            Target::Managed { .. } => None,
+        };
+        memory.sessions.iter().filter_map(host).collect()
+    }
+
+    /// The sessions that it opened, or may have.
+    pub(crate) fn sessions(&self) -> Vec<SessionId> {
+        let memory = self.memory.lock().unwrap();
+        memory.sessions.iter().filter_map(|spec| spec.id).collect()
+    }
+}

@@ -1,0 +1,143 @@
+//! What was seen of a world while it went on: by who reads its log, and by its network.
+//!
+//! Promises that can be checked at once are, and the first one that was broken stays.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use recount_engine::adapter::http::Request;
+use recount_store::{LogReader, MessageId, Position, Recorded, SessionId};
+use serde_json::Value;
+
+use crate::promises;
+use crate::trace::Trace;
+
+/// A promise that was broken, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub(crate) promise: &'static str,
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.promise, self.what)
+    }
+}
+
+/// A message that the application was told is queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    pub(crate) session: SessionId,
+    pub(crate) message: MessageId,
+    pub(crate) key: Option<String>,
+    pub(crate) text: String,
+}
+
+/// Clones are the same book.
+#[derive(Debug, Clone)]
+pub(crate) struct Book(Arc<Mutex<Pages>>, Trace);
+
+/// What is in it.
+#[derive(Debug, Default)]
+pub(crate) struct Pages {
+    /// Every event that a reader of the log has seen. Readers are shown what is durable, so each of them has to stay.
+    pub(crate) events: Vec<Recorded>,
+    /// How often a request arrived at a server, by what it asks.
+    pub(crate) arrivals: BTreeMap<String, usize>,
+    /// How many streams were opened.
+    pub(crate) openings: u64,
+    /// What streams brought of each part of an answer, by host and name: its text in pieces, by opening, and its
+    /// whole text.
+    pub(crate) pieces: BTreeMap<(String, u64), String>,
+    pub(crate) wholes: BTreeMap<String, Vec<String>>,
+    /// What the application was told.
+    pub(crate) receipts: Vec<Receipt>,
+    pub(crate) broken: Option<Broken>,
+}
+
+impl Book {
+    pub(crate) fn new(trace: Trace) -> Self {
+        Self(Arc::default(), trace)
+    }
+
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Pages) -> T) -> T {
+        look(&mut self.0.lock().unwrap())
+    }
+
+    /// Keeps a promise that was broken, if it is the first.
+    pub(crate) fn check(&self, checked: Result<(), Broken>) {
+        if let Err(broken) = checked {
+            self.1.say("BROKEN", broken.to_string());
+            self.with(|pages| pages.broken.get_or_insert(broken).promise);
+        }
+    }
+
+    pub(crate) fn broken(&self) -> Option<Broken> {
+        self.with(|pages| pages.broken.clone())
+    }
+
+    /// Reads on in the log.
+    pub(crate) fn read_on(&self, log: &LogReader) {
+        self.with(|pages| {
+            let last = pages.events.last();
+            let from = last.map_or(Position::FIRST, |last| last.position.next());
+            // A log that cannot be read belongs to an engine that is dead.
+            for recorded in log.read_all(from).map_while(Result::ok) {
+                let text = format!("{} {:?}", recorded.stream, recorded.event);
+                let text = text.chars().take(260).collect();
+                self.1.say_at(recorded.at, "log", text);
+                pages.events.push(recorded);
+            }
+        });
+    }
+
+    /// The log was opened after a death: what was in it has to be in it.
+    pub(crate) fn reopened(&self, log: &LogReader) {
+        let checked = self.with(|pages| promises::promise_1_acknowledged_means_durable(pages, log));
+        self.check(checked);
+        self.read_on(log);
+    }
+
+    /// A request arrived at a server.
+    pub(crate) fn arrived(&self, log: &LogReader, request: &Request) {
+        self.read_on(log);
+        let Some(asked) = promises::Asked::of(request) else {
+            return;
+        };
+        let checked = self.with(|pages| {
+            let arrivals = pages.arrivals.entry(format!("{asked:?}")).or_default();
+            *arrivals += 1;
+            let arrivals = *arrivals;
+            promises::promise_2_recorded_before_it_is_done(&pages.events, &asked, arrivals)
+        });
+        self.check(checked);
+    }
+
+    /// A stream was opened; gives which one it is.
+    pub(crate) fn opened(&self) -> u64 {
+        self.with(|pages| {
+            pages.openings += 1;
+            pages.openings
+        })
+    }
+
+    /// A frame arrived over a stream.
+    pub(crate) fn streamed(&self, host: &str, opening: u64, payload: &Value) {
+        let said = &payload["properties"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let part = |value: &Value| format!("{host} {}", text(value));
+        self.with(|pages| match payload["type"].as_str() {
+            Some("message.part.delta") => {
+                let pieces = pages.pieces.entry((part(&said["partID"]), opening));
+                pieces.or_default().push_str(&text(&said["delta"]));
+            }
+            Some("message.part.updated") => {
+                let wholes = pages.wholes.entry(part(&said["part"]["id"]));
+                wholes.or_default().push(text(&said["part"]["text"]));
+            }
+            _ => {}
+        });
+    }
+}

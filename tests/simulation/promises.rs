@@ -1,0 +1,608 @@
+//! The nine promises, as code. Each is a function with the promise's name, which says what broke it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use recount_engine::adapter::http::Request;
+use recount_engine::machine::session::policy::Retry;
+use recount_engine::{MessageState, SessionManager, SessionPolicy, Status};
+use recount_projections::queue::RefusedHow;
+use recount_projections::state_store::load;
+use recount_projections::{Projection, Session, Transcript, fold};
+use recount_store::{
+    Event, LogReader, MessageId, Placement, Position, Provenance, Recorded, Rerun, Resolution, Seq,
+    SessionId, StreamId, Verdict, verify,
+};
+use serde_json::Value;
+
+use crate::book::{Broken, Pages};
+
+/// Fails with this promise where a condition does not hold.
+macro_rules! holds {
+    ($promise:ident, $condition:expr, $($what:tt)+) => {
+        if !$condition {
+            return Err(Broken { promise: stringify!($promise), what: format!($($what)+) });
+        }
+    };
+}
+
+/// What a request asks that has to be on record before.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    MakeSession { title: String },
+    Keep { agent_message: String },
+    Work { agent_message: String },
+    Abort { agent_session: String },
+    Answer { question: String },
+}
+
+impl Asked {
+    pub(crate) fn of(request: &Request) -> Option<Self> {
+        let body = request.body.as_deref().unwrap_or(b"null");
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let path: Vec<&str> = request.url.path_segments().into_iter().flatten().collect();
+        match (request.method.as_str(), &path[..]) {
+            ("POST", ["session"]) => Some(Self::MakeSession {
+                title: text(&body["title"]),
+            }),
+            ("POST", ["session", _, "message"]) => Some(Self::Keep {
+                agent_message: text(&body["messageID"]),
+            }),
+            ("POST", ["session", _, "prompt_async"]) => Some(Self::Work {
+                agent_message: text(&body["messageID"]),
+            }),
+            ("POST", ["session", id, "abort"]) => Some(Self::Abort {
+                agent_session: (*id).to_owned(),
+            }),
+            ("POST", [_, id, "reply" | "reject"]) => Some(Self::Answer {
+                question: (*id).to_owned(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// What was acknowledged, or shown to any reader, is there after a death: whole, and in its place.
+pub(crate) fn promise_1_acknowledged_means_durable(
+    pages: &Pages,
+    log: &LogReader,
+) -> Result<(), Broken> {
+    let found: Result<Vec<_>, _> = log.read_all(Position::FIRST).collect();
+    let found = found.map_err(|error| Broken {
+        promise: "promise_1_acknowledged_means_durable",
+        what: error.to_string(),
+    })?;
+    for (n, known) in pages.events.iter().enumerate() {
+        holds!(
+            promise_1_acknowledged_means_durable,
+            found.get(n) == Some(known),
+            "{known:?} was durable, and now there is {:?}",
+            found.get(n)
+        );
+    }
+    for receipt in &pages.receipts {
+        let stream = StreamId::Session(receipt.session);
+        let queued = found.iter().any(|recorded| {
+            recorded.stream == stream
+                && matches!(&recorded.event, Event::MessageQueued { message, text, .. }
+                    if *message == receipt.message && *text == receipt.text)
+        });
+        holds!(
+            promise_1_acknowledged_means_durable,
+            queued,
+            "{receipt:?} was given, and the log knows nothing of it"
+        );
+    }
+    Ok(())
+}
+
+/// Whatever arrives at an agent was decided on record before, and arrives no more often than that.
+pub(crate) fn promise_2_recorded_before_it_is_done(
+    events: &[Recorded],
+    asked: &Asked,
+    arrivals: usize,
+) -> Result<(), Broken> {
+    let message_of = |wanted: &str| {
+        events.iter().find_map(|recorded| match &recorded.event {
+            Event::DeliveryStarted {
+                message,
+                agent_message,
+                ..
+            } if agent_message == wanted => Some(*message),
+            _ => None,
+        })
+    };
+    let count = |decides: &dyn Fn(&Event) -> bool| {
+        events
+            .iter()
+            .filter(|recorded| decides(&recorded.event))
+            .count()
+    };
+    let decided = match asked {
+        Asked::MakeSession { title } => count(
+            &|event| matches!(event, Event::AgentSessionRequested { marker } if title.contains(marker.as_str())),
+        ),
+        Asked::Keep {
+            agent_message: wanted,
+        } => count(
+            &|event| matches!(event, Event::DeliveryStarted { agent_message, .. } if agent_message == wanted),
+        ),
+        Asked::Work { agent_message } => {
+            let asked = message_of(agent_message);
+            count(
+                &|event| matches!(event, Event::TurnRequested { message, .. } if Some(*message) == asked),
+            )
+        }
+        // These are safe to repeat, and are repeated until they are heard.
+        Asked::Abort { .. } => count(&|event| {
+            matches!(
+                event,
+                Event::TurnAbortAsked { .. } | Event::TurnStalled { .. }
+            )
+        })
+        .saturating_mul(arrivals),
+        Asked::Answer { question: wanted } => count(&|event| {
+            matches!(event, Event::PermissionAnswered { permission: question, .. }
+                | Event::QuestionAnswered { question, .. }
+                | Event::QuestionExpired { question, .. } if question == wanted)
+        })
+        .saturating_mul(arrivals),
+    };
+    holds!(
+        promise_2_recorded_before_it_is_done,
+        arrivals <= decided,
+        "{asked:?} arrived {arrivals} times, and the log has {decided} decisions for it"
+    );
+    Ok(())
+}
+
+/// What an agent's session holds at the end, by its own word.
+#[derive(Debug)]
+pub(crate) struct History {
+    /// Where its agent is.
+    pub(crate) host: String,
+    /// The agent's name for the session.
+    pub(crate) id: String,
+    /// The messages in it, as they are listed.
+    pub(crate) messages: Vec<Value>,
+}
+
+/// What is known of a world when it has come to rest.
+pub(crate) struct Ended<'a> {
+    pub(crate) pages: &'a Pages,
+    pub(crate) manager: &'a SessionManager,
+    pub(crate) policy: &'a SessionPolicy,
+    /// What the agents still hold.
+    pub(crate) histories: &'a [History],
+    /// Where the agents of sessions are.
+    pub(crate) hosts: &'a BTreeMap<SessionId, String>,
+    /// How often the model was asked, by the text of a message.
+    pub(crate) asked: &'a dyn Fn(&str) -> u32,
+}
+
+impl Ended<'_> {
+    fn sessions(&self) -> BTreeMap<SessionId, Vec<Recorded>> {
+        let mut sessions: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for recorded in &self.pages.events {
+            if let StreamId::Session(id) = recorded.stream {
+                sessions.entry(id).or_default().push(recorded.clone());
+            }
+        }
+        sessions
+    }
+
+    /// What the agent of a session still holds.
+    fn histories_of(&self, id: SessionId) -> impl Iterator<Item = &History> {
+        let host = self.hosts.get(&id);
+        let histories = self.histories.iter();
+        histories.filter(move |history| Some(&history.host) == host)
+    }
+}
+
+/// The answers to a message that an agent lists.
+fn answers<'a>(history: &'a History, agent_message: &'a str) -> impl Iterator<Item = &'a Value> {
+    let answers = history.messages.iter();
+    answers.filter(move |message| message["info"]["parentID"] == agent_message)
+}
+
+/// Each message is with its agent at most once, in the order of queueing; the model was asked for the runs that
+/// were decided and no others; and each message has ended, answered once or visibly not.
+pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), Broken> {
+    for (id, events) in ended.sessions() {
+        let mut order: Vec<(MessageId, String)> = Vec::new();
+        let mut keys: BTreeMap<String, MessageId> = BTreeMap::new();
+        let mut names: BTreeMap<MessageId, String> = BTreeMap::new();
+        let mut runs: BTreeMap<MessageId, BTreeSet<u32>> = BTreeMap::new();
+        let mut settled: BTreeMap<MessageId, &Event> = BTreeMap::new();
+        let mut unknown: BTreeSet<MessageId> = BTreeSet::new();
+        let mut reruns: BTreeSet<(MessageId, u32)> = BTreeSet::new();
+        let mut sessions: Vec<String> = Vec::new();
+        for recorded in &events {
+            let event = &recorded.event;
+            match event {
+                Event::AgentSessionBound { agent_session } => sessions.push(agent_session.clone()),
+                Event::MessageQueued { message, key, text } => {
+                    order.push((*message, text.clone()));
+                    if let Some(key) = key {
+                        let before = keys.insert(key.clone(), *message);
+                        holds!(
+                            promise_3_once_in_order_and_answered,
+                            before.is_none(),
+                            "{id}: {before:?} and {message} were queued with the same key"
+                        );
+                    }
+                }
+                Event::DeliveryStarted {
+                    message,
+                    agent_message,
+                    ..
+                } => {
+                    let name = names
+                        .entry(*message)
+                        .or_insert_with(|| agent_message.clone());
+                    holds!(
+                        promise_3_once_in_order_and_answered,
+                        name == agent_message,
+                        "{id}: {message} is known by {name} and by {agent_message}"
+                    );
+                    holds!(
+                        promise_3_once_in_order_and_answered,
+                        !unknown.contains(message),
+                        "{id}: {message} is sent again, and nobody knows whether it had arrived"
+                    );
+                }
+                Event::DeliveryUnknown { message, .. } => {
+                    unknown.insert(*message);
+                }
+                Event::DeliveryResolved {
+                    message,
+                    resolution: Resolution::Stored | Resolution::Absent,
+                    ..
+                }
+                | Event::UnknownDecided {
+                    message,
+                    verdict: Verdict::Resend | Verdict::Arrived,
+                    ..
+                } => {
+                    unknown.remove(message);
+                }
+                Event::RerunDecided {
+                    message,
+                    run,
+                    rerun: Rerun::Run,
+                    ..
+                } => {
+                    reruns.insert((*message, *run));
+                }
+                Event::TurnRequested { message, run } => {
+                    holds!(
+                        promise_3_once_in_order_and_answered,
+                        *run == 1 || reruns.contains(&(*message, run - 1)),
+                        "{id}: run {run} of {message} was requested, and nobody had decided that"
+                    );
+                    runs.entry(*message).or_default().insert(*run);
+                }
+                _ => {}
+            }
+            if let Event::TurnCompleted { message, .. }
+            | Event::TurnFailed { message, .. }
+            | Event::TurnAborted { message, .. }
+            | Event::MessageCancelled { message }
+            | Event::MessageDeadLettered { message, .. } = event
+            {
+                let before = settled.insert(*message, event);
+                holds!(
+                    promise_3_once_in_order_and_answered,
+                    before.is_none(),
+                    "{id}: {message} ended twice: {before:?}, {event:?}"
+                );
+            }
+        }
+        for (message, text) in &order {
+            let end = settled.get(message);
+            let asked = (ended.asked)(text);
+            // A dead letter that was queued again is another message with the same text.
+            let same = order.iter().filter(|(_, other)| other == text);
+            let decided: usize = same
+                .map(|(message, _)| runs.get(message).map_or(0, BTreeSet::len))
+                .sum();
+            holds!(
+                promise_3_once_in_order_and_answered,
+                end.is_some(),
+                "{id}: {message} has no end"
+            );
+            holds!(
+                promise_3_once_in_order_and_answered,
+                asked as usize <= decided,
+                "{id}: the model was asked {asked} times about {message}, and {decided} runs were decided"
+            );
+            let completed = matches!(end, Some(Event::TurnCompleted { .. }));
+            holds!(
+                promise_3_once_in_order_and_answered,
+                !completed || asked > 0,
+                "{id}: {message} is completed, and the model was never asked"
+            );
+        }
+        let queued: Vec<&String> = order.iter().filter_map(|(id, _)| names.get(id)).collect();
+        for history in ended
+            .histories_of(id)
+            .filter(|history| sessions.contains(&history.id))
+        {
+            let mut place = 0;
+            for message in history
+                .messages
+                .iter()
+                .filter(|m| m["info"]["role"] == "user")
+            {
+                let name = message["info"]["id"].as_str().unwrap_or_default();
+                let found = queued[place..].iter().position(|queued| *queued == name);
+                holds!(
+                    promise_3_once_in_order_and_answered,
+                    found.is_some(),
+                    "{id}: the agent holds {name} twice, or out of order, or nobody queued it"
+                );
+                place += found.unwrap_or_default() + 1;
+                let parts = message["parts"].as_array().map_or(0, Vec::len);
+                holds!(
+                    promise_3_once_in_order_and_answered,
+                    parts == 1,
+                    "{id}: {name} has {parts} texts"
+                );
+                let whole = |answer: &&Value| {
+                    let info = &answer["info"];
+                    info["time"]["completed"].is_u64()
+                        && info["error"].is_null()
+                        && info["finish"] == "stop"
+                };
+                let whole = answers(history, name).filter(whole).count();
+                holds!(
+                    promise_3_once_in_order_and_answered,
+                    whole <= 1,
+                    "{id}: {name} was answered {whole} times"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// With the world calm nothing is open any more: recovery ended, and nobody is busy with nothing alive behind it.
+pub(crate) fn promise_4_everything_has_an_end(ended: &Ended) -> Result<(), Broken> {
+    let pending = ended.manager.pending().map_err(|error| Broken {
+        promise: "promise_4_everything_has_an_end",
+        what: error.to_string(),
+    })?;
+    holds!(
+        promise_4_everything_has_an_end,
+        pending.sessions.is_empty(),
+        "still open: {:?}",
+        pending.sessions
+    );
+    let (mut begun, mut finished) = (0, 0);
+    for recorded in &ended.pages.events {
+        match recorded.event {
+            Event::EngineStarted { .. } => (begun, finished) = (0, 0),
+            Event::RecoveryStarted { .. } => begun += 1,
+            Event::RecoveryFinished { .. } => finished += 1,
+            _ => {}
+        }
+    }
+    holds!(
+        promise_4_everything_has_an_end,
+        begun == finished,
+        "{begun} recoveries began, {finished} ended"
+    );
+    for (id, events) in ended.sessions() {
+        let status = fold::<Session>(&events).status();
+        holds!(
+            promise_4_everything_has_an_end,
+            matches!(status, Status::Idle | Status::Closed),
+            "{id} is {}",
+            status.name()
+        );
+    }
+    Ok(())
+}
+
+/// A fold of the whole log, one that begins with a snapshot, and what the engine held in memory are the same.
+pub(crate) fn promise_5_the_log_is_the_only_truth(
+    log: &LogReader,
+    live: &BTreeMap<SessionId, Session>,
+) -> Result<(), Broken> {
+    for (id, live) in live {
+        let stream = StreamId::Session(*id);
+        let events: Result<Vec<_>, _> = log.read(stream, Seq::FIRST).collect();
+        let cold: Session = fold(&events.unwrap_or_default());
+        holds!(
+            promise_5_the_log_is_the_only_truth,
+            cold == *live,
+            "{id}: in memory {live:?}, from the log {cold:?}"
+        );
+        let warm = load::<Session>(log, stream).ok();
+        holds!(
+            promise_5_the_log_is_the_only_truth,
+            warm.as_ref() == Some(live),
+            "{id}: in memory {live:?}, from a snapshot {warm:?}"
+        );
+    }
+    Ok(())
+}
+
+/// What is called live came over a stream, as it was said; and what an agent holds of an answer that it completed
+/// is what the log has of it.
+pub(crate) fn promise_6_what_was_not_seen_live_says_so(ended: &Ended) -> Result<(), Broken> {
+    let mut pieces: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for ((part, _), text) in &ended.pages.pieces {
+        pieces.entry(part).or_default().push(text);
+    }
+    for (part, wholes) in &ended.pages.wholes {
+        pieces
+            .entry(part)
+            .or_default()
+            .extend(wholes.iter().map(String::as_str));
+    }
+    for recorded in &ended.pages.events {
+        if let Event::OutputAppended {
+            part,
+            text,
+            placement,
+            ..
+        } = &recorded.event
+            && recorded.provenance == Provenance::Live
+            && let StreamId::Session(id) = recorded.stream
+        {
+            let host = ended.hosts.get(&id).map_or("", String::as_str);
+            let came = pieces.get(format!("{host} {part}").as_str());
+            holds!(
+                promise_6_what_was_not_seen_live_says_so,
+                came.is_some_and(|pieces| pieces.iter().any(|piece| piece.contains(text.as_str()))),
+                "{part}: {text:?} is called live ({placement:?}), and came over no stream: {came:?}"
+            );
+            holds!(
+                promise_6_what_was_not_seen_live_says_so,
+                *placement != Placement::IntoHole || came.is_some(),
+                "{part}: what filled a hole is called live"
+            );
+        }
+    }
+    for (id, events) in ended.sessions() {
+        let transcript: Transcript = fold(&events);
+        let session: Session = fold(&events);
+        let names = session.queue.messages().iter();
+        for message in names.filter(|message| message.state == MessageState::Completed) {
+            let turn = transcript.turn_of(message.id);
+            let name = message.agent_message.as_deref().unwrap_or_default();
+            for history in ended.histories_of(id) {
+                for part in answers(history, name)
+                    .filter(|answer| answer["info"]["finish"] == "stop")
+                    .flat_map(|answer| answer["parts"].as_array().into_iter().flatten())
+                    .filter(|part| part["time"]["end"].is_u64())
+                {
+                    let part_id = part["id"].as_str().unwrap_or_default();
+                    let known = turn.and_then(|turn| turn.run().part(part_id));
+                    let known = known.map(|part| part.text.as_str());
+                    holds!(
+                        promise_6_what_was_not_seen_live_says_so,
+                        known == part["text"].as_str(),
+                        "{id}: the agent holds {part}, the log {known:?}"
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The log proves that it is whole.
+pub(crate) fn promise_7_the_log_proves_that_it_is_whole(log: &LogReader) -> Result<(), Broken> {
+    let verified = verify(log, None);
+    holds!(
+        promise_7_the_log_proves_that_it_is_whole,
+        verified.is_ok(),
+        "{verified:?}"
+    );
+    Ok(())
+}
+
+/// Today's machines decide over what was observed as they did.
+pub(crate) fn promise_8_decisions_can_be_derived_again(_log: &LogReader) -> Result<(), Broken> {
+    Ok(())
+}
+
+/// Queues, attempts, runs and delays are within their bounds.
+pub(crate) fn promise_9_everything_is_bounded(ended: &Ended) -> Result<(), Broken> {
+    let policy = ended.policy;
+    let retries = &policy.retries;
+    let kinds = [
+        retries.never_sent,
+        retries.for_now,
+        retries.for_good,
+        retries.unknown,
+    ];
+    let attempts_max = kinds
+        .iter()
+        .map(|kind| kind.attempts_max)
+        .max()
+        .unwrap_or(0);
+    let mut sessions: BTreeMap<SessionId, Session> = BTreeMap::new();
+    for recorded in &ended.pages.events {
+        match &recorded.event {
+            Event::DeliveryStarted {
+                message, attempt, ..
+            } => holds!(
+                promise_9_everything_is_bounded,
+                *attempt <= attempts_max,
+                "{message}: attempt {attempt} of {attempts_max}"
+            ),
+            Event::TurnRequested { message, run } => holds!(
+                promise_9_everything_is_bounded,
+                *run <= policy.runs_max,
+                "{message}: run {run} of {}",
+                policy.runs_max
+            ),
+            _ => {}
+        }
+        if let StreamId::Session(id) = recorded.stream {
+            let session = sessions.entry(id).or_default();
+            a_pause_is_kept(policy, session, recorded)?;
+            session.apply(recorded);
+            let depth = session.queue.open().count();
+            holds!(
+                promise_9_everything_is_bounded,
+                depth <= policy.queue_depth_max,
+                "{id}: {depth} messages wait, and {} may",
+                policy.queue_depth_max
+            );
+        }
+    }
+    Ok(())
+}
+
+/// After a refusal the next attempt has a pause that is neither too short nor too long, and waits for its end.
+fn a_pause_is_kept(
+    policy: &SessionPolicy,
+    session: &Session,
+    recorded: &Recorded,
+) -> Result<(), Broken> {
+    let retries = &policy.retries;
+    let refused = |message: &MessageId| session.queue.get(*message).and_then(|m| m.refused);
+    match &recorded.event {
+        Event::RetryScheduled { message, at, .. } => {
+            let least = |retry: &Retry| retry.backoff.delay_min * 3 / 4;
+            let shortest = match refused(message) {
+                Some(RefusedHow::ForNow(asked)) => Duration::from_millis(asked.unwrap_or(0))
+                    .min(retries.retry_after_max)
+                    .max(least(&retries.for_now)),
+                Some(RefusedHow::NeverSent) => least(&retries.never_sent),
+                Some(RefusedHow::Absent | RefusedHow::ForGood) | None => Duration::ZERO,
+            };
+            let most = retries
+                .for_now
+                .backoff
+                .delay_max
+                .max(policy.request_grace_max);
+            let longest = most.max(retries.retry_after_max) * 5 / 4;
+            let wait = at.since(recorded.at);
+            holds!(
+                promise_9_everything_is_bounded,
+                (shortest..=longest).contains(&wait),
+                "{message}: tried again after {wait:?}, and not between {shortest:?} and {longest:?}"
+            );
+        }
+        Event::DeliveryStarted { message, .. } => {
+            let due = session
+                .queue
+                .get(*message)
+                .and_then(|message| message.retry_at);
+            holds!(
+                promise_9_everything_is_bounded,
+                due.is_none_or(|due| due <= recorded.at),
+                "{message}: tried at {:?}, and the next try was due at {due:?}",
+                recorded.at
+            );
+        }
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,410 @@
+//! A world from a seed: agents, network, disk, application, and the lives of an engine in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use recount_engine::adapter::http::Request;
+use recount_engine::adapter::opencode::OpenCode;
+use recount_engine::adapter::scripted::{PortlessServer, Scripted};
+use recount_engine::{Chance, Clock, Error, Options, Policy, RerunPolicy, SessionManager};
+use recount_store::{Log, Timestamp};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Url};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use futures_util::StreamExt;
+
+use crate::application::Application;
+use crate::book::{Book, Broken};
+use crate::dice::Dice;
+use crate::disk::{self, Disk};
+use crate::life::Life;
+use crate::network::{Network, Weather};
+use crate::promises::{self, Ended, History};
+use crate::script::script;
+use crate::trace::{Line, Trace};
+
+/// When every world begins.
+const BEGIN: Timestamp = Timestamp(1_800_000_000_000_000);
+
+/// How long a calm world may take to come to rest: longer than any bound of the policy, and all of them in a row.
+const REST_MAX: Duration = Duration::from_secs(48 * 3600);
+
+/// How long an engine may take to end on request.
+const SHUT_DOWN_MAX: Duration = Duration::from_secs(60);
+
+/// What became of a world.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) trace: Vec<Line>,
+    /// Every record of the log, as text.
+    pub(crate) records: Vec<String>,
+    pub(crate) broken: Option<Broken>,
+}
+
+struct World {
+    dice: Dice,
+    clock: Clock,
+    chance: Chance,
+    trace: Trace,
+    book: Book,
+    disk: Disk,
+    network: Network,
+    agents: BTreeMap<String, Scripted>,
+    application: Application,
+    storm: watch::Sender<bool>,
+    policy: Policy,
+}
+
+/// How a life of the engine ended.
+#[derive(Debug)]
+enum End {
+    Killed,
+    Failed,
+    ShutDown,
+}
+
+/// Lives through the world of a seed.
+pub(crate) async fn live(seed: u64) -> Outcome {
+    let mut world = World::new(seed);
+    let lived = world.run().await;
+    world.book.check(lived);
+    Outcome {
+        trace: world.trace.lines(),
+        records: world.book.with(|pages| {
+            pages
+                .events
+                .iter()
+                .map(|event| format!("{event:?}"))
+                .collect()
+        }),
+        broken: world.book.broken(),
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let (dice, trace) = (Dice::of(seed, "world"), Trace::new(BEGIN));
+        let book = Book::new(trace.clone());
+        let clock = Clock::starting_at(BEGIN);
+        let network = Network::new(Dice::of(seed, "network"), trace.clone(), book.clone());
+        let agents: BTreeMap<_, _> = (0..dice.between(1, 2))
+            .map(|n| {
+                let heartbeat = Duration::from_secs(10);
+                let agent = Scripted::with_clock(script(seed), heartbeat, clock);
+                (format!("agent-{n}.test:4096"), agent)
+            })
+            .collect();
+        let application = Application::new(
+            Dice::of(seed, "application"),
+            trace.clone(),
+            book.clone(),
+            agents.keys().cloned().collect(),
+        );
+        let mut policy = Policy::default();
+        policy.session.rerun =
+            dice.pick(&[RerunPolicy::Ask, RerunPolicy::Auto, RerunPolicy::Never]);
+        policy.session.queue_depth_max = dice.pick(&[2, 5, 1000]);
+        policy.session.retries.for_now.attempts_max = dice.pick(&[3, 8]);
+        policy.session.retries.never_sent.attempts_max = dice.pick(&[3, 8]);
+        policy.session.retries.unknown.attempts_max = dice.pick(&[3, 8]);
+        Self {
+            clock,
+            chance: Chance::seeded(seed),
+            disk: Disk::new(Dice::of(seed, "disk"), trace.clone()),
+            trace,
+            book,
+            network,
+            agents,
+            application,
+            storm: watch::channel(true).0,
+            policy,
+            dice,
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), Broken> {
+        // A log is made whole under another name before it gets its own, so none is ever half made.
+        let made = self.disk.open(&Life::until(u64::MAX), None);
+        let made = made.expect("an empty disk takes a log");
+        made.close().await.expect("it is closed");
+        let keepers: Vec<_> = self
+            .agents
+            .iter()
+            .map(|(host, agent)| {
+                let keeper = Keeper {
+                    host: host.clone(),
+                    agent: agent.clone(),
+                    network: self.network.clone(),
+                    dice: Dice::new(self.dice.number()),
+                    trace: self.trace.clone(),
+                    storm: self.storm.subscribe(),
+                };
+                tokio::spawn(keeper.keep())
+            })
+            .collect();
+        let weather = Weather::of(&self.dice);
+        for _ in 0..self.dice.between(1, 4) {
+            // Quiet days are part of every life.
+            let today = if self.dice.percent(25) {
+                Weather::default()
+            } else {
+                weather
+            };
+            self.network.set_weather(today);
+            let end = self.live_once().await;
+            self.trace
+                .say("world", format!("the engine ended: {end:?}"));
+            if self.book.broken().is_some() {
+                return Ok(());
+            }
+            if matches!(end, End::Killed) && self.dice.percent(60) {
+                self.disk.lose_power();
+            }
+            sleep(self.dice.millis(0, 20_000)).await;
+        }
+        self.trace.say("world", "is calm");
+        self.network.set_weather(Weather::default());
+        self.storm.send_replace(false);
+        let ended = self.live_to_the_end().await;
+        for keeper in keepers {
+            keeper.abort();
+        }
+        ended
+    }
+
+    fn open(&self, life: &Life, fault: Option<(disk::Fault, u64)>) -> Result<Log, Error> {
+        let log = self.disk.open(life, fault).inspect_err(|error| {
+            self.trace.say("disk", format!("does not open: {error}"));
+        })?;
+        self.book.reopened(&log);
+        Ok(log)
+    }
+
+    async fn start(&self, life: &Life, log: Log) -> Result<SessionManager, Error> {
+        let wire = self.network.wire(life, (*log).clone());
+        let mut options = Options::new("/nowhere");
+        options.adapters = vec![Arc::new(OpenCode::over(Arc::new(wire)))];
+        options.policy = self.policy.clone();
+        options.clock = self.clock;
+        options.chance = self.chance.clone();
+        SessionManager::start_over(log, options).await
+    }
+
+    /// One life of the engine, to whatever end.
+    async fn live_once(&self) -> End {
+        let dice = &self.dice;
+        let life = Life::until(match dice.below(4) {
+            0 => u64::MAX,
+            1 => dice.between(1, 60),
+            _ => dice.between(60, 2000),
+        });
+        let fault = match dice.below(6) {
+            0 => Some((
+                dice.pick(&[disk::Fault::Sync, disk::Fault::Full]),
+                dice.between(1, 300),
+            )),
+            _ => None,
+        };
+        let (Ok(log), long) = (self.open(&life, fault), dice.millis(1000, 600_000)) else {
+            return if life.is_dead() {
+                End::Killed
+            } else {
+                End::Failed
+            };
+        };
+        let Ok(manager) = self.start(&life, log).await else {
+            return if life.is_dead() {
+                End::Killed
+            } else {
+                End::Failed
+            };
+        };
+        let recovers = dice.percent(75);
+        let used = async {
+            if recovers {
+                let recovered = timeout(dice.millis(1000, 60_000), manager.recover());
+                if let Ok(recovered) = recovered.await {
+                    recovered?;
+                }
+            }
+            self.application.use_engine(&manager).await
+        };
+        let failed = tokio::select! {
+            biased;
+            () = life.died() => false,
+            failed = timeout(long, used) => failed.is_ok(),
+        };
+        let end = if life.is_dead() {
+            End::Killed
+        } else if failed {
+            End::Failed
+        } else if dice.percent(50) {
+            match timeout(SHUT_DOWN_MAX, manager.shut_down()).await {
+                _ if life.is_dead() => End::Killed,
+                Ok(Ok(_)) => End::ShutDown,
+                Ok(Err(_)) => End::Failed,
+                Err(_) => {
+                    self.book.check(Err(Broken {
+                        promise: "promise_9_everything_is_bounded",
+                        what: "the engine does not shut down".to_owned(),
+                    }));
+                    End::Failed
+                }
+            }
+        } else {
+            End::Killed
+        };
+        self.book.read_on(manager.log());
+        // Nothing that is left of it does anything from here on.
+        life.kill();
+        end
+    }
+
+    /// The last life, in a calm world: everything comes to its end, and then all promises are looked at.
+    async fn live_to_the_end(&self) -> Result<(), Broken> {
+        let fails = |what: String| Broken {
+            promise: "promise_4_everything_has_an_end",
+            what,
+        };
+        let life = Life::until(u64::MAX);
+        let log = self
+            .open(&life, None)
+            .map_err(|error| fails(error.to_string()))?;
+        let manager = self
+            .start(&life, log)
+            .await
+            .map_err(|error| fails(error.to_string()))?;
+        let settled = async {
+            manager.recover().await?;
+            self.application.settle(&manager).await?;
+            manager.recover().await
+        };
+        match timeout(REST_MAX, settled).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(fails(error.to_string())),
+            Err(_) => return Err(fails(format!("not at rest after {REST_MAX:?}"))),
+        }
+        let log = (**manager.log()).clone();
+        self.book.read_on(&log);
+        if self.book.broken().is_some() {
+            return Ok(());
+        }
+        let histories = self.histories().await;
+        let mut live = BTreeMap::new();
+        for id in self.application.sessions() {
+            if let Ok(session) = manager.find(id).await {
+                live.insert(
+                    id,
+                    session.state().map_err(|error| fails(error.to_string()))?,
+                );
+            }
+        }
+        self.book.with(|pages| {
+            let ended = Ended {
+                pages,
+                manager: &manager,
+                policy: &self.policy.session,
+                histories: &histories,
+                hosts: &self.application.hosts_of_sessions(),
+                asked: &|text| self.agents.values().map(|agent| agent.runs(text)).sum(),
+            };
+            promises::promise_1_acknowledged_means_durable(pages, &log)?;
+            promises::promise_3_once_in_order_and_answered(&ended)?;
+            promises::promise_4_everything_has_an_end(&ended)?;
+            promises::promise_5_the_log_is_the_only_truth(&log, &live)?;
+            promises::promise_6_what_was_not_seen_live_says_so(&ended)?;
+            promises::promise_7_the_log_proves_that_it_is_whole(&log)?;
+            promises::promise_8_decisions_can_be_derived_again(&log)?;
+            promises::promise_9_everything_is_bounded(&ended)
+        })?;
+        match timeout(SHUT_DOWN_MAX, manager.shut_down()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(fails(error.to_string())),
+            Err(_) => Err(fails("the engine does not shut down".to_owned())),
+        }
+    }
+
+    /// What all agents hold, asked past the network.
+    async fn histories(&self) -> Vec<History> {
+        let mut histories = Vec::new();
+        for (host, agent) in &self.agents {
+            let server = agent.serve_without_port("/project", None);
+            for session in list(&server, "/session").await {
+                let id = session["id"].as_str().unwrap_or_default().to_owned();
+                let messages = list(&server, &format!("/session/{id}/message")).await;
+                let host = host.clone();
+                histories.push(History { host, id, messages });
+            }
+            server.die();
+        }
+        histories
+    }
+}
+
+async fn list(server: &PortlessServer, path: &str) -> Vec<Value> {
+    let request = Request {
+        method: Method::GET,
+        url: Url::parse(&format!("http://agent.test{path}")).expect("a URL"),
+        headers: HeaderMap::new(),
+        user: None,
+        body: None,
+        alone: true,
+    };
+    let mut answer = server.answer(request).await.expect("an answer");
+    let mut bytes = Vec::new();
+    while let Some(Ok(chunk)) = answer.body.next().await {
+        bytes.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&bytes).expect("a list")
+}
+
+/// Who starts an agent's server again when it has died; and death, as long as there is a storm.
+struct Keeper {
+    host: String,
+    agent: Scripted,
+    network: Network,
+    dice: Dice,
+    trace: Trace,
+    storm: watch::Receiver<bool>,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        let mortal = self.dice.percent(50);
+        let forgetful = self.dice.pick(&[0, 0, 0, 30]);
+        loop {
+            let server = self.agent.serve_without_port("/project", None);
+            self.network.set_host(&self.host, Some(server.clone()));
+            self.trace.say("agent", format!("{} is up", self.host));
+            let storm = *self.storm.borrow_and_update();
+            let lives = if mortal && storm {
+                self.dice.millis(1000, 300_000)
+            } else {
+                Duration::MAX
+            };
+            tokio::select! {
+                biased;
+                () = server.ended() => {}
+                () = sleep(lives) => server.die(),
+                Ok(()) = self.storm.changed() => {
+                    // What is half dead may stay so no longer than the storm.
+                    server.die();
+                }
+            }
+            self.network.set_host(&self.host, None);
+            self.trace.say("agent", format!("{} is dead", self.host));
+            let storm = *self.storm.borrow();
+            let longest = if storm { 60_000 } else { 5000 };
+            sleep(self.dice.millis(0, longest)).await;
+            if storm && self.dice.percent(forgetful) {
+                self.trace
+                    .say("agent", format!("{} forgets everything", self.host));
+                self.agent.forget();
+            }
+        }
+    }
+}
