@@ -352,9 +352,10 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
     let mut chance = Chance::from_env("RECOUNT_FAULTS_SEED", 0x5eed);
     let scene = Scene::new();
     let mut options = impatient(scene.options());
-    // So long may a server of ours stand still before it is stopped; a person would wait for longer.
-    options.policy.connection.silence_max = Duration::from_secs(4);
-    options.policy.connection.answer_timeout = Duration::from_secs(3);
+    // A server of ours that stands still for longer is ended. One that has just started does for a while, and the
+    // longer the busier the machine is: with less patience than that, none would ever come to its first turn.
+    options.policy.connection.silence_max = Duration::from_secs(20);
+    options.policy.connection.silence_answering_max = Duration::from_secs(30);
     options.policy.connection.stop_timeout = Duration::from_millis(500);
     let manager = SessionManager::start(options).await.unwrap();
     let mut asked = Vec::new();
@@ -365,8 +366,9 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
         asked.push(Asked::send(session, &prompts(n)[..12]).await);
     }
     let striking = async {
-        let blows = [Blow::Killed, Blow::Paused, Blow::PausedForLong];
-        let mut blows = blows.into_iter().cycle();
+        // That it stands still for long costs half a minute, so it does so once.
+        let often = [Blow::Paused, Blow::Killed].into_iter().cycle();
+        let mut blows = [Blow::Killed, Blow::PausedForLong].into_iter().chain(often);
         let mut tail = manager.log().tail(Select::All, Position(0).next());
         // The server, and how much is recorded before it meets the next blow.
         let (mut server, mut left) = (None, 0);
@@ -413,7 +415,7 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
     let started = at(|event| matches!(event, Event::ServerSpawned { .. }));
     let ended = at(|event| matches!(event, Event::ServerExited { .. }));
     let stopped = at(|event| matches!(event, Event::ServerStopDecided { .. }));
-    assert!(started.len() > 3, "only {} servers", started.len());
+    assert!(started.len() > 2, "only {} servers", started.len());
     assert!(!stopped.is_empty(), "none was stopped: {connection:#?}");
     let addresses = connection
         .iter()
