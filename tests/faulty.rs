@@ -17,13 +17,16 @@ use recount_tests::opencode::Server;
 use recount_tests::provider::Outcome;
 use recount_tests::provider::script::{expected_text, expected_texts};
 use recount_tests::proxy::{Fault, Faults, Proxy};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::timeout;
 
 const SESSIONS: usize = 4;
 
 const MESSAGES_EACH: usize = 50;
+
+/// Each test has the machine to itself: what it is patient for is measured by the clock.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// What a quiet machine does in two minutes.
 const ALL_ANSWERED: Duration = Duration::from_secs(900);
@@ -251,6 +254,7 @@ async fn permit(session: Session) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_messages_arrive_once_through_a_network_that_fails_all_the_time() {
+    let _alone = ALONE.lock().await;
     let mut chance = Chance::from_env("RECOUNT_FAULTS_SEED", 0x5eed);
     let scene = Scene::new();
     let server = block_in_place(|| Server::start(&scene.home));
@@ -344,12 +348,14 @@ async fn two_hundred_messages_arrive_once_through_a_network_that_fails_all_the_t
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_still() {
+    let _alone = ALONE.lock().await;
     let mut chance = Chance::from_env("RECOUNT_FAULTS_SEED", 0x5eed);
     let scene = Scene::new();
     let mut options = impatient(scene.options());
-    // So long may a server of ours stand still before it is stopped; a person would wait for longer.
-    options.policy.connection.silence_max = Duration::from_secs(4);
-    options.policy.connection.answer_timeout = Duration::from_secs(1);
+    // A server of ours that stands still for longer is ended. One that has just started does for a while, and the
+    // longer the busier the machine is: with less patience than that, none would ever come to its first turn.
+    options.policy.connection.silence_max = Duration::from_secs(20);
+    options.policy.connection.silence_answering_max = Duration::from_secs(30);
     options.policy.connection.stop_timeout = Duration::from_millis(500);
     let manager = SessionManager::start(options).await.unwrap();
     let mut asked = Vec::new();
@@ -360,8 +366,9 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
         asked.push(Asked::send(session, &prompts(n)[..12]).await);
     }
     let striking = async {
-        let blows = [Blow::Killed, Blow::Paused, Blow::PausedForLong];
-        let mut blows = blows.into_iter().cycle();
+        // That it stands still for long costs half a minute, so it does so once.
+        let often = [Blow::Paused, Blow::Killed].into_iter().cycle();
+        let mut blows = [Blow::Killed, Blow::PausedForLong].into_iter().chain(often);
         let mut tail = manager.log().tail(Select::All, Position(0).next());
         // The server, and how much is recorded before it meets the next blow.
         let (mut server, mut left) = (None, 0);
@@ -408,7 +415,7 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
     let started = at(|event| matches!(event, Event::ServerSpawned { .. }));
     let ended = at(|event| matches!(event, Event::ServerExited { .. }));
     let stopped = at(|event| matches!(event, Event::ServerStopDecided { .. }));
-    assert!(started.len() > 3, "only {} servers", started.len());
+    assert!(started.len() > 2, "only {} servers", started.len());
     assert!(!stopped.is_empty(), "none was stopped: {connection:#?}");
     let addresses = connection
         .iter()
