@@ -10,7 +10,7 @@ use recount_projections::{MessageState, SharedSession, StateStore, Status};
 use recount_store::{
     Event, Expected, MessageId, NewEvent, PermissionAnswer, SessionId, StreamId, Timestamp,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
 use super::connection::{Connection, FromAgent, Link};
@@ -802,7 +802,7 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
     }
 }
 
-async fn told_to_end(stop: &mut watch::Receiver<bool>) {
+async fn told_to_end(stop: &mut watched::Receiver<bool>) {
     // An engine that is gone wants it to end, too.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use recount_store::{Event, MessageId, Recorded};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::presence::Visit;
 use crate::error::Error;
+use crate::watched;
 
 /// What a subscriber of a session is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +71,7 @@ impl Drop for Subscription {
 /// All who listen to a session, and all who wait for it to come to something.
 pub(super) struct Audience {
     listeners: Mutex<Listeners>,
-    progress: watch::Sender<Progress>,
+    progress: watched::Sender<Progress>,
 }
 
 #[derive(Default)]
@@ -95,14 +96,14 @@ impl Default for Audience {
     fn default() -> Self {
         Self {
             listeners: Mutex::default(),
-            progress: watch::Sender::new(Progress::default()),
+            progress: watched::Sender::new(Progress::default()),
         }
     }
 }
 
 impl Audience {
     /// How far it has come, now and as it goes on.
-    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+    pub(super) fn progress(&self) -> watched::Receiver<Progress> {
         self.progress.subscribe()
     }
 
