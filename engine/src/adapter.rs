@@ -16,6 +16,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use recount_store::{Json, MessageId, OutputKind, PermissionAnswer, Prompt, Timestamp};
 
+use crate::policy::CallPolicy;
+
 /// A password or token: never shown, neither in traces nor in the log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -47,6 +49,8 @@ pub struct Endpoint {
     pub url: String,
     /// The password, where it wants one.
     pub password: Option<Secret>,
+    /// How long calls to it may take, and how much they may bring.
+    pub policy: CallPolicy,
 }
 
 /// What a server says of itself.

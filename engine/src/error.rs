@@ -23,6 +23,9 @@ pub enum Error {
         /// The names that there are.
         known: Vec<&'static str>,
     },
+    /// An address that holds a name or a password: it would be recorded with the connection.
+    #[error("a server's address must hold no password; Options::url_password is the place for it")]
+    PasswordInUrl,
     /// The log has no such connection.
     #[error("the log has no connection {id}")]
     UnknownConnection {

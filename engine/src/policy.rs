@@ -43,7 +43,7 @@ pub struct Policy {
     pub session: SessionPolicy,
     /// How connections behave.
     pub connection: ConnectionPolicy,
-    /// What the engine holds in memory, and how it ends.
+    /// What the engine holds in memory.
     pub engine: EnginePolicy,
     /// How the log is kept.
     pub log: recount_store::Options,
@@ -72,7 +72,7 @@ impl Policy {
     }
 }
 
-/// What the engine holds in memory, and how it ends.
+/// What the engine holds in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnginePolicy {
@@ -112,10 +112,44 @@ pub struct Backoff {
     pub delay_max: Duration,
 }
 
+/// What a call to an agent's server may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallPolicy {
+    /// How long a call may take until the first byte of its answer, and from each piece of it to the next: a
+    /// request that met a starting server is never answered.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// How long a probe of health may take: a healthy server answers in a millisecond.
+    #[serde(with = "duration")]
+    pub probe_timeout: Duration,
+    /// How long a server may take to say what it can do: some make up the answer when they are first asked.
+    #[serde(with = "duration")]
+    pub capabilities_timeout: Duration,
+    /// The longest answer, in bytes: a page of messages with the longest texts fits.
+    pub answer_bytes_max: usize,
+    /// The longest frame of a stream, in bytes: whole texts of a part come as one frame.
+    pub frame_bytes_max: usize,
+}
+
+impl Default for CallPolicy {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(20),
+            probe_timeout: Duration::from_millis(500),
+            capabilities_timeout: Duration::from_secs(30),
+            answer_bytes_max: 128 << 20,
+            frame_bytes_max: 64 << 20,
+        }
+    }
+}
+
 /// How connections are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionPolicy {
+    /// What a call to the agent's server may take.
+    pub calls: CallPolicy,
     /// How long is waited before a try.
     pub backoff: Backoff,
     /// How many tries may fail in a row before the circuit opens.
@@ -169,6 +203,7 @@ pub struct ConnectionPolicy {
 impl Default for ConnectionPolicy {
     fn default() -> Self {
         Self {
+            calls: CallPolicy::default(),
             // An address where nothing listens opens the circuit after three seconds.
             backoff: Backoff {
                 delay_min: Duration::from_millis(100),

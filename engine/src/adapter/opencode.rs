@@ -127,7 +127,7 @@ impl AgentAdapter for OpenCode {
 
     async fn open_stream(&self, endpoint: &Endpoint) -> Result<FrameStream, CallError> {
         let response = self.calls.stream(endpoint).await?;
-        let mut frames = sse::frames(response.body, limits::FRAME_BYTES_MAX);
+        let mut frames = sse::frames(response.body, endpoint.policy.frame_bytes_max);
         let lost = |reason: String| CallError::Unknown {
             reason: format!("GET /global/event: {reason}"),
         };
@@ -151,9 +151,9 @@ impl AgentAdapter for OpenCode {
                 }
             }
         };
-        match tokio::time::timeout(limits::CALL_TIMEOUT, connected).await {
+        match tokio::time::timeout(endpoint.policy.timeout, connected).await {
             Ok(connected) => connected?,
-            Err(_) => return Err(lost(format!("silent for {:?}", limits::CALL_TIMEOUT))),
+            Err(_) => return Err(lost(format!("silent for {:?}", endpoint.policy.timeout))),
         }
         // Not read meanwhile: the socket keeps what comes.
         tokio::time::sleep(LISTENING_AFTER).await;

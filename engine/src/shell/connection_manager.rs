@@ -71,7 +71,7 @@ impl ConnectionManager {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownAgent`], [`Error::ShutDown`], or what the log answered.
+    /// [`Error::UnknownAgent`], [`Error::PasswordInUrl`], [`Error::ShutDown`], or what the log answered.
     pub async fn open(
         &self,
         agent: &str,
@@ -80,6 +80,9 @@ impl ConnectionManager {
     ) -> Result<Connection, Error> {
         let adapter = self.adapter(agent)?;
         let target = canonical(target);
+        if holds_password(&target) {
+            return Err(Error::PasswordInUrl);
+        }
         let id = id_of(agent, &target);
         let mut connections = self.connections.lock().await;
         let connections = connections.as_mut().ok_or(Error::ShutDown)?;
@@ -228,6 +231,16 @@ fn canonical(target: Target) -> Target {
             directory: trimmed(directory),
         },
     }
+}
+
+/// Whether an address names who calls, before its host.
+fn holds_password(target: &Target) -> bool {
+    let Target::Url(url) = target else {
+        return false;
+    };
+    let after_scheme = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let host = after_scheme.split(['/', '?', '#']).next();
+    host.is_some_and(|host| host.contains('@'))
 }
 
 fn id_of(agent: &str, target: &Target) -> ConnectionId {
