@@ -59,6 +59,10 @@ pub const WAKE_MIN: Duration = Duration::from_millis(1);
 /// recorded again. A start and an end are two, so an unchanged policy is recorded with every thirtieth start.
 pub const POLICY_LOOKBACK: usize = 64;
 
+/// How many sessions may have a task before one with nothing open falls asleep at once: each takes some 60 KB, and
+/// an application that opens a thousand a second would have tens of thousands of them awake for nothing.
+pub const SESSIONS_LINGERING_MAX: usize = if cfg!(test) { 8 } else { 1024 };
+
 /// How many calls of an application may wait for one session before the next caller waits.
 pub const SESSION_CALLS_MAX: usize = 64;
 

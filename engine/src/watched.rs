@@ -65,6 +65,14 @@ impl<T> Sender<T> {
         }
     }
 
+    /// The value as it is now.
+    pub(crate) fn get(&self) -> T
+    where
+        T: Copy,
+    {
+        self.shared.lock().value
+    }
+
     /// Changes the value where `change` says that it did.
     pub(crate) fn send_if_modified(&self, change: impl FnOnce(&mut T) -> bool) {
         let mut kept = self.shared.lock();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use recount_engine::{MessageState, Session, SessionManager};
+use recount_engine::{MessageState, Session, SessionManager, SessionPolicy};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -30,6 +30,8 @@ pub(super) fn idle(path: &Path, url: &str, sessions: u32) {
         let first = answered(&manager, url, 0).await;
         let before = memory();
         let handles = all_answered(&manager, url, sessions).await;
+        // As long as they may be called again at any moment, sessions stay.
+        tokio::time::sleep(SessionPolicy::default().idle_after).await;
         let after = settled_memory().await;
         tell([after.saturating_sub(before), handles.len() as u64]);
         drop((first, handles));

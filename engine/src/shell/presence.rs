@@ -218,6 +218,11 @@ impl Drop for Visit {
 }
 
 impl Begun {
+    /// Whether so many sessions have a task that none lingers without a reason.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.visit.all.0.tasks.get() > limits::SESSIONS_LINGERING_MAX
+    }
+
     /// Lets the session sleep, unless somebody calls; says whether it does.
     pub(super) fn fall_asleep(&self) -> bool {
         let mut standing = lock(&self.visit.presence.standing);

@@ -528,14 +528,15 @@ impl<'a> Task<'a> {
         let first = self.link_input();
         self.settle(first).await?;
         loop {
-            if self.sleeps_at().is_some_and(|at| at <= self.clock.now()) {
+            let sleeps_at = self.sleeps_at(begun);
+            if sleeps_at.is_some_and(|at| at <= self.clock.now()) {
                 if begun.fall_asleep() {
                     return Ok(End::Asleep);
                 }
                 // A call is on its way.
                 self.idle_since = Some(self.clock.now());
             }
-            let wake_at = [self.wake_at, self.sleeps_at()].into_iter().flatten().min();
+            let wake_at = [self.wake_at, sleeps_at].into_iter().flatten().min();
             let wake = wake_at.map(|at| at.since(self.clock.now()));
             let input = tokio::select! {
                 biased;
@@ -567,9 +568,14 @@ impl<'a> Task<'a> {
     }
 
     /// When it may fall asleep, while nothing is open.
-    fn sleeps_at(&self) -> Option<Timestamp> {
+    fn sleeps_at(&self, begun: &Begun) -> Option<Timestamp> {
         let since = self.idle_since?;
-        Some(since.plus(self.policy.idle_after))
+        let lingers = if begun.is_crowded() {
+            Duration::ZERO
+        } else {
+            self.policy.idle_after
+        };
+        Some(since.plus(lingers))
     }
 
     async fn called(&mut self, Call { command, reply }: Call) -> Result<(), Error> {

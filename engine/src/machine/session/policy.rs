@@ -160,6 +160,7 @@ pub struct SessionPolicy {
     pub subscriber_bytes: usize,
     /// How long a session with nothing open stays in memory: what the agent says late is still about the turn
     /// that has ended, and who answers does so within seconds.
+    /// Where more than [`crate::limits::SESSIONS_LINGERING_MAX`] have a task, such a session does not stay.
     #[serde(with = "duration")]
     pub idle_after: Duration,
     /// How often in a row a session may fail by a mistake of the engine's own before it is left alone: a mistake

@@ -346,6 +346,32 @@ async fn an_idle_session_leaves_memory_and_comes_back_when_it_is_called() {
 }
 
 #[tokio::test]
+async fn in_a_crowd_idle_sessions_leave_memory_at_once() {
+    let world = World::new();
+    let mut options = world.options(Tampered::new(Script::default()));
+    options.policy.session.idle_after = Duration::from_secs(3600);
+    let manager = start(options).await;
+    let mut sessions = Vec::new();
+    for _ in 0..2 * limits::SESSIONS_LINGERING_MAX {
+        let session = manager.open(world.spec()).await.expect("it opens");
+        // Refused, by a task that has nothing else to do.
+        let answer = session.abort().await;
+        assert!(matches!(answer, Err(Error::Rejected(_))), "{answer:?}");
+        sessions.push(session);
+    }
+    let presences = &manager.inner.presences;
+    eventually("the others sleep", || {
+        presences.awake().len() <= limits::SESSIONS_LINGERING_MAX
+    })
+    .await;
+    assert!(
+        !presences.awake().is_empty(),
+        "nobody is in the way of some"
+    );
+    manager.shut_down().await.expect("it ends in order");
+}
+
+#[tokio::test]
 async fn whoever_calls_while_it_falls_asleep_is_answered() {
     let world = World::new();
     let agent = Tampered::new(Script::always(vec![Step::text("yes", 1)]));
