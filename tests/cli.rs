@@ -2262,8 +2262,19 @@ fn what_waits_for_a_person_is_settled_by_the_command_that_is_named() {
         (&recovered["waiting"], &recovered["open"]),
         (&json!(1), &json!(0))
     );
+    let waits = &recovered["waits"][0];
+    let input = r#"{"command":"echo scripted","description":"Show that tools work"}"#;
     assert_eq!(
-        recovered["waits"][0]["settle_with"],
+        waits["tools"],
+        json!([{
+            "run": 1, "tool": "bash", "input": input, "outcome": "completed", "output": "scripted\n",
+        }])
+    );
+    let told = place.told(&["recover"]);
+    let line = "  tool bash {\"command\":\"echo scripted\",\"description\":\"Show that tools…: gave scripted";
+    assert!(told.contains(line), "{told}");
+    assert_eq!(
+        waits["settle_with"],
         json!([
             "recount recover --rerun auto",
             "recount recover --rerun never"
@@ -2276,6 +2287,36 @@ fn what_waits_for_a_person_is_settled_by_the_command_that_is_named() {
     );
     assert_eq!(recovered["messages"][0]["state"], "failed");
     assert_eq!(place.told(&["recover"]), "nothing was open\n--- exit 0\n");
+}
+
+#[test]
+fn a_question_in_words_is_refused_where_nobody_can_answer_it() {
+    let place = Place::new();
+    let run = |policy: &str| {
+        let prompt = "script: words=2 delay=0ms question";
+        place.run(&["run", "--agent", "scripted", "--permission", policy, prompt])
+    };
+    let output = run("reject");
+    assert_eq!(output.status.code(), Some(1), "{}", place.text(&output));
+    let stands = &place.json(&["show", "latest", "--json"])[0];
+    assert_eq!(
+        stands["turns"][0]["ending"],
+        "its question was refused: Which colour shall it be?"
+    );
+    let question = &stands["turns"][0]["questions"][0];
+    let asks = json!({"words": [{
+        "header": "Colour", "text": "Which colour shall it be?", "multiple": false, "custom": true,
+        "options": [{"label": "red", "about": "Like fire"}, {"label": "blue", "about": "Like water"}],
+    }]});
+    assert_eq!(
+        (&question["asks"], &question["answer"], &question["settled"]),
+        (&asks, &json!("reject"), &json!(true))
+    );
+    let told = place.told(&["show", "latest"]);
+    assert!(
+        told.contains("  question: Which colour shall it be?: no\n"),
+        "{told}"
+    );
 }
 
 #[test]

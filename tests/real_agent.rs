@@ -222,7 +222,7 @@ async fn a_question_that_is_refused_ends_the_turn() {
     let asked = question(&session).await;
     session.refuse_question(Some(&asked.id)).await.unwrap();
     assert_eq!(settled(&session, message).await, MessageState::Failed);
-    let turn = session.state().turn.unwrap();
+    let turn = session.state().unwrap().turn.unwrap();
     let refused = Question {
         answer: Some(Answered::Reject),
         settled: true,
@@ -249,7 +249,7 @@ async fn what_an_agent_asks_in_words_dies_with_it() {
     kill_9(server_pid(manager.log(), &session));
     // The next run sees that the tool was interrupted, and the script goes on behind it.
     assert_eq!(settled(&session, message).await, MessageState::Completed);
-    let turn = session.state().turn.unwrap();
+    let turn = session.state().unwrap().turn.unwrap();
     assert_eq!(turn.text(), "Done.");
     assert_eq!(turn.runs.len(), 2);
     let gone = Question {

@@ -3,6 +3,7 @@
 //! An adapter translates and nothing else. It holds no port, no retry, no state of a connection: the
 //! endpoint comes in with every call, and what comes out says what happened, never what to do next.
 
+pub mod capability;
 pub mod http;
 pub mod opencode;
 pub mod scripted;
@@ -464,6 +465,8 @@ pub struct ReportedAnswer {
     pub answer: Answer,
     /// Its items, in order.
     pub items: Vec<AnswerItem>,
+    /// Whether a tool of it is known to have failed since a person refused what it wanted: that ends an agent's work.
+    pub refused: bool,
 }
 
 /// What an answer is made of.
@@ -504,12 +507,30 @@ pub trait AgentAdapter: Send + Sync + 'static {
     /// The same arguments give the same identity; later ones sort after earlier ones.
     fn identity(&self, message: MessageId, now: Timestamp) -> String;
 
+    /// Whether the agent reads a message that it is given to keep while it works on the one before it, and answers
+    /// to that one from then on.
+    fn can_steer(&self) -> bool {
+        false
+    }
+
     /// Asks the server how it is, within half a second, on a connection of its own.
     ///
     /// # Errors
     ///
     /// [`CallError::Unsupported`] where something else answers, the other kinds as they are named.
     async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError>;
+
+    /// Asks the server what it can do, in the words of [`capability`], in order.
+    ///
+    /// The answer may cost the server much: it is asked once for each version of it that a connection meets,
+    /// beside the open stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`CallError`] says; [`CallError::Unsupported`] where it has no answer to that at all.
+    async fn capabilities(&self, _: &Endpoint) -> Result<Vec<String>, CallError> {
+        Ok(Vec::new())
+    }
 
     /// Opens the stream of everything that the server's agent does.
     ///

@@ -20,6 +20,15 @@ pub enum Command {
         /// What the agent is to read.
         text: String,
     },
+    /// Queue a message that is to reach the agent while it works, not after. Safe to repeat like [`Command::Queue`].
+    Steer {
+        /// The id that it shall have, if it is new.
+        message: MessageId,
+        /// The application's idempotency key.
+        key: Option<String>,
+        /// What the agent is to read.
+        text: String,
+    },
     /// Take a message back that the agent certainly does not hold.
     Cancel {
         /// The message.
@@ -84,6 +93,8 @@ pub struct Bounds {
     pub queue_depth_max: usize,
     /// How many bytes of text may wait.
     pub queue_bytes_max: usize,
+    /// Whether its agent reads a message while it works on the one before it.
+    pub steers: bool,
 }
 
 /// What the asker gets.
@@ -132,6 +143,9 @@ pub enum Rejection {
         /// The bound.
         limit: usize,
     },
+    /// The agent reads nothing while it works.
+    #[error("this agent cannot be steered: queue the message, and it is read when its turn comes")]
+    CannotSteer,
     /// The key was used for another text.
     #[error("the key {key:?} was used before for another text: a key names one message for ever")]
     KeyConflict {
@@ -201,6 +215,7 @@ pub type Decision = Result<(Vec<NewEvent>, Receipt), Rejection>;
 pub fn decide(state: &Session, command: Command, bounds: Bounds, now: Timestamp) -> Decision {
     match command {
         Command::Queue { message, key, text } => queue(state, message, key, text, bounds, now),
+        Command::Steer { message, key, text } => steer(state, message, key, text, bounds, now),
         Command::Cancel { message } => cancel(state, message, now),
         Command::Resolve { word } => resolve(state, word, now),
         Command::Requeue {
@@ -228,7 +243,7 @@ pub fn decide(state: &Session, command: Command, bounds: Bounds, now: Timestamp)
             ))
         }
         Command::Answer { permission, answer } => {
-            let (known, question, _) = asked(state, permission.as_deref(), |asks| match asks {
+            let (known, question, ()) = asked(state, permission.as_deref(), |asks| match asks {
                 Asks::Permission { .. } => Some(()),
                 Asks::Words(_) => None,
             })?;
@@ -370,6 +385,25 @@ fn fits(prompts: &[Prompt], answers: &[Vec<String>]) -> Result<(), Rejection> {
     Ok(())
 }
 
+fn steer(
+    state: &Session,
+    message: MessageId,
+    key: Option<String>,
+    text: String,
+    bounds: Bounds,
+    now: Timestamp,
+) -> Decision {
+    if !bounds.steers {
+        return Err(Rejection::CannotSteer);
+    }
+    let (mut events, receipt) = queue(state, message, key, text, bounds, now)?;
+    if receipt.new {
+        let steered = Event::MessageSteered { message };
+        events.push(NewEvent::live(steered, now).because(Cause::Sibling(0)));
+    }
+    Ok((events, receipt))
+}
+
 fn cancel(state: &Session, message: MessageId, now: Timestamp) -> Decision {
     let known = known(state, message)?;
     let event = Event::MessageCancelled { message };
@@ -493,6 +527,9 @@ fn rerun(known: &Message, run: u32, again: bool, now: Timestamp) -> (Vec<NewEven
 }
 
 #[cfg(test)]
+mod keys;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use recount_projections::fold;
@@ -504,6 +541,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds {
         queue_depth_max: 2,
         queue_bytes_max: 100,
+        steers: true,
     };
     const M1: MessageId = MessageId::from_bytes([1; 10]);
     const M2: MessageId = MessageId::from_bytes([2; 10]);
@@ -716,6 +754,26 @@ mod tests {
             let state = given([vec![queued(M1, k)], since].concat());
             assert_eq!(when(&state, say(M3, k, "hi")), known(M1));
         }
+    }
+
+    #[test]
+    fn a_message_that_steers_is_queued_as_one_and_once() {
+        let steer = |message| Command::Steer {
+            message,
+            key: Some("k".to_owned()),
+            text: "hi".to_owned(),
+        };
+        let steered = E::MessageSteered { message: M1 };
+        let events = [queued(M1, Some("k")), steered];
+        let expected = new(events.clone(), Cause::None, Some(M1));
+        assert_eq!(when(&given([]), steer(M1)), expected);
+        assert_eq!(when(&given(events), steer(M2)), known(M1));
+        let bounds = Bounds {
+            steers: false,
+            ..BOUNDS
+        };
+        let refused = decide(&given([]), steer(M1), bounds, NOW);
+        assert_eq!(refused, Err(Rejection::CannotSteer));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub use policy::{
 };
 pub use recount_projections::{MessageState, Status};
 pub use recount_store::{Event, MessageId, PermissionAnswer, SessionId, Target};
+pub use shell::connection::{Standing, Transitions};
 pub use shell::dead_letter::DeadLetter;
 pub use shell::session::Session;
 pub use shell::session_manager::{Left, OpenSession, Options, Recovered, SessionManager};

@@ -14,6 +14,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a probe of health may take: a healthy server answers in a millisecond.
 pub const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long a server may take to say what it can do: some make up the answer when they are first asked.
+pub const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How many probes in a row a server has to miss until it counts as not answering: one that is busy misses one.
 pub const PROBES_MISSED_MIN: u32 = 2;
 
@@ -74,3 +77,6 @@ pub const SWEEPS_MAX: u32 = 50;
 
 /// How long what was killed is given to be gone.
 pub const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// How many transitions of connections a listener may lag behind before it is told that it missed some.
+pub const TRANSITIONS_LAG_MAX: usize = 1024;

@@ -155,6 +155,9 @@ pub struct ConnectionPolicy {
     /// How long a server is given to end by itself before it is killed.
     #[serde(with = "duration")]
     pub stop_timeout: Duration,
+    /// How often in a row the connection's own task may panic before it is left alone, until somebody asks for the
+    /// connection again. Each time it begins anew from the log, after a pause as before a try.
+    pub panics_max: u32,
     /// How many retries all sessions of the connection together may make at once. Each takes a token, each call
     /// that succeeds brings one back.
     pub retry_tokens: u32,
@@ -190,6 +193,8 @@ impl Default for ConnectionPolicy {
             start_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(3),
+            // A frame that panics comes once, a mistake in our own rules every time.
+            panics_max: 5,
             // A few sessions that meet one bad moment do not notice it; a thousand that share an outage make
             // one call a second until something succeeds.
             retry_tokens: 10,

@@ -30,6 +30,8 @@ pub struct Connection {
     pub server: Option<Server>,
     /// Who answered last.
     pub ready: Option<Ready>,
+    /// What the server can do, where it was asked.
+    pub capabilities: Option<Capabilities>,
     /// The failed probe that none has passed after.
     pub probe_failing: Option<Position>,
     /// The agent's sessions of which something is missing, each with the last event that says so.
@@ -71,7 +73,23 @@ pub struct Ready {
     pub version: String,
 }
 
+/// What a server said that it can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// The version that it then had: another one may do other things.
+    pub version: String,
+    /// The words for it, in order.
+    pub words: Vec<String>,
+}
+
 impl Connection {
+    /// What the server can do, in order, as far as it is known.
+    #[must_use]
+    pub fn capabilities(&self) -> &[String] {
+        let known = self.capabilities.as_ref();
+        known.map_or(&[], |known| known.words.as_slice())
+    }
+
     /// Which try the one that runs is, or the next one will be, from 1.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
@@ -84,7 +102,7 @@ impl Connection {
 }
 
 impl Projection for Connection {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NAME: &'static str = "connection";
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -124,6 +142,7 @@ impl Projection for Connection {
                 }
             }
             Event::ServerReady { url, version } => {
+                self.capabilities.take_if(|known| known.version != *version);
                 self.ready = Some(Ready {
                     url: url.clone(),
                     version: version.clone(),
@@ -164,6 +183,14 @@ impl Projection for Connection {
             }
             Event::ProbeRecovered => {
                 self.probe_failing = None;
+                return;
+            }
+            Event::CapabilitiesFound { capabilities } => {
+                let ready = self.ready.as_ref();
+                self.capabilities = Some(Capabilities {
+                    version: ready.map_or_else(String::new, |ready| ready.version.clone()),
+                    words: capabilities.clone(),
+                });
                 return;
             }
             Event::GapFound { agent_session, .. } => {
@@ -220,7 +247,6 @@ impl Projection for Connection {
             | Event::QuestionSettled { .. }
             | Event::UnknownDecided { .. }
             | Event::QuestionExpired { .. }
-            | Event::CapabilitiesFound { .. }
             | Event::PolicyAdopted { .. }
             | Event::TaskPanicked { .. }
             | Event::Unknown { .. } => return,
@@ -387,6 +413,30 @@ mod tests {
             to: ConnectionState::Connected,
         });
         assert_eq!(last_error(events), None);
+    }
+
+    #[test]
+    fn what_a_server_can_do_is_known_until_another_version_answers() {
+        let mut events = beginning();
+        let found = vec!["fork".to_owned()];
+        events.push(Event::CapabilitiesFound {
+            capabilities: found.clone(),
+        });
+        let known = |events: &[Event]| fold::<Connection>(&recorded(events.to_vec()));
+        assert_eq!(known(&events).capabilities(), found);
+        let ready = |version: &str| Event::ServerReady {
+            url: "http://127.0.0.1:4102".to_owned(),
+            version: version.to_owned(),
+        };
+        events.extend([
+            Event::ServerExited {
+                how: "signal: 9".to_owned(),
+            },
+            ready("1"),
+        ]);
+        assert_eq!(known(&events).capabilities(), found);
+        events.push(ready("2"));
+        assert_eq!(known(&events).capabilities, None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod session;
 pub mod state_store;
 pub mod transcript;
 pub mod turn;
+pub mod waits;
 
 pub mod breaker;
 pub mod connection;
@@ -24,6 +25,7 @@ pub use session::{Session, Status};
 pub use state_store::{SharedSession, StateStore};
 pub use transcript::Transcript;
 pub use turn::{Turn, TurnState};
+pub use waits::Waits;
 
 /// A state that is made of events and of nothing else.
 pub trait Projection: Default {

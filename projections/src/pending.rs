@@ -21,6 +21,15 @@ pub struct Pending {
     pub position: Position,
 }
 
+impl Pending {
+    fn give_up(&mut self, session: SessionId, message: MessageId) {
+        if take(&mut self.sessions, session, message) {
+            let dead_letters = self.dead_letters.entry(session).or_default();
+            dead_letters.insert(message);
+        }
+    }
+}
+
 /// Takes a message out, and says whether it was there; a session without any is not kept.
 fn take(
     messages: &mut BTreeMap<SessionId, BTreeSet<MessageId>>,
@@ -48,10 +57,7 @@ impl Projection for Pending {
                 self.sessions.entry(session).or_default().insert(*message);
             }
             (Event::MessageDeadLettered { message, .. }, StreamId::Session(session)) => {
-                if take(&mut self.sessions, session, *message) {
-                    let dead_letters = self.dead_letters.entry(session).or_default();
-                    dead_letters.insert(*message);
-                }
+                self.give_up(session, *message);
             }
             (Event::MessageRequeued { message, .. }, StreamId::Session(session)) => {
                 take(&mut self.dead_letters, session, *message);

@@ -140,10 +140,14 @@ pub struct Message {
     pub agent_message: Option<String>,
     /// Why the last attempt was refused, while it is `Refused`.
     pub refused: Option<RefusedHow>,
+    /// Whether it is to reach the agent while that works on the message before it.
+    pub steers: bool,
     /// Whether it was sent and nobody has found out since whether the agent holds it.
     pub unproved: bool,
     /// What a person has to say, while it is `Waiting`.
     pub waits_for: Option<WaitsFor>,
+    /// Since when, while it is `Waiting`.
+    pub waits_since: Option<Timestamp>,
     /// How it was given up, once it is `DeadLettered`.
     pub given_up: Option<GivenUp>,
     /// Not before: when the next attempt is due, while one is scheduled.
@@ -228,6 +232,7 @@ impl Queue {
         change(message);
         if message.state != MessageState::Waiting {
             message.waits_for = None;
+            message.waits_since = None;
         }
         if message.state.is_settled() {
             message.text = None;
@@ -243,10 +248,11 @@ impl Queue {
 }
 
 impl Queue {
-    fn wait(&mut self, id: MessageId, position: Position, waits_for: WaitsFor) {
-        self.update(id, position, |message| {
+    fn wait(&mut self, id: MessageId, recorded: &Recorded, waits_for: WaitsFor) {
+        self.update(id, recorded.position, |message| {
             message.state = MessageState::Waiting;
             message.waits_for = Some(waits_for);
+            message.waits_since.get_or_insert(recorded.at);
         });
     }
 
@@ -262,7 +268,7 @@ impl Queue {
 }
 
 impl Projection for Queue {
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const NAME: &'static str = "queue";
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -285,8 +291,10 @@ impl Projection for Queue {
                     attempts: 0,
                     agent_message: None,
                     refused: None,
+                    steers: false,
                     unproved: false,
                     waits_for: None,
+                    waits_since: None,
                     given_up: None,
                     retry_at: None,
                     abort_asked: false,
@@ -366,14 +374,14 @@ impl Projection for Queue {
             Event::TurnInterrupted { message, .. } => go(*message, State::Interrupted),
             Event::RerunDecided { message, rerun, .. } => match rerun {
                 Rerun::Run => go(*message, State::Accepted),
-                Rerun::Wait => self.wait(*message, at, WaitsFor::Rerun),
+                Rerun::Wait => self.wait(*message, recorded, WaitsFor::Rerun),
                 // Stays where it is: the failure of the turn follows in the same commit.
                 Rerun::GiveUp => {}
             },
             Event::UnknownDecided {
                 message, verdict, ..
             } => match verdict {
-                Verdict::Wait => self.wait(*message, at, WaitsFor::Outcome),
+                Verdict::Wait => self.wait(*message, recorded, WaitsFor::Outcome),
                 Verdict::Resend => self.update(*message, at, |m| {
                     m.state = State::Refused;
                     m.refused = Some(RefusedHow::Absent);
@@ -406,6 +414,9 @@ impl Projection for Queue {
                     m.state = State::DeadLettered;
                     m.reason = Some(reason.clone());
                 });
+            }
+            Event::MessageSteered { message } => {
+                self.update(*message, at, |m| m.steers = true);
             }
             Event::MessageRequeued { message, again } => self.requeued(*message, *again),
             Event::TurnAbortAsked { message } => {
@@ -450,7 +461,6 @@ impl Projection for Queue {
             | Event::RecoveryFinished { .. }
             | Event::EngineStopped
             | Event::StreamCut { .. }
-            | Event::MessageSteered { .. }
             | Event::QuestionAnswered { .. }
             | Event::QuestionAsked { .. }
             | Event::QuestionSettled { .. }

@@ -218,7 +218,7 @@ fn snapshot_pending(log: &Log) -> Result<Pending> {
 impl Cache {
     fn find(&mut self, id: SessionId) -> SharedSession {
         self.uses += 1;
-        let entry = self.entries.entry(id).or_insert_with(Entry::default);
+        let entry = self.entries.entry(id).or_default();
         entry.used = self.uses;
         let found = entry.state.clone();
         if self.entries.len() > self.entries_max {

@@ -220,6 +220,86 @@ fn a_turn_holds_what_was_asked_in_words_and_what_became_of_it() {
 }
 
 #[test]
+fn whoever_decides_is_shown_what_the_dead_run_had_begun() {
+    let message = M1;
+    let dead = a_long_turn();
+    let decided = dead
+        .iter()
+        .position(|event| matches!(event, Event::RerunDecided { .. }))
+        .expect("it was decided");
+    let mut events = dead[..decided].to_vec();
+    let state: Session = fold(&given(events.clone()));
+    assert_eq!(state.waits(), None);
+    events.push(Event::RerunDecided {
+        message,
+        run: 1,
+        rerun: Rerun::Wait,
+        reason: String::new(),
+    });
+    let since = Timestamp(events.len() as u64 * 1_000_000);
+    // An abort does not let it wait for any less time.
+    events.push(Event::TurnAbortAsked { message });
+    let state: Session = fold(&given(events));
+    let call = Call {
+        id: "c".to_owned(),
+        tool: "bash".to_owned(),
+        input: "{}".to_owned(),
+        outcome: Some((CallOutcome::Lost, String::new())),
+    };
+    assert_eq!(
+        state.waits(),
+        Some(Waits {
+            message: state.queue.head().expect("it is open"),
+            since,
+            decision: Some(WaitsFor::Rerun),
+            questions: Vec::new(),
+            calls: vec![(1, &call)],
+            text: "one ".to_owned(),
+            has_hole: true,
+        })
+    );
+}
+
+#[test]
+fn whoever_is_asked_is_shown_what_and_since_when() {
+    let message = M1;
+    let asked = |permission: &str| Event::PermissionAsked {
+        message,
+        permission: permission.to_owned(),
+        action: "bash".to_owned(),
+        detail: "ls".to_owned(),
+        call: None,
+    };
+    let events = given([
+        queued(message),
+        sending(message),
+        Event::TurnRequested { message, run: 1 },
+        Event::TurnStarted { message, run: 1 },
+        asked("p"),
+        asked("q"),
+        Event::PermissionAnswered {
+            message,
+            permission: "p".to_owned(),
+            answer: PermissionAnswer::Once,
+        },
+    ]);
+    let state: Session = fold(&events);
+    let turn = state.turn.as_ref().expect("it runs");
+    assert_eq!(
+        state.waits(),
+        Some(Waits {
+            message: state.queue.head().expect("it is open"),
+            since: Timestamp(6_000_000),
+            decision: None,
+            questions: vec![&turn.questions[1]],
+            calls: Vec::new(),
+            text: String::new(),
+            has_hole: false,
+        })
+    );
+}
+
+#[test]
 fn a_turn_holds_what_was_said_and_done_in_each_run() {
     let events = given(a_long_turn());
     let state: Session = fold(&events);
@@ -482,7 +562,7 @@ fn a_dead_letter_says_whether_it_may_have_arrived_until_it_is_queued_again() {
     let (sent, lost) = (sending(M1), unknown(M1));
     assert!(!of(&[]));
     assert!(!of(&[sent.clone(), refused.clone()]));
-    assert!(of(&[sent.clone()]));
+    assert!(of(std::slice::from_ref(&sent)));
     assert!(of(&[sent.clone(), lost.clone()]));
     assert!(of(&[sent.clone(), lost.clone(), verdict(Verdict::Wait)]));
     let absent = resolved(Resolution::Absent);

@@ -43,6 +43,14 @@ pub struct Part {
     pub withdrawn: Option<String>,
 }
 
+impl Part {
+    /// Whether nothing of it is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.after_hole.is_empty()
+    }
+}
+
 /// A tool call of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
@@ -213,7 +221,17 @@ impl Run {
         })
     }
 
-    /// What it answered: its text without reasoning, in order; what came after a hole is left out until the hole is closed.
+    /// Whether something that the agent said in it was missed, and is still not known.
+    #[must_use]
+    pub fn has_hole(&self) -> bool {
+        self.items.iter().any(|item| match item {
+            Item::Part(part) => !part.after_hole.is_empty(),
+            Item::Call(_) => false,
+        })
+    }
+
+    /// What it answered: its text without reasoning, in order; what came after a hole is left out until the hole is
+    /// closed ([`Run::has_hole`]).
     #[must_use]
     pub fn text(&self) -> String {
         self.items
@@ -457,7 +475,7 @@ impl Turn {
                 question, reason, ..
             } => {
                 self.answer(question, Answered::Reject, recorded.at);
-                for question in self.questions.iter_mut().filter(|q| q.id == *question) {
+                if let Some(question) = self.question_mut(question) {
                     question.expired = Some(reason.clone());
                 }
             }
@@ -512,18 +530,28 @@ impl Turn {
     }
 
     fn answer(&mut self, id: &str, answer: Answered, now: Timestamp) {
-        for question in self.questions.iter_mut().filter(|q| q.id == *id) {
-            question.answer = Some(answer.clone());
+        if let Some(question) = self.question_mut(id) {
+            question.answer = Some(answer);
             self.counts_from = now;
         }
     }
 
     fn settle(&mut self, id: &str, answer: Option<Answered>, now: Timestamp) {
-        for question in self.questions.iter_mut().filter(|q| q.id == *id) {
+        if let Some(question) = self.question_mut(id) {
             question.settled = true;
-            question.answer = answer.clone().or_else(|| question.answer.take());
+            if let Some(answer) = answer {
+                if answer != Answered::Reject {
+                    // Somebody was a moment earlier than the refusal.
+                    question.expired = None;
+                }
+                question.answer = Some(answer);
+            }
             self.counts_from = now;
         }
+    }
+
+    fn question_mut(&mut self, id: &str) -> Option<&mut Question> {
+        self.questions.iter_mut().find(|question| question.id == id)
     }
 
     fn go(&mut self, state: TurnState, recorded: &Recorded) {

@@ -166,6 +166,7 @@ Examples:
   recount recover
   recount recover --rerun auto          also run again what had begun to use tools
   recount recover --rerun never         give up what was cut off
+  recount recover --unknown resend      send again what may have been lost
 
 Exit codes: 0 nothing is open (what waits for you does not count); 1 otherwise.")]
 pub(crate) struct Recover {
@@ -215,6 +216,10 @@ pub(crate) struct Policy {
     /// Whether a turn that the agent died in is run again; `ask` does so unless a tool had begun [default: ask]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) rerun: Option<Rerun>,
+
+    /// What to do with a message of which the agent cannot say whether it arrived [default: ask]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) unknown: Option<Unknown>,
 
     #[command(flatten)]
     pub(crate) file: PolicyFile,
@@ -631,6 +636,18 @@ pub(crate) enum Rerun {
     Ask,
     /// Give it up
     Never,
+}
+
+/// What becomes of a message of which the agent cannot say whether it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Unknown {
+    /// Leave it to a person
+    #[default]
+    Ask,
+    /// Send it again; the agent may then have it twice
+    Resend,
+    /// Give it up; the agent may have it all the same
+    DeadLetter,
 }
 
 /// A moment in the life of a session.

@@ -303,9 +303,10 @@ impl World {
         let mut live = BTreeMap::new();
         for id in self.application.sessions() {
             if let Ok(session) = manager.find(id).await {
-                if let Ok(state) = session.state() {
-                    live.insert(id, state);
-                }
+                live.insert(
+                    id,
+                    session.state().map_err(|error| fails(error.to_string()))?,
+                );
             }
         }
         self.book.with(|pages| {

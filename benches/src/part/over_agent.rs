@@ -62,11 +62,11 @@ pub(super) fn interrupt(path: &Path, url: &str, sessions: u32) {
         loop {
             let count = |state| -> usize {
                 let is_there = |session: &&Session| {
-                    let looked = session.with_state(|session| {
+                    let seen = session.with_state(|session| {
                         let head = session.queue.head();
                         head.is_some_and(|message| message.state == state)
                     });
-                    looked.expect("its state can be read")
+                    seen.expect("it can be read")
                 };
                 opened.iter().filter(is_there).count()
             };

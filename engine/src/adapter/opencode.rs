@@ -7,6 +7,7 @@
 pub(crate) mod captured;
 
 mod calls;
+mod capabilities;
 mod identity;
 mod look;
 mod translate;
@@ -118,6 +119,10 @@ impl AgentAdapter for OpenCode {
 
     async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError> {
         self.calls.health(endpoint).await
+    }
+
+    async fn capabilities(&self, endpoint: &Endpoint) -> Result<Vec<String>, CallError> {
+        self.calls.capabilities(endpoint).await
     }
 
     async fn open_stream(&self, endpoint: &Endpoint) -> Result<FrameStream, CallError> {

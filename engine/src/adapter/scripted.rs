@@ -301,6 +301,10 @@ impl AgentAdapter for Scripted {
         self.opencode.health(endpoint).await
     }
 
+    async fn capabilities(&self, endpoint: &Endpoint) -> Result<Vec<String>, CallError> {
+        self.opencode.capabilities(endpoint).await
+    }
+
     async fn open_stream(&self, endpoint: &Endpoint) -> Result<FrameStream, CallError> {
         self.opencode.open_stream(endpoint).await
     }

@@ -86,6 +86,9 @@ fn fails_too_often(breaker: &Breaker, policy: &ConnectionPolicy, now: Timestamp)
 }
 
 #[cfg(test)]
+mod exhaustive;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 

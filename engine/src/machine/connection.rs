@@ -81,6 +81,8 @@ pub struct Machine {
     tried: bool,
     /// Whether a person waits for the first try.
     asked_for: bool,
+    /// How who had the connection before this one ended, for a person.
+    end_before: &'static str,
     phase: Phase,
     counts: BTreeMap<String, u64>,
 }
@@ -94,10 +96,8 @@ impl Machine {
         connection: Connection,
         breaker: Breaker,
     ) -> Self {
-        let mut seed = [0; 8];
-        seed.copy_from_slice(&id.to_bytes()[..8]);
         Self {
-            seed: u64::from_le_bytes(seed),
+            seed: seed(id),
             policy,
             connection,
             breaker,
@@ -105,9 +105,17 @@ impl Machine {
             trying: false,
             tried: false,
             asked_for: false,
+            end_before: "the engine ended",
             phase: Phase::Resting,
             counts: BTreeMap::new(),
         }
+    }
+
+    /// The same machine, after one in this process whose task panicked.
+    #[must_use]
+    pub fn after_panic(mut self) -> Self {
+        self.end_before = "the engine failed by a mistake of its own";
+        self
     }
 
     /// Where the connection stands.
@@ -179,6 +187,14 @@ impl Machine {
                 self.probe_passed(&mut step, version, refused, now);
             }
             Input::ProbeFailed(failure) => self.probe_failed(&mut step, &failure, now),
+            Input::Capable { capabilities } => self.capable(&mut step, capabilities, now),
+            Input::NotCapable(failure) => {
+                // What has no answer to that can do nothing that has to be asked for. One that is lost is asked for
+                // again when the stream is opened again.
+                if failure.lasting {
+                    self.capable(&mut step, Vec::new(), now);
+                }
+            }
             Input::StreamOpened => self.stream_opened(&mut step, now),
             Input::StreamFailed(failure) => {
                 if matches!(self.phase, Phase::Opening) {
@@ -293,7 +309,7 @@ impl Machine {
     fn close_what_another_process_left_open(&mut self, now: Timestamp) -> Step<Effect> {
         let mut step = Step::default();
         if self.connection.state == ConnectionState::Connected {
-            let reason = "the engine ended".to_owned();
+            let reason = self.end_before.to_owned();
             self.record(&mut step, Event::StreamLost { reason }, now);
         }
         self.change(&mut step, ConnectionState::Disconnected, now);
@@ -358,6 +374,14 @@ impl Machine {
         };
         step
     }
+}
+
+/// What the delays of a connection are scattered by.
+#[must_use]
+pub fn seed(id: ConnectionId) -> u64 {
+    let mut seed = [0; 8];
+    seed.copy_from_slice(&id.to_bytes()[..8]);
+    u64::from_le_bytes(seed)
 }
 
 #[cfg(test)]

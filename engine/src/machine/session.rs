@@ -133,7 +133,7 @@ pub type Step = super::Step<Effect>;
 pub type Identity = Arc<dyn Fn(MessageId, Timestamp) -> String + Send + Sync>;
 
 /// The one call under way. One at a time keeps every outcome's meaning plain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Flight {
     AskingLeave,
     Binding,

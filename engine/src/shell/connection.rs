@@ -1,13 +1,16 @@
 //! A connection as its sessions see it: a link that is up or down, and an inbox each.
 
 mod driver;
+mod transitions;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use recount_store::{ConnectionId, FrameNumber, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use driver::{Driver, Setting};
+pub(super) use transitions::Audience;
+pub use transitions::Transitions;
 
 use super::inbox::Inbox;
 use crate::adapter::{AgentAdapter, Endpoint, Observation};
@@ -32,6 +35,8 @@ pub enum Link {
         endpoint: Endpoint,
         /// Counts the openings of the stream in this process, from 1.
         epoch: u64,
+        /// What the server can do, in the words of [`crate::adapter::capability`], as far as it is known by now.
+        capabilities: Vec<String>,
     },
 }
 
@@ -48,12 +53,24 @@ pub struct FromAgent {
     pub from_child: bool,
 }
 
+/// Where a connection stands, for people and for what watches over the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Its name in the log.
+    pub id: ConnectionId,
+    /// Its agent and target, its state, its tries, its server and what that can do.
+    pub connection: recount_projections::Connection,
+    /// Whether it may be tried.
+    pub breaker: recount_projections::Breaker,
+}
+
 /// A handle on a connection. Cheap to clone; its task ends when the last one is gone.
 #[derive(Clone)]
 pub struct Connection {
     id: ConnectionId,
     adapter: Arc<dyn AgentAdapter>,
     link: watched::Receiver<Link>,
+    standing: watch::Receiver<Standing>,
     commands: mpsc::Sender<Command>,
     failure: LastFailure,
     budget: Arc<Mutex<Budget>>,
@@ -122,6 +139,17 @@ impl Connection {
     #[must_use]
     pub fn link(&self) -> watched::Receiver<Link> {
         self.link.clone()
+    }
+
+    /// Where it stands, as far as that is recorded.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// Whether its task has ended: what is asked of this handle is not heard any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.commands.is_closed()
     }
 
     /// Why the last try to start a server failed, with its data; `None` where none failed since one lived.

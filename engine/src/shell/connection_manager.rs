@@ -12,7 +12,7 @@ use recount_store::{
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Connection, Driver, Setting};
+use super::connection::{Audience, Connection, Driver, Setting, Standing, Transitions};
 use super::server::Files;
 use crate::adapter::{AgentAdapter, Secret};
 use crate::chance::Chance;
@@ -51,6 +51,7 @@ impl ConnectionManager {
                 clock,
                 chance,
                 url_password: None,
+                transitions: Audience::new(),
             },
             adapters,
             connections: Mutex::new(Some(BTreeMap::new())),
@@ -82,8 +83,8 @@ impl ConnectionManager {
         let id = id_of(agent, &target);
         let mut connections = self.connections.lock().await;
         let connections = connections.as_mut().ok_or(Error::ShutDown)?;
-        if let Some(connection) = connections.get(&id) {
-            return Ok(connection.clone());
+        if let Some(connection) = running(connections, id) {
+            return Ok(connection);
         }
         let mut history = self.history(id)?;
         if history.is_empty() {
@@ -97,6 +98,7 @@ impl ConnectionManager {
                 .log
                 .append(stream, Expected::NoStream, vec![opened]);
             history = append.await?;
+            self.setting.transitions.tell(history.clone());
         }
         let connection = self.start(id, adapter, &history);
         connections.insert(id, connection.clone());
@@ -111,8 +113,8 @@ impl ConnectionManager {
     pub async fn find(&self, id: ConnectionId) -> Result<Connection, Error> {
         let mut connections = self.connections.lock().await;
         let connections = connections.as_mut().ok_or(Error::ShutDown)?;
-        if let Some(connection) = connections.get(&id) {
-            return Ok(connection.clone());
+        if let Some(connection) = running(connections, id) {
+            return Ok(connection);
         }
         let history = self.history(id)?;
         let state: State = recount_projections::fold(&history);
@@ -123,6 +125,19 @@ impl ConnectionManager {
         let connection = self.start(id, adapter, &history);
         connections.insert(id, connection.clone());
         Ok(connection)
+    }
+
+    /// Where each connection stands that this engine has opened, in the order of their ids.
+    pub async fn standings(&self) -> Vec<Standing> {
+        let connections = self.connections.lock().await;
+        let opened = connections.iter().flat_map(BTreeMap::values);
+        opened.map(Connection::standing).collect()
+    }
+
+    /// Tells from now on what is recorded of all connections.
+    #[must_use]
+    pub fn subscribe(&self) -> Transitions {
+        self.setting.transitions.listen()
     }
 
     /// Stops the servers that an earlier engine left running and that nobody has wanted since.
@@ -189,6 +204,15 @@ impl ConnectionManager {
         let machine = Machine::new(id, self.setting.policy.clone(), state, breaker);
         Driver::start(self.setting.clone(), id, adapter, machine)
     }
+}
+
+/// The connection, unless its task has ended: then another one begins from the log.
+fn running(
+    connections: &BTreeMap<ConnectionId, Connection>,
+    id: ConnectionId,
+) -> Option<Connection> {
+    let connection = connections.get(&id)?;
+    (!connection.is_over()).then(|| connection.clone())
 }
 
 /// The one way in which a target is written, so that two ways of writing it are one connection.

@@ -118,6 +118,21 @@ impl Session {
         Ok(receipt.message.unwrap_or(message))
     }
 
+    /// Queues a message that is to reach the agent while it works, and is otherwise as [`Session::send`] says.
+    ///
+    /// The agent reads it at its next step. What it does from there on is the turn of this message; the one before it
+    /// ends with what it had until then. Where nothing runs, or others wait already, it waits for its turn like any other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::send`], and [`Error::Rejected`] where the agent cannot be steered.
+    pub async fn steer(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
+        let message = MessageId::from_random(self.manager.chance().number());
+        let (key, text) = (key.map(str::to_owned), text.to_owned());
+        let receipt = self.command(Command::Steer { message, key, text }).await?;
+        Ok(receipt.message.unwrap_or(message))
+    }
+
     /// Ends the work on the oldest open message. Its end comes as an event.
     ///
     /// # Errors
@@ -603,8 +618,14 @@ impl<'a> Task<'a> {
     }
 
     async fn command(&mut self, command: Command) -> Result<Receipt, Error> {
-        let (bounds, now) = (self.policy.bounds(), self.clock.now());
-        let sends = matches!(command, Command::Queue { .. } | Command::Requeue { .. });
+        let (bounds, now) = (
+            self.policy.bounds(self.adapter.can_steer()),
+            self.clock.now(),
+        );
+        let sends = matches!(
+            command,
+            Command::Queue { .. } | Command::Steer { .. } | Command::Requeue { .. }
+        );
         let (events, receipt) = self
             .state
             .with(|state| decide(state, command, bounds, now))?;

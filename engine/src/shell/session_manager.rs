@@ -12,7 +12,7 @@ use recount_store::{
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::Connection;
+use super::connection::{Connection, Standing, Transitions};
 use super::connection_manager::ConnectionManager;
 use super::dead_letter::{self, DeadLetter};
 use super::presence::{Presences, Visit};
@@ -360,6 +360,18 @@ impl SessionManager {
             .with_state(id, |state| Some(state.opening.as_ref()?.connection))?
             .ok_or(Error::UnknownSession { session: id })?;
         self.inner.connections.find(connection).await
+    }
+
+    /// Where each connection stands that this engine has opened: its state and breaker, its tries and the last error,
+    /// its server and what that can do.
+    pub async fn connections(&self) -> Vec<Standing> {
+        self.inner.connections.standings().await
+    }
+
+    /// Tells from now on what happens to all connections, each event as soon as it is durable.
+    #[must_use]
+    pub fn subscribe_connections(&self) -> Transitions {
+        self.inner.connections.subscribe()
     }
 
     /// What is open in the log, this engine's own sessions included.

@@ -26,7 +26,7 @@ pub(crate) async fn run(
         .try_next("recount recover    carries it to its end"));
     }
     // Nothing is queued by closing, so any bounds do.
-    let bounds = SessionPolicy::default().bounds();
+    let bounds = SessionPolicy::default().bounds(false);
     let (events, _) = decide(&session, Command::Close, bounds, super::now())
         .map_err(|_| Failure::new(format!("session {id} is closed already")))?;
     log.append(stream, Expected::Exact(session.seq), events)

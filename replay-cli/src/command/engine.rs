@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use recount_engine::adapter::Secret;
 use recount_engine::{
-    Error, Left, Options, Policy, Rejection, RerunPolicy, Session, SessionManager,
+    Error, Left, Options, Policy, Rejection, RerunPolicy, Session, SessionManager, UnknownPolicy,
 };
 use recount_projections::turn::{Answered, Asks, Question};
 use tokio::sync::{oneshot, watch};
 
-use crate::args::{self, Keeping, Permission, Rerun};
+use crate::args::{self, Keeping, Permission, Rerun, Unknown};
 use crate::directory;
 use crate::failure::Failure;
 use crate::output::note;
@@ -31,6 +31,13 @@ pub(super) fn options(
     options.policy.log.keep_frames &= keeping.frames();
     if let Some(asked) = policy.rerun {
         options.policy.session.rerun = rerun(asked);
+    }
+    if let Some(asked) = policy.unknown {
+        options.policy.session.unknown = match asked {
+            Unknown::Ask => UnknownPolicy::Ask,
+            Unknown::Resend => UnknownPolicy::Resend,
+            Unknown::DeadLetter => UnknownPolicy::DeadLetter,
+        };
     }
     options.url_password = std::env::var("OPENCODE_SERVER_PASSWORD")
         .ok()

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use recount_engine::{Error, Rejection, Session, SessionManager};
-use recount_projections::MessageState;
+use recount_projections::WaitsFor;
 use recount_projections::turn::{Answered, Asks, Question};
-use recount_store::{Event, MessageId, Recorded, Rerun, SessionId, Tail, Target};
+use recount_store::{Event, MessageId, Recorded, Rerun, SessionId, Tail, Target, Verdict};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -125,20 +125,24 @@ impl Conversation<'_> {
         opened.map_err(|error| Failure::because("cannot open the session", error))
     }
 
-    /// Settles, or refuses to go on behind, a turn that waits for a person.
+    /// Settles, or refuses to go on behind, what waits for a person.
     async fn settle_waiting(&self, session: &Session) -> Result<(), Failure> {
-        let waits = engine::look_at(session, |state| {
-            let head = state.queue.head();
-            head.is_some_and(|message| message.state == MessageState::Waiting)
-        })?;
-        if !waits {
+        let waits_for = engine::look_at(session, |state| state.queue.head()?.waits_for)?;
+        let Some(waits_for) = waits_for else {
             return Ok(());
-        }
-        let rerun = self.run.policy.rerun.unwrap_or_default();
-        if engine::settle_waiting(session, rerun).await? {
+        };
+        let settled = match waits_for {
+            WaitsFor::Rerun => {
+                let rerun = self.run.policy.rerun.unwrap_or_default();
+                engine::settle_waiting(session, rerun).await?
+            }
+            // Any other policy settles it without being asked.
+            WaitsFor::Outcome => self.run.policy.unknown.unwrap_or_default() != args::Unknown::Ask,
+        };
+        if settled {
             Ok(())
         } else {
-            End::Waiting.tell(session.id())
+            End::Waiting(waits_for).tell(session.id())
         }
     }
 
@@ -167,7 +171,7 @@ enum End {
     Aborted,
     Cancelled,
     DeadLettered(String),
-    Waiting,
+    Waiting(WaitsFor),
     Interrupted,
 }
 
@@ -182,7 +186,14 @@ impl End {
                 ));
                 return Err(Failure::Interrupted);
             }
-            Self::Waiting => {
+            Self::Waiting(WaitsFor::Outcome) => {
+                let what = "the agent cannot say whether a message arrived, so what becomes of it is for you to say";
+                return Err(Failure::new(what).try_next(
+                    "recount recover --unknown resend         sends it again, and the agent may have it twice\n\
+                     recount recover --unknown dead-letter    gives it up, and the agent may have it all the same",
+                ));
+            }
+            Self::Waiting(WaitsFor::Rerun) => {
                 let what = "the agent died after a tool had begun, so whether the turn is run again is for you to say";
                 return Err(Failure::new(what).try_next(
                     "recount recover --rerun auto     runs it again; the tool may do its work twice\n\
@@ -302,7 +313,11 @@ impl Following<'_> {
             // Whether this message's turn waits, or one before it in the queue: it goes no further.
             Event::RerunDecided {
                 rerun: Rerun::Wait, ..
-            } => self.end = Some(End::Waiting),
+            } => self.end = Some(End::Waiting(WaitsFor::Rerun)),
+            Event::UnknownDecided {
+                verdict: Verdict::Wait,
+                ..
+            } => self.end = Some(End::Waiting(WaitsFor::Outcome)),
             _ => self.end = end_of(recorded, self.message),
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use recount_projections::turn::{Asks, Turn, TurnState};
+use recount_projections::{Message, WaitsFor};
 use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome, Verdict};
 
 use super::{Look, event, text, time};
@@ -157,28 +158,42 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
     }
 }
 
-/// The commands that settle what a turn waits for, with what they do; none where it waits for nobody.
-pub(crate) fn settled_by(turn: &Turn) -> &'static [(&'static str, &'static str)] {
-    match turn.state {
-        TurnState::Waiting => &[
+/// The commands that settle what a message waits for, with what they do; none where it waits for nobody.
+pub(crate) fn settled_by(
+    message: &Message,
+    turn: Option<&Turn>,
+) -> &'static [(&'static str, &'static str)] {
+    let at_work = |turn: &&Turn| matches!(turn.state, TurnState::Requested | TurnState::Running);
+    let mut questions = turn
+        .filter(at_work)
+        .into_iter()
+        .flat_map(Turn::open_questions);
+    let asks = questions.next().map(|question| &question.asks);
+    match message.waits_for {
+        Some(WaitsFor::Rerun) => &[
             ("recount recover --rerun auto", "runs it again"),
             ("recount recover --rerun never", "gives it up"),
         ],
-        TurnState::Requested | TurnState::Running => {
-            match turn.open_questions().next().map(|question| &question.asks) {
-                Some(Asks::Permission { .. }) => &[
-                    ("recount recover --permission allow", "says yes"),
-                    ("recount recover --permission reject", "says no"),
-                ],
-                Some(Asks::Words(_)) => &[
-                    ("recount recover", "asks you on the terminal"),
-                    ("recount recover --permission reject", "refuses to answer"),
-                ],
-                None => &[],
-            }
-        }
-        TurnState::Interrupted | TurnState::Completed | TurnState::Failed | TurnState::Aborted => {
-            &[]
-        }
+        Some(WaitsFor::Outcome) => &[
+            (
+                "recount recover --unknown resend",
+                "sends it again, and the agent may have it twice",
+            ),
+            (
+                "recount recover --unknown dead-letter",
+                "gives it up, and the agent may have it all the same",
+            ),
+        ],
+        None => match asks {
+            Some(Asks::Permission { .. }) => &[
+                ("recount recover --permission allow", "says yes"),
+                ("recount recover --permission reject", "says no"),
+            ],
+            Some(Asks::Words(_)) => &[
+                ("recount recover", "asks you on the terminal"),
+                ("recount recover --permission reject", "refuses to answer"),
+            ],
+            None => &[],
+        },
     }
 }

@@ -7,7 +7,7 @@ use recount_projections::queue::MessageState;
 use recount_projections::turn::{
     Answered, Asks, CallOutcome, Item, Question, Run, Turn, TurnState,
 };
-use recount_projections::{Breaker, Connection, Session, Status, Transcript};
+use recount_projections::{Breaker, Connection, Message, Session, Status, Transcript, WaitsFor};
 use recount_store::{ConnectionId, ConnectionState, MessageId, SessionId, Target, Timestamp};
 use serde::Serialize;
 
@@ -68,6 +68,9 @@ struct MessageView<'a> {
     agent_message: Option<&'a str>,
     reason: Option<&'a str>,
     retry_at: Option<String>,
+    waits_for: Option<WaitsFor>,
+    may_have_arrived: bool,
+    queued_again_as: Option<MessageId>,
     abort_asked: bool,
 }
 
@@ -191,6 +194,10 @@ impl Standing {
                 agent_message: message.agent_message.as_deref(),
                 reason: message.reason.as_deref(),
                 retry_at: message.retry_at.map(time::rfc3339),
+                waits_for: message.waits_for,
+                may_have_arrived: message.unproved
+                    || message.given_up.is_some_and(|given_up| given_up.unknown),
+                queued_again_as: message.given_up.and_then(|given_up| given_up.again),
                 abort_asked: message.abort_asked,
             })
     }
@@ -246,6 +253,12 @@ impl Standing {
             }
             if let Some(turn) = turn {
                 turn_text(&mut out, turn, look);
+            }
+            if let Some(known) = self.session.queue.get(message.id) {
+                given_up_text(&mut out, known, look);
+                for (command, what) in scene::settled_by(known, turn) {
+                    let _ = writeln!(out, "    {command:<40}{what}");
+                }
             }
         }
         out.truncate(out.trim_end().len());
@@ -426,6 +439,25 @@ fn question_view(question: &Question) -> QuestionView<'_> {
     }
 }
 
+/// What a message waits for though no turn says so, and what is to be known of one that was given up.
+fn given_up_text(out: &mut String, message: &Message, look: &Look) {
+    let mut say = |what: &str| {
+        let _ = writeln!(out, "  {}", look.warn(what));
+    };
+    if message.waits_for == Some(WaitsFor::Outcome) {
+        say("= nobody knows whether it arrived, and a person has to say what comes next");
+    }
+    let Some(given_up) = message.given_up else {
+        return;
+    };
+    if given_up.unknown {
+        say("the agent may have it all the same");
+    }
+    if let Some(again) = given_up.again {
+        say(&format!("queued again as {again}"));
+    }
+}
+
 /// What became of a question.
 fn fate(question: &Question) -> String {
     match (&question.answer, &question.expired, question.settled) {
@@ -483,9 +515,6 @@ fn turn_text(out: &mut String, turn: &Turn, look: &Look) {
     if let Some(stalled) = &turn.stalled {
         let _ = writeln!(out, "    stalled: {}", text::one_line(stalled));
     }
-    for (command, what) in scene::settled_by(turn) {
-        let _ = writeln!(out, "    {command:<36}{what}");
-    }
 }
 
 fn item_text(out: &mut String, item: &Item, look: &Look) {
@@ -528,7 +557,7 @@ fn item_text(out: &mut String, item: &Item, look: &Look) {
 mod tests {
     use expect_test::{Expect, expect};
     use recount_projections::Projection;
-    use recount_store::{Event, StreamId};
+    use recount_store::{Event, StreamId, Verdict};
 
     use super::*;
     use crate::render::fixture;
@@ -581,8 +610,8 @@ mod tests {
                   It
                   [bash {"command":"make"}] lost
                   = the agent died in it, and a person has to say what comes next
-                    recount recover --rerun auto        runs it again
-                    recount recover --rerun never       gives it up"#]],
+                    recount recover --rerun auto            runs it again
+                    recount recover --rerun never           gives it up"#]],
         );
     }
 
@@ -639,6 +668,9 @@ mod tests {
                   "agent_message": "msg_1",
                   "reason": null,
                   "retry_at": null,
+                  "waits_for": "rerun",
+                  "may_have_arrived": false,
+                  "queued_again_as": null,
                   "abort_asked": false
                 }
               ],
@@ -702,6 +734,83 @@ mod tests {
               "breaker": "closed"
             }"#]]
         .assert_eq(&json);
+    }
+
+    #[test]
+    fn what_nobody_knows_is_shown_with_the_commands_that_settle_it() {
+        let message = fixture::message();
+        let attempt = 1;
+        let reason = || "the answer was lost".to_owned();
+        let lost = [
+            Event::DeliveryUnknown {
+                message,
+                attempt,
+                reason: reason(),
+            },
+            Event::UnknownDecided {
+                message,
+                attempt,
+                verdict: Verdict::Wait,
+                reason: reason(),
+            },
+        ];
+        let mut shown = standing(9);
+        for (seq, event) in (5..).zip(lost) {
+            shown.session.apply(&fixture::session_event(seq, event));
+        }
+        check(
+            &shown,
+            None,
+            &expect![[r#"
+            session 081040g2081040g2  waiting, as of event 6 of 12
+              agent      opencode
+              directory  /home/project
+              model      test/model
+              opened     2026-11-22 09:14:04
+              last event 2026-11-22 09:14:09 (74 s ago)
+              connection connected, http://127.0.0.1:4101 version 1.18.3
+              breaker    closed
+
+            message 1 040g2081040g2081  waiting, 1 attempt, key "build-17"
+              > Why did it fail?
+              > Be brief.
+              the answer was lost
+              = nobody knows whether it arrived, and a person has to say what comes next
+                recount recover --unknown resend        sends it again, and the agent may have it twice
+                recount recover --unknown dead-letter   gives it up, and the agent may have it all the same"#]],
+        );
+
+        let given_up = Event::MessageDeadLettered {
+            message,
+            reason: reason(),
+        };
+        let again = Event::MessageRequeued {
+            message,
+            again: MessageId::from_bytes([9; 10]),
+        };
+        for (seq, event) in (7..).zip([given_up, again]) {
+            shown.session.apply(&fixture::session_event(seq, event));
+        }
+        check(
+            &shown,
+            None,
+            &expect![[r#"
+            session 081040g2081040g2  idle, as of event 8 of 12
+              agent      opencode
+              directory  /home/project
+              model      test/model
+              opened     2026-11-22 09:14:04
+              last event 2026-11-22 09:14:11 (72 s ago)
+              connection connected, http://127.0.0.1:4101 version 1.18.3
+              breaker    closed
+
+            message 1 040g2081040g2081  dead-lettered, 1 attempt, key "build-17"
+              > Why did it fail?
+              > Be brief.
+              the answer was lost
+              the agent may have it all the same
+              queued again as 144gj289144gj289"#]],
+        );
     }
 
     #[test]

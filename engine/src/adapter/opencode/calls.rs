@@ -15,6 +15,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::capabilities::Description;
 use super::identity;
 use super::wire::{HealthInfo, SessionInfo, bounded};
 use crate::adapter::http::{self, NoAnswer, Response, Transport};
@@ -85,6 +86,14 @@ impl Calls {
             })
     }
 
+    /// The first such call takes 1.18.33 two seconds of its only thread, the next ones a few milliseconds.
+    pub(super) async fn capabilities(&self, endpoint: &Endpoint) -> Result<Vec<String>, CallError> {
+        let request = Request::get(endpoint, &["doc"], &[])?;
+        let reply = request.send(self, limits::CAPABILITIES_TIMEOUT).await?;
+        let description: Description = reply.accept().await?.json().await?;
+        Ok(description.capabilities())
+    }
+
     /// The stream of all events; its first bytes are not waited for.
     pub(super) async fn stream(&self, endpoint: &Endpoint) -> Result<Response, CallError> {
         let mut request = Request::get(endpoint, &["global", "event"], &[])?;
@@ -92,9 +101,7 @@ impl Calls {
         // A connection of its own, since it never becomes free again.
         request.alone = true;
         let reply = request.send(self, limits::CALL_TIMEOUT).await?;
-        let reply = reply.accept().await?;
-        reply.expect_type("text/event-stream")?;
-        Ok(reply.response)
+        Ok(reply.accept().await?.response)
     }
 
     pub(super) async fn create_session(
@@ -160,9 +167,6 @@ impl Calls {
         let path = ["session", id, call];
         let request = Request::post(endpoint, &path, &[("directory", directory)], body)?;
         let reply = self.call(request).await?.accept().await?;
-        if reply.status() != StatusCode::NO_CONTENT {
-            reply.expect_type("application/json")?;
-        }
         reply.finish().await;
         Ok(())
     }
@@ -176,7 +180,6 @@ impl Calls {
         let query = [("directory", session.directory.as_str())];
         let request = Request::post(endpoint, &path, &query, json!({}))?;
         let reply = self.call(request).await?.accept().await?;
-        reply.expect_type("application/json")?;
         reply.finish().await;
         Ok(())
     }
@@ -228,7 +231,6 @@ impl Calls {
             return Ok(AnswerOutcome::Gone);
         }
         let reply = reply.accept().await?;
-        reply.expect_type("application/json")?;
         reply.finish().await;
         Ok(AnswerOutcome::Taken)
     }
@@ -345,7 +347,11 @@ impl Request {
         };
         let asked = self.asked;
         match tokio::time::timeout(timeout, calls.transport.send(request)).await {
-            Ok(Ok(response)) => Ok(Reply { asked, response }),
+            Ok(Ok(response)) => {
+                let reply = Reply { asked, response };
+                reply.expect_type(self.accept)?;
+                Ok(reply)
+            }
             Ok(Err(NoAnswer { never_sent, reason })) => {
                 let reason = format!("{asked}: {reason}");
                 Err(if never_sent {
@@ -389,10 +395,6 @@ impl Reply {
             });
         }
         let retry_after = retry_after(&self.response.headers);
-        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
-            // A gateway's page says nothing of what the server behind it holds or takes.
-            self.expect_type("application/json")?;
-        }
         // Under `/session/ID` nothing but the session itself can be missing, as the calls here are made.
         let about_session = self.asked.contains(" /session/ses");
         let said = self.said().await;
@@ -417,9 +419,8 @@ impl Reply {
         parse(&asked, &body)
     }
 
-    /// The bytes of a success that says that they are JSON, with what was asked.
+    /// The bytes of a success, with what was asked.
     pub(super) async fn body(mut self) -> Result<(String, Vec<u8>), CallError> {
-        self.expect_type("application/json")?;
         let mut body = Vec::new();
         loop {
             let lost = |why: String| CallError::Unknown {
@@ -444,17 +445,42 @@ impl Reply {
         }
     }
 
-    /// Whether the server says that it does not hold what was asked for: the server, and not a gateway
-    /// before it that has lost its way.
+    /// Whether the server says that it does not hold what was asked for.
     pub(super) fn says_missing(&self) -> bool {
-        self.status() == StatusCode::NOT_FOUND && self.expect_type("application/json").is_ok()
+        self.status() == StatusCode::NOT_FOUND
     }
 
+    /// Whether such a server may have answered, by the type of the answer and whatever its status: a page of HTML
+    /// says nothing of a session or a message, a 404 least of all. Looked at before anything else, so that no call
+    /// takes one for an answer.
     fn expect_type(&self, wanted: &str) -> Result<(), CallError> {
+        const JSON: &str = "application/json";
         let header = self.response.headers.get(CONTENT_TYPE);
         let found = header.and_then(|value| value.to_str().ok()).unwrap_or("");
-        let essence = found.split(';').next().unwrap_or("").trim();
-        if essence.eq_ignore_ascii_case(wanted) {
+        let essence = found
+            .split(';')
+            .next()
+            .unwrap_or("")
+            .trim()
+            .to_ascii_lowercase();
+        let status = self.status();
+        let fits = match essence.as_str() {
+            // Trouble may be without words, or in plain ones. What is refused for good, or is not there, has to be
+            // said in JSON: a gateway that has lost its way says such things too.
+            "" | "text/plain" => {
+                status.is_server_error()
+                    || matches!(
+                        status,
+                        StatusCode::NO_CONTENT
+                            | StatusCode::UNAUTHORIZED
+                            | StatusCode::FORBIDDEN
+                            | StatusCode::TOO_MANY_REQUESTS
+                    )
+            }
+            JSON if !status.is_success() => true,
+            found => found == wanted,
+        };
+        if fits {
             return Ok(());
         }
         Err(CallError::Unsupported {
@@ -464,7 +490,7 @@ impl Reply {
                 if essence.is_empty() {
                     "an answer without a type"
                 } else {
-                    essence
+                    &essence
                 }
             ),
         })
@@ -521,99 +547,160 @@ mod tests {
     use async_trait::async_trait;
     use futures_util::stream;
 
-    use super::super::look::look_up;
     use super::*;
-    use crate::adapter::Report;
+    use crate::adapter::opencode::look;
 
-    /// A gateway that answers everything with this; or what stands behind it does.
+    /// Answers every request with this.
     #[derive(Debug)]
-    struct Answering {
-        status: StatusCode,
-        content_type: &'static str,
+    struct Always {
+        status: u16,
+        kind: Option<&'static str>,
         body: &'static str,
     }
 
     #[async_trait]
-    impl Transport for Answering {
+    impl Transport for Always {
         async fn send(&self, _: http::Request) -> Result<Response, NoAnswer> {
-            let content_type = HeaderValue::from_static(self.content_type);
-            let body = Bytes::from_static(self.body.as_bytes());
+            let mut headers = HeaderMap::new();
+            if let Some(kind) = self.kind {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            }
+            let body = stream::iter([Ok(Bytes::from_static(self.body.as_bytes()))]);
             Ok(Response {
-                status: self.status,
-                headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
-                body: stream::iter([Ok(body)]).boxed(),
+                status: StatusCode::from_u16(self.status).expect("a status"),
+                headers,
+                body: body.boxed(),
             })
         }
     }
 
-    /// What storing, looking and answering a question come to.
-    type Outcomes = (
-        Result<(), CallError>,
-        Result<Report, CallError>,
-        Result<AnswerOutcome, CallError>,
-    );
+    fn always(status: u16, kind: Option<&'static str>, body: &'static str) -> Calls {
+        Calls::over(Arc::new(Always { status, kind, body }))
+    }
 
-    async fn outcomes(status: StatusCode, content_type: &'static str) -> Outcomes {
-        let calls = Calls::over(Arc::new(Answering {
-            status,
-            content_type,
-            body: r#"{"name":"NotFoundError","data":{"message":"gone"}}"#,
-        }));
-        let endpoint = Endpoint {
-            url: "http://127.0.0.1:1".into(),
+    fn endpoint() -> Endpoint {
+        Endpoint {
+            url: "http://127.0.0.1:1".to_owned(),
             password: None,
-        };
-        let session = AgentSession {
-            id: "ses_1".into(),
-            directory: "/project".into(),
-        };
-        let delivery = Delivery {
-            session: session.clone(),
-            agent_message: "msg_1".into(),
-            text: "hello".into(),
+        }
+    }
+
+    fn delivery() -> Delivery {
+        Delivery {
+            session: AgentSession {
+                id: "ses_1".to_owned(),
+                directory: "/srv".to_owned(),
+            },
+            agent_message: "msg_1".to_owned(),
+            text: "hi".to_owned(),
             model: None,
+        }
+    }
+
+    /// What went wrong with each call there is.
+    async fn failures(calls: &Calls) -> Vec<(&'static str, CallError)> {
+        let (endpoint, delivery) = (endpoint(), delivery());
+        let session = &delivery.session;
+        let spec = SessionSpec {
+            directory: "/srv".to_owned(),
+            title: "t".to_owned(),
         };
         let once = PermissionAnswer::Once;
-        (
-            calls.store_message(&endpoint, &delivery).await,
-            look_up(&calls, &endpoint, &session, "msg_1").await,
-            calls
-                .answer_permission(&endpoint, &session, "per_1", once)
-                .await,
-        )
+        let failed = [
+            ("health", calls.health(&endpoint).await.err()),
+            ("capabilities", calls.capabilities(&endpoint).await.err()),
+            ("stream", calls.stream(&endpoint).await.err()),
+            ("create", calls.create_session(&endpoint, &spec).await.err()),
+            ("find", calls.find_session(&endpoint, &spec).await.err()),
+            (
+                "store",
+                calls.store_message(&endpoint, &delivery).await.err(),
+            ),
+            ("start", calls.start_turn(&endpoint, &delivery).await.err()),
+            ("abort", calls.abort(&endpoint, session).await.err()),
+            (
+                "answer",
+                calls
+                    .answer_permission(&endpoint, session, "per_1", once)
+                    .await
+                    .err(),
+            ),
+            (
+                "look",
+                look::look_up(calls, &endpoint, session, "msg_1")
+                    .await
+                    .err(),
+            ),
+            (
+                "stored",
+                look::stored(calls, &endpoint, session, "msg_1").await.err(),
+            ),
+        ];
+        let failed = failed.into_iter();
+        failed
+            .filter_map(|(call, error)| Some((call, error?)))
+            .collect()
     }
 
     #[tokio::test]
-    async fn what_a_server_does_not_hold_only_the_server_itself_can_say() {
-        let not_found = StatusCode::NOT_FOUND;
-        let store = "POST /session/ses_1/message";
-        let look = "GET /session/status";
-        let gone = |asked: &str| CallError::NoSuchSession {
-            reason: format!("{asked}: HTTP 404: gone"),
-        };
-        // Two servers: one that knows nothing of the session, and a gateway before one that may.
-        assert_eq!(
-            outcomes(not_found, "application/json; charset=utf-8").await,
-            (
-                Err(gone(store)),
-                Err(CallError::RefusedForGood {
-                    reason: format!("{look}: HTTP 404: gone"),
-                }),
-                Ok(AnswerOutcome::Gone),
-            )
+    async fn a_page_of_html_is_no_answer_whatever_its_status() {
+        for status in [200, 201, 301, 400, 401, 404, 429, 500, 502, 503] {
+            let calls = always(status, Some("text/html; charset=utf-8"), "<!doctype html>");
+            let failures = failures(&calls).await;
+            assert_eq!(failures.len(), 11, "{status}: {failures:?}");
+            for (call, error) in failures {
+                let unsupported = matches!(&error, CallError::Unsupported { reason }
+                    if reason.contains("no OpenCode server answers there: text/html where "));
+                assert!(unsupported, "{call} met {status}: {error:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_server_does_not_hold_or_take_only_the_server_itself_can_say() {
+        for (status, kind) in [(404, None), (404, Some("text/plain")), (400, None)] {
+            let failures = failures(&always(status, kind, "Not Found")).await;
+            assert_eq!(failures.len(), 11, "{failures:?}");
+            for (call, error) in failures {
+                let unsupported = matches!(error, CallError::Unsupported { .. });
+                assert!(unsupported, "{call} met {status} {kind:?}: {error:?}");
+            }
+        }
+        let json = always(404, Some("application/json"), "{}");
+        let delivery = delivery();
+        let stored = look::stored(&json, &endpoint(), &delivery.session, "msg_1").await;
+        assert_eq!(stored, Ok(false));
+        let lost = json.store_message(&endpoint(), &delivery).await;
+        assert!(
+            matches!(lost, Err(CallError::NoSuchSession { .. })),
+            "{lost:?}"
         );
-        let unsupported = |asked: &str| CallError::Unsupported {
-            reason: format!(
-                "{asked}: no OpenCode server answers there: text/html where application/json was expected"
-            ),
-        };
-        assert_eq!(
-            outcomes(not_found, "text/html").await,
-            (
-                Err(unsupported(store)),
-                Err(unsupported(look)),
-                Err(unsupported("POST /permission/per_1/reply")),
-            )
-        );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_may_be_without_words_and_means_what_its_status_says() {
+        for kind in [None, Some("text/plain"), Some("application/json")] {
+            let store = async |status| {
+                let calls = always(status, kind, "");
+                calls.store_message(&endpoint(), &delivery()).await
+            };
+            let failed = store(500).await;
+            assert!(
+                matches!(failed, Err(CallError::Unknown { .. })),
+                "{failed:?}"
+            );
+            let later = store(503).await;
+            assert!(
+                matches!(later, Err(CallError::RefusedForNow { .. })),
+                "{later:?}"
+            );
+            let never = store(401).await;
+            assert!(
+                matches!(never, Err(CallError::RefusedForGood { .. })),
+                "{never:?}"
+            );
+        }
+        let done = always(204, None, "");
+        assert_eq!(done.start_turn(&endpoint(), &delivery()).await, Ok(()));
     }
 }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::calls::{Calls, Reply, parse};
 use super::wire::{
-    AskedIn, Listed, Meaning, PermissionAsked, QuestionAsked, Role, SessionInfo, Statuses,
+    AskedIn, Listed, Meaning, Part, PermissionAsked, QuestionAsked, Role, SessionInfo, Statuses,
 };
 use crate::adapter::{
     Activity, AgentSession, Answer, AnswerItem, CallError, Endpoint, Permission, Question, Report,
@@ -30,6 +30,22 @@ const PAGE: &str = "20";
 
 /// How many pages are read back until the message is found; 2,000 messages.
 const PAGES_MAX: usize = 100;
+
+#[cfg(test)]
+pub(super) async fn stored(
+    calls: &Calls,
+    endpoint: &Endpoint,
+    session: &AgentSession,
+    agent_message: &str,
+) -> Result<bool, CallError> {
+    let look = Look {
+        calls,
+        endpoint,
+        session,
+        agent_message,
+    };
+    look.stored().await
+}
 
 /// Looks up everything that the server knows of a message.
 pub(super) async fn look_up(
@@ -61,9 +77,10 @@ pub(super) async fn look_up(
 
 /// Whether the last answer is the end of a turn: completed, and not for the sake of a tool.
 fn finished(answers: &[ReportedAnswer]) -> bool {
-    answers.last().is_some_and(|ReportedAnswer { answer, .. }| {
+    answers.last().is_some_and(|last| {
+        let answer = &last.answer;
         let ended = match answer.finish.as_deref() {
-            None | Some("tool-calls" | "unknown") => answer.error.is_some(),
+            None | Some("tool-calls" | "unknown") => answer.error.is_some() || last.refused,
             Some(_) => true,
         };
         answer.completed && ended
@@ -158,6 +175,7 @@ impl Look<'_> {
         })
     }
 
+    /// Whether the server holds our message, wherever it is among the others.
     async fn stored(self) -> Result<bool, CallError> {
         let path = ["session", &self.session.id, "message", self.agent_message];
         let query = [("directory", self.session.directory.as_str())];
@@ -242,6 +260,7 @@ impl Message {
             }
             Role::Assistant => Self::Assistant(ReportedAnswer {
                 answer: Answer::from(info),
+                refused: parts.iter().any(Part::is_refused),
                 items: parts
                     .into_iter()
                     .filter_map(|part| match part.meaning() {
@@ -372,6 +391,24 @@ mod tests {
         assert!(finished(&format!(r#"{ended},"finish":"stop""#)));
         assert!(finished(&format!(r#"{ended},"error":{{"name":"E"}}"#)));
         assert!(!finished(&format!(r#"{ended},"finish":"tool-calls""#)));
+        let refused = |error: &str| {
+            let part = format!(
+                r#"{{"type":"tool","callID":"c","tool":"bash","state":{{"status":"error","input":{{}},"error":"{error}"}}}}"#
+            );
+            let json = format!(
+                r#"{{"info":{{"id":"a","role":"assistant",{ended},"finish":"tool-calls"}},"parts":[{part}]}}"#
+            );
+            match Message::of(serde_json::from_str(&json).expect("a listed message")) {
+                Message::Assistant(answer) => super::finished(&[answer]),
+                Message::User { .. } => unreachable!(),
+            }
+        };
+        let text = "The user rejected permission to use this specific tool call";
+        assert!(refused(&format!("{text}.")));
+        assert!(refused("The user dismissed this question"));
+        // With advice it goes on.
+        assert!(!refused(&format!("{text} with the following feedback: no")));
+        assert!(!refused("no such file"));
         // Aborted while it waited to try again: neither.
         assert!(!finished(ended));
         assert!(!finished(r#""time":{"created":1}"#));

@@ -55,6 +55,29 @@ pub(super) struct Sync<'a> {
     pub(super) aggregate: Cow<'a, str>,
 }
 
+/// A frame of a piece of output, wrapped as on `/global/event`. At full speed nearly all frames are such: they are
+/// read in one pass, where [`Envelope`] reads the rest twice.
+#[derive(Deserialize)]
+pub(super) struct DeltaFrame<'a> {
+    #[serde(borrow)]
+    pub(super) payload: DeltaPayload<'a>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct DeltaPayload<'a> {
+    #[serde(rename = "type")]
+    _kind: DeltaKind,
+    #[serde(borrow)]
+    pub(super) properties: Delta<'a>,
+}
+
+/// Anything else fails at once.
+#[derive(Deserialize)]
+enum DeltaKind {
+    #[serde(rename = "message.part.delta")]
+    Delta,
+}
+
 /// `message.part.delta`: the hot one.
 #[derive(Deserialize)]
 pub(super) struct Delta<'a> {
@@ -282,7 +305,20 @@ pub(super) enum Meaning {
     Unknown,
 }
 
+/// What a tool's error says where a person refused what the tool wanted, which ends the agent's work. A refusal with
+/// a word of advice says more, and does not end it.
+const REFUSALS: [&str; 2] = [
+    "The user rejected permission to use this specific tool call.",
+    "The user dismissed this question",
+];
+
 impl Part<'_> {
+    /// Whether it is a tool call that a person refused.
+    pub(super) fn is_refused(&self) -> bool {
+        let state = self.state.as_ref().filter(|state| state.status == "error");
+        state.is_some_and(|state| REFUSALS.contains(&state.error.as_str()))
+    }
+
     pub(super) fn meaning(self) -> Meaning {
         let kind = match &*self.kind {
             "text" => OutputKind::Text,

@@ -385,6 +385,7 @@ async fn route<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 's
             json(&json!({"healthy": true, "version": super::VERSION}))
         }
         (&Method::GET, ["global", "event"]) => call.events(),
+        (&Method::GET, ["doc"]) => json(&description()),
         (&Method::GET, ["path"]) => {
             let home = "scripted";
             json(&json!({
@@ -419,6 +420,26 @@ async fn route<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 's
         (&Method::POST, ["question", id, "reject"]) => call.reject(id),
         _ => not_found("Path"),
     }
+}
+
+/// The calls that a client may look for before it makes them.
+const DESCRIBED: &[&str] = &[
+    "/global/event",
+    "/global/health",
+    "/permission",
+    "/permission/{requestID}/reply",
+    "/session",
+    "/session/status",
+    "/session/{sessionID}/abort",
+    "/session/{sessionID}/message",
+    "/session/{sessionID}/message/{messageID}",
+    "/session/{sessionID}/prompt_async",
+];
+
+fn description() -> Value {
+    let paths = DESCRIBED.iter().map(|path| ((*path).to_owned(), json!({})));
+    let paths: serde_json::Map<String, Value> = paths.collect();
+    json!({"openapi": "3.1.0", "info": {"title": "scripted", "version": super::VERSION}, "paths": paths})
 }
 
 impl Call<'_> {

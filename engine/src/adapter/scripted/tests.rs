@@ -191,6 +191,7 @@ async fn a_turn_is_told_and_kept_as_by_the_real_agent() {
         newest: true,
         answers: vec![ReportedAnswer {
             answer: answer(ANSWER, parent, Some("stop")),
+            refused: false,
             items: vec![AnswerItem::Output(text(PART, "Hello, world", true))],
         }],
         ..nothing
@@ -200,6 +201,20 @@ async fn a_turn_is_told_and_kept_as_by_the_real_agent() {
     world.deliver(&delivery).await;
     assert_eq!(world.report(&delivery).await, finished);
     assert_eq!(world.agent.runs("hi"), 1);
+}
+
+#[tokio::test]
+async fn it_says_what_it_can_do() {
+    let world = World::new(Script::default()).await;
+    let words = world.agent.capabilities(&world.endpoint).await;
+    let words = words.expect("an answer");
+    assert_eq!(words, ["abort", "history", "permissions", "two_phases"]);
+    world.agent.fault("GET doc", 1, Fault::Html);
+    let none = world.agent.capabilities(&world.endpoint).await;
+    assert!(
+        matches!(none, Err(CallError::Unsupported { .. })),
+        "{none:?}"
+    );
 }
 
 #[tokio::test]
@@ -287,6 +302,7 @@ async fn a_permission_is_asked_and_answered_once() {
         [
             ReportedAnswer {
                 answer: answer(ANSWER, &delivery.agent_message, Some("tool-calls")),
+                refused: false,
                 items: vec![call(ToolState::Completed {
                     input,
                     output: "files".into(),
@@ -294,6 +310,7 @@ async fn a_permission_is_asked_and_answered_once() {
             },
             ReportedAnswer {
                 answer: answer(last, &delivery.agent_message, Some("stop")),
+                refused: false,
                 items: vec![AnswerItem::Output(text(
                     "prt_000001000006Scripted000000",
                     "done",
@@ -329,6 +346,7 @@ async fn a_refused_permission_ends_the_turn_without_an_error() {
         report.answers,
         [ReportedAnswer {
             answer: answer(ANSWER, &delivery.agent_message, Some("tool-calls")),
+            refused: true,
             items: vec![call(ToolState::Failed {
                 input: Json(br#"{"command":"ls"}"#.to_vec()),
                 error: "The user rejected permission to use this specific tool call.".into(),
@@ -465,6 +483,7 @@ async fn a_death_takes_the_streamed_text_and_leaves_the_message() {
     let interrupted = world.report(&delivery).await;
     let dead = ReportedAnswer {
         answer: answer(ANSWER, &delivery.agent_message, None),
+        refused: false,
         items: vec![AnswerItem::Output(text(PART, "", false))],
     };
     let expected = Report {
@@ -488,6 +507,7 @@ async fn a_death_takes_the_streamed_text_and_leaves_the_message() {
             &delivery.agent_message,
             Some("stop"),
         ),
+        refused: false,
         items: vec![AnswerItem::Output(text(
             "prt_000001000004Scripted000000",
             "Hello, world",

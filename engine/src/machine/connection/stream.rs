@@ -17,6 +17,10 @@ impl Machine {
         if self.breaker.state != Circuit::Closed {
             self.record(step, Event::CircuitClosed, now);
         }
+        if self.connection.capabilities.is_none() {
+            let url = url.clone();
+            step.effects.push(Effect::AskCapabilities { url });
+        }
         self.trying = false;
         self.phase = Phase::Streaming {
             url,
@@ -26,6 +30,19 @@ impl Machine {
             probing: false,
             missed: 0,
         };
+    }
+
+    /// What the server can do is known; recorded where that is news.
+    pub(super) fn capable(
+        &self,
+        step: &mut Step<Effect>,
+        capabilities: Vec<String>,
+        now: Timestamp,
+    ) {
+        let known = self.connection.capabilities.as_ref();
+        if self.is_streaming() && known.is_none_or(|known| known.words != capabilities) {
+            self.record(step, Event::CapabilitiesFound { capabilities }, now);
+        }
     }
 
     pub(super) fn heard(&mut self, now: Timestamp) {

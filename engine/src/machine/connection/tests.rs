@@ -1,11 +1,14 @@
 //! What a connection does, told as: given these events, when this happens, then that.
 
+mod exhaustive;
+
 use std::time::Duration;
 
 use recount_projections::connection::{Process, Server};
 use recount_store::{Class, FrameNumber, Position, Provenance, Seq, StreamId};
 
 use super::*;
+use crate::limits;
 use crate::machine::backoff;
 
 const URL: &str = "http://127.0.0.1:4101";
@@ -119,6 +122,7 @@ impl World {
             .when(listening())
             .when(passed())
             .when(Input::StreamOpened)
+            .when(capable())
     }
 
     fn delay(&self, attempt: u32) -> Timestamp {
@@ -169,6 +173,24 @@ fn passed() -> Input {
     Input::ProbePassed {
         version: "1".to_owned(),
         refused: None,
+    }
+}
+
+fn capable() -> Input {
+    Input::Capable {
+        capabilities: vec!["fork".to_owned()],
+    }
+}
+
+fn found(capabilities: &[&str]) -> Event {
+    Event::CapabilitiesFound {
+        capabilities: capabilities.iter().map(|&word| word.to_owned()).collect(),
+    }
+}
+
+fn ask_capabilities() -> Effect {
+    Effect::AskCapabilities {
+        url: URL.to_owned(),
     }
 }
 
@@ -316,7 +338,7 @@ fn a_server_of_our_own_is_started_and_its_stream_opened() {
                 Event::StreamOpened,
                 changed(ConnectionState::Connecting, ConnectionState::Connected),
             ],
-            &[],
+            &[ask_capabilities()],
         );
 }
 
@@ -377,7 +399,7 @@ fn an_address_where_nothing_listens_opens_the_circuit_and_is_probed_again() {
                 changed(ConnectionState::Connecting, ConnectionState::Connected),
                 Event::CircuitClosed,
             ],
-            &[],
+            &[ask_capabilities()],
         );
 }
 
@@ -523,6 +545,51 @@ fn a_server_that_lives_and_never_answers_is_stopped() {
             &[server_exited("signal: 9"), connecting()],
             &[forget(), Effect::ChoosePort],
         );
+}
+
+// ---- what the server can do
+
+/// The stream ends, is opened again at a server of this version, and this is to be done then.
+#[track_caller]
+fn reopened(world: World, version: &str, effects: &[Effect]) -> World {
+    let world = world
+        .after(seconds(10))
+        .when(passed())
+        .when(Input::StreamEnded {
+            reason: "eof".to_owned(),
+        })
+        .after(seconds(1))
+        .when(Input::Found(PROCESS))
+        .when(Input::ProbePassed {
+            version: version.to_owned(),
+            refused: None,
+        })
+        .when(Input::StreamOpened);
+    assert_eq!(world.effects, effects);
+    world
+}
+
+#[test]
+fn a_version_is_asked_once_what_it_can_do() {
+    let world = World::connected();
+    assert_eq!(world.events, [found(&["fork"])]);
+    let world = reopened(world, "1", &[]);
+    // Not asked, and told all the same.
+    let world = world.when(capable()).then(&[], &[]);
+    reopened(world, "2", &[ask_capabilities()])
+        .when(capable())
+        .then(&[found(&["fork"])], &[]);
+}
+
+#[test]
+fn an_answer_that_is_lost_is_asked_for_with_the_next_stream_and_none_at_all_is_one() {
+    let world = reopened(World::connected(), "2", &[ask_capabilities()])
+        .when(Input::NotCapable(failure(false)))
+        .then(&[], &[]);
+    let world = reopened(world, "2", &[ask_capabilities()])
+        .when(Input::NotCapable(failure(true)))
+        .then(&[found(&[])], &[]);
+    reopened(world, "2", &[]);
 }
 
 // ---- to be connected no more
@@ -886,7 +953,7 @@ fn a_server_of_our_own_is_stopped_or_kept_when_nobody_wants_it() {
                 Effect::Close,
                 Effect::StopServer(Server {
                     stopping: true,
-                    ..server(Some(PROCESS), 10)
+                    ..server(Some(PROCESS), 11)
                 }),
             ],
         )
@@ -1019,7 +1086,11 @@ impl Chance {
                 number: self.below(9),
                 frame: None,
             },
-            21 | 22 => Input::Beat,
+            21 => Input::Beat,
+            22 => match self.below(3) {
+                0 => capable(),
+                lasting => Input::NotCapable(failure(lasting == 1)),
+            },
             _ => Input::GapFilled {
                 agent_session: session,
             },
@@ -1028,15 +1099,16 @@ impl Chance {
 }
 
 /// What the shell has in flight, as its effects and inputs tell.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 struct Flight {
     doing: Option<Doing>,
     probing: bool,
+    asking: bool,
     /// Whether a server was started and not seen gone.
     alive: bool,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Doing {
     Adopting,
     Choosing,
@@ -1060,6 +1132,10 @@ impl Flight {
                 self.probing = false;
                 &[]
             }
+            Input::Capable { .. } | Input::NotCapable(_) => {
+                self.asking = false;
+                &[]
+            }
             _ => &[],
         };
         self.doing.take_if(|doing| answers.contains(doing));
@@ -1077,13 +1153,18 @@ impl Flight {
                 self.probing = true;
                 return;
             }
+            Effect::AskCapabilities { .. } => {
+                assert!(!self.asking, "it is asked already");
+                self.asking = true;
+                return;
+            }
             Effect::Close => {
                 assert_ne!(
                     self.doing,
                     Some(Doing::Stopping),
                     "a stop is seen to its end"
                 );
-                (self.doing, self.probing) = (None, false);
+                (self.doing, self.probing, self.asking) = (None, false, false);
                 return;
             }
             Effect::Forget { .. } => return,
@@ -1136,7 +1217,7 @@ fn whatever_happens_there_is_one_server_and_something_to_come() {
             flight.check(&world);
             if chance.below(40) == 0 {
                 world = restarted(world);
-                (flight.doing, flight.probing) = (None, false);
+                (flight.doing, flight.probing, flight.asking) = (None, false, false);
                 flight.check(&world);
             }
         }

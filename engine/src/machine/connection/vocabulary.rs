@@ -62,6 +62,13 @@ pub enum Input {
     },
     /// The server did not answer a probe, or not as it should.
     ProbeFailed(Failure),
+    /// The server said what it can do.
+    Capable {
+        /// The words for it, in order.
+        capabilities: Vec<String>,
+    },
+    /// The server did not say what it can do.
+    NotCapable(Failure),
     /// The stream is open.
     StreamOpened,
     /// The stream could not be opened.
@@ -130,6 +137,11 @@ pub enum Effect {
     },
     /// Ask the server how it is.
     Probe {
+        /// Where.
+        url: String,
+    },
+    /// Ask the server what it can do.
+    AskCapabilities {
         /// Where.
         url: String,
     },

@@ -287,7 +287,8 @@ impl SessionMachine {
                 );
                 draft.step()
             }
-            Err(CallError::Unknown { reason }) => {
+            // Something else answers at that address, as a proxy does in an outage; it may have passed the message on.
+            Err(CallError::Unknown { reason } | CallError::Unsupported { reason }) => {
                 self.looks = Looks {
                     due: Some(now),
                     ..Looks::default()
@@ -323,10 +324,6 @@ impl SessionMachine {
             }
             Err(error @ CallError::RefusedForGood { .. }) => {
                 Self::refused(state, Refusal::ForGood, &error, now)
-            }
-            // Something else answers at that address, as a proxy does in an outage.
-            Err(error @ CallError::Unsupported { .. }) => {
-                Self::refused(state, Refusal::ForNow { retry_after: None }, &error, now)
             }
         }
     }

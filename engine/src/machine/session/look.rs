@@ -197,8 +197,12 @@ impl SessionMachine {
                 },
                 seen,
             );
+            // From here on it may be silent.
+            self.last_activity = self.last_activity.max(now);
         }
-        let last = answers.last().map(|reported| reported.answer.clone());
+        let last = answers
+            .last()
+            .map(|last| (last.answer.clone(), last.refused));
         let ids: Vec<String> = answers
             .iter()
             .map(|reported| reported.answer.id.clone())
@@ -207,7 +211,7 @@ impl SessionMachine {
         let ending = last
             .as_ref()
             .filter(|_| idle)
-            .and_then(|last| ending(message, turn, last));
+            .and_then(|(last, refused)| ending(message, turn, last, *refused));
         let completed = matches!(ending, Some(Event::TurnCompleted { .. }));
         for reported in answers {
             self.backfill(&mut draft, message, turn, reported, completed);
@@ -233,14 +237,14 @@ impl SessionMachine {
                 settle(&mut draft, turn, (&question, None), Provenance::Backfilled);
             }
         }
-        let stale = |id: &String| state.stale_questions.contains(id);
+        let is_past = |id: &String| state.stale_questions.contains(id);
         for permission in report.permissions {
-            if !stale(&permission.id) {
+            if !is_past(&permission.id) {
                 ask_permission(&mut draft, turn, permission, Provenance::Backfilled);
             }
         }
         for question in report.questions {
-            if !stale(&question.id) {
+            if !is_past(&question.id) {
                 ask(&mut draft, turn, question, Provenance::Backfilled);
             }
         }
@@ -445,7 +449,7 @@ pub(super) fn ended_on_request(message: &Message, turn: &Turn) -> Event {
 ///
 /// An answer that ended in tool calls is none, since another follows it; unless the calls were refused,
 /// which ends an agent's work (seen with `OpenCode` 1.18).
-fn ending(message: &Message, turn: &Turn, last: &Answer) -> Option<Event> {
+fn ending(message: &Message, turn: &Turn, last: &Answer, refused: bool) -> Option<Event> {
     if !last.completed {
         return None;
     }
@@ -467,11 +471,12 @@ fn ending(message: &Message, turn: &Turn, last: &Answer) -> Option<Event> {
     }
     match last.finish.as_deref() {
         Some("tool-calls" | "unknown") => {
-            let refused = turn
-                .questions
-                .iter()
-                .find(|q| q.answer == Some(Answered::Reject))?;
-            Some(failed(refusal(refused)))
+            let mut questions = turn.questions.iter();
+            match questions.find(|q| q.answer == Some(Answered::Reject)) {
+                Some(question) => Some(failed(refusal(question))),
+                // Somebody else's refusal, while nobody here was listening.
+                None => refused.then(|| failed("what it wanted was refused".to_owned())),
+            }
         }
         Some(finish) => Some(Event::TurnCompleted {
             message: id,
@@ -531,9 +536,7 @@ pub(super) fn reconcile_part(
             Some(rest) if !rest.is_empty() && known.after_hole.is_empty() => {
                 Some(append(Placement::End, rest))
             }
-            _ if turn_completed && part.text.is_empty() && !known.text.is_empty() => {
-                Some(replace())
-            }
+            _ if turn_completed && part.text.is_empty() && !known.is_empty() => Some(replace()),
             _ => None,
         };
     }

@@ -1,7 +1,7 @@
 //! What the agent's stream says, as events.
 
 use recount_projections::turn::{Answered, Asks};
-use recount_projections::{Message, Session, Turn, TurnState};
+use recount_projections::{Message, MessageState, Session, Turn, TurnState};
 use recount_store::{Event, FrameNumber, Json, Placement, Provenance, Timestamp, ToolOutcome};
 
 use super::draft::Draft;
@@ -30,7 +30,11 @@ impl SessionMachine {
         let Some((message, Some(turn))) = state.head() else {
             return Step::default();
         };
-        if !matches!(turn.state, TurnState::Requested | TurnState::Running) {
+        // The message is asked, not its turn: one that the agent forgot is sent again, and its turn stays requested.
+        if !matches!(
+            message.state,
+            MessageState::Requested | MessageState::Running
+        ) {
             return Step::default();
         }
         let mut draft = Draft::after(message.moved, now);

@@ -64,7 +64,8 @@ pub struct Retries {
 impl Default for Retries {
     fn default() -> Self {
         let quick = Retry {
-            attempts_max: 8,
+            // Two minutes: a link that died unnoticed is found dead before that.
+            attempts_max: 12,
             backoff: Backoff {
                 delay_min: Duration::from_millis(100),
                 delay_max: Duration::from_secs(30),
@@ -125,13 +126,17 @@ pub struct SessionPolicy {
     pub rerun: RerunPolicy,
     /// How many runs a turn may have.
     pub runs_max: u32,
-    /// How long a running turn may be silent, no question being open, before it is ended.
+    /// How long a turn that has begun may be silent, no question being open, before it is ended.
     #[serde(with = "duration")]
     pub silence_max: Duration,
     /// How long one run of a turn may take in all, no question being open. With each question that is
     /// answered or gone it begins to count anew: a person is there, and may end the turn.
     #[serde(with = "duration")]
     pub turn_max: Duration,
+    /// How long a permission or a question may wait for an answer before it is refused in nobody's name. A day:
+    /// people sleep, and what nobody answers until then nobody will; till then the session holds its agent.
+    #[serde(with = "duration")]
+    pub question_patience: Duration,
     /// How far ahead the agent's own next try may lie: it may be days ahead.
     #[serde(with = "duration")]
     pub agent_retry_max: Duration,
@@ -163,12 +168,13 @@ pub struct SessionPolicy {
 }
 
 impl SessionPolicy {
-    /// What a session takes under this policy.
+    /// What a session takes under this policy; whether its agent `steers` is the agent's to say.
     #[must_use]
-    pub const fn bounds(&self) -> Bounds {
+    pub const fn bounds(&self, steers: bool) -> Bounds {
         Bounds {
             queue_depth_max: self.queue_depth_max,
             queue_bytes_max: self.queue_bytes_max,
+            steers,
         }
     }
 }
@@ -184,7 +190,8 @@ impl Default for SessionPolicy {
             request_grace: Duration::from_secs(3),
             request_grace_max: Duration::from_secs(60),
             second_look_after: Duration::from_millis(500),
-            looks_max: 8,
+            // Two minutes: a link that died unnoticed is found dead before that, and then it is waited for.
+            looks_max: 12,
             look_backoff: Backoff {
                 delay_min: Duration::from_millis(100),
                 delay_max: Duration::from_secs(30),
@@ -194,6 +201,7 @@ impl Default for SessionPolicy {
             runs_max: 10,
             silence_max: Duration::from_secs(300),
             turn_max: Duration::from_secs(3600),
+            question_patience: Duration::from_secs(24 * 3600),
             agent_retry_max: Duration::from_secs(300),
             abort_patience: Duration::from_secs(10),
             unreachable_patience: Duration::from_secs(600),

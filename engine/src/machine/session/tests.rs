@@ -3,6 +3,7 @@
 mod amnesia;
 mod delivery;
 mod ending;
+mod exhaustive;
 mod output;
 mod questions;
 mod reruns;
@@ -208,7 +209,7 @@ impl World {
 
     /// An application's command; what it led to, and what the machine then did.
     fn command(&mut self, command: crate::command::Command) -> Then {
-        let bounds = self.policy.bounds();
+        let bounds = self.policy.bounds(true);
         let (events, _) =
             crate::command::decide(&self.state, command, bounds, self.now).expect("it is accepted");
         self.append(events.clone());
@@ -610,6 +611,7 @@ fn broken(id: &str, error: &str, aborted: bool) -> Answer {
 fn with(answer: Answer, items: impl IntoIterator<Item = AnswerItem>) -> ReportedAnswer {
     ReportedAnswer {
         answer,
+        refused: false,
         items: items.into_iter().collect(),
     }
 }

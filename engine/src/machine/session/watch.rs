@@ -21,6 +21,9 @@ impl SessionMachine {
         if !self.is_up() {
             return Step::default();
         }
+        if let Some(step) = self.expire(message, turn, now) {
+            return step;
+        }
         if let Some(step) = self.answer_questions(state, turn, now) {
             return step;
         }
@@ -39,6 +42,31 @@ impl SessionMachine {
             seen.plus(self.policy.look_every)
         });
         self.look_when_due(state, message, due, now)
+    }
+
+    /// Refuses what nobody answers. What an earlier engine saw asked counts once it is known to be alive.
+    fn expire(&mut self, message: &Message, turn: &Turn, now: Timestamp) -> Option<Step> {
+        if !self.confirmed {
+            return None;
+        }
+        let oldest = turn
+            .open_questions()
+            .min_by_key(|question| question.asked_at)?;
+        let due = oldest.asked_at.plus(self.policy.question_patience);
+        if now < due {
+            self.wake_at(due);
+            return None;
+        }
+        let mut draft = Draft::after(message.moved, now);
+        draft.push(
+            Event::QuestionExpired {
+                message: message.id,
+                question: oldest.id.clone(),
+                reason: format!("nobody answered within {:?}", self.policy.question_patience),
+            },
+            Provenance::Live,
+        );
+        Some(draft.step())
     }
 
     fn answer_questions(&mut self, state: &Session, turn: &Turn, now: Timestamp) -> Option<Step> {
@@ -115,23 +143,30 @@ impl SessionMachine {
     }
 
     fn stall(&mut self, message: &Message, turn: &Turn, now: Timestamp) -> Option<Step> {
-        // A person may take any time, and the turn takes none meanwhile.
+        // A person may take as long as a question may wait, and the turn takes none of its time meanwhile.
         if turn.open_questions().next().is_some() {
             return None;
         }
         let whole = turn.counts_from.plus(self.policy.turn_max);
         let heard = self.last_activity.max(turn.counts_from);
         let silent = heard.plus(self.policy.silence_max);
+        // Before it has begun an agent may have to boot: how long that may take is `request_grace`'s to say.
+        let due = if turn.run().started {
+            whole.min(silent)
+        } else {
+            whole
+        };
+        if now < due {
+            self.wake_at(due);
+            return None;
+        }
         let reason = if now >= whole {
             format!("the turn took longer than {:?}", self.policy.turn_max)
-        } else if now >= silent {
+        } else {
             format!(
                 "nothing came from the agent for {:?}",
                 self.policy.silence_max
             )
-        } else {
-            self.wake_at(whole.min(silent));
-            return None;
         };
         Some(Self::stalled(message, turn, reason, now))
     }

@@ -3,6 +3,7 @@
 mod effects;
 
 use std::future::pending;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,13 +11,15 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt};
 use recount_projections::breaker::State as Circuit;
 use recount_projections::connection::Process;
-use recount_store::{ConnectionId, Event, Expected, Log, StreamId, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use recount_projections::fold;
+use recount_store::{ConnectionId, Event, Expected, Log, NewEvent, Seq, StreamId, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
 use effects::failure;
 
-use super::{Command, Connection, LastFailure, Link};
+use super::transitions::Audience;
+use super::{Command, Connection, LastFailure, Link, Standing};
 use crate::adapter::{
     AgentAdapter, CallError, Frame, FrameStream, Observation, Secret, StreamError, StreamItem,
     Translated,
@@ -26,9 +29,11 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits;
 use crate::machine::Step;
+use crate::machine::backoff;
 use crate::machine::budget::Budget;
-use crate::machine::connection::{Effect, Failure, Input, Machine};
+use crate::machine::connection::{Effect, Failure, Input, Machine, seed};
 use crate::policy::ConnectionPolicy;
+use crate::shell::panics;
 use crate::shell::route::Routes;
 use crate::shell::server::{self, Files, Running};
 use crate::watched;
@@ -42,6 +47,7 @@ pub(in crate::shell) struct Setting {
     pub(in crate::shell) clock: Clock,
     pub(in crate::shell) chance: Chance,
     pub(in crate::shell) url_password: Option<Secret>,
+    pub(in crate::shell) transitions: Audience,
 }
 
 /// The task of one connection.
@@ -52,12 +58,15 @@ pub(in crate::shell) struct Driver {
     machine: Machine,
     commands: mpsc::Receiver<Command>,
     link: watched::Sender<Link>,
+    standing: watch::Sender<Standing>,
     failure: LastFailure,
     routes: Routes,
     /// The effect in flight, but a probe.
     doing: Option<BoxFuture<'static, Done>>,
     /// The probe in flight.
     probing: Option<BoxFuture<'static, Input>>,
+    /// The question what the server can do.
+    asking: Option<BoxFuture<'static, Input>>,
     running: Option<Running>,
     stream: Option<FrameStream>,
     epoch: u64,
@@ -65,6 +74,8 @@ pub(in crate::shell) struct Driver {
     /// Who waits until nothing is open.
     ending: Vec<oneshot::Sender<()>>,
     last: bool,
+    /// What was wanted of it last: so it goes on after a panic.
+    wish: Input,
     /// Whether the circuit was opened by tries of this process: what an earlier one found out may be over.
     given_up: bool,
 }
@@ -82,7 +93,7 @@ enum Happened {
     Asked(Command),
     Released,
     Done(Done),
-    Probed(Input),
+    Answered(Input),
     Exited(String),
     Streamed(Option<Result<StreamItem, StreamError>>),
     Woke,
@@ -98,6 +109,7 @@ impl Driver {
     ) -> Connection {
         let (sender, commands) = mpsc::channel(limits::CONNECTION_COMMANDS_MAX);
         let (link, receiver) = watched::channel(down(&machine, false));
+        let (standing, stands) = watch::channel(standing_of(id, &machine));
         let failure = LastFailure::default();
         let budget = Budget::new(setting.policy.retry_tokens, setting.policy.retry_refill);
         let driver = Self {
@@ -107,16 +119,19 @@ impl Driver {
             machine,
             commands,
             link,
+            standing,
             failure: failure.clone(),
             routes: Routes::default(),
             doing: None,
             probing: None,
+            asking: None,
             running: None,
             stream: None,
             epoch: 0,
             wake_at: None,
             ending: Vec::new(),
             last: false,
+            wish: Input::Woke,
             given_up: false,
         };
         tokio::spawn(driver.run());
@@ -124,30 +139,83 @@ impl Driver {
             id,
             adapter,
             link: receiver,
+            standing: stands,
             commands: sender,
             failure,
             budget: Arc::new(Mutex::new(budget)),
         }
     }
 
+    /// Works until the end, and over panics, its own and its adapter's.
     async fn run(mut self) {
-        if let Err(error) = self.work().await {
-            tracing::error!(connection = %self.id, %error, "keep a connection");
-            self.link.send_replace(Link::Down {
-                circuit_open: false,
-                reason: Some(error.to_string()),
-            });
+        let mut panics = 0;
+        loop {
+            let begun = self.setting.clock.now();
+            let reason = match AssertUnwindSafe(self.work()).catch_unwind().await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => return self.stand_still(error.to_string()),
+                Err(panic) => panics::words(&*panic),
+            };
+            let now = self.setting.clock.now();
+            let ConnectionPolicy {
+                held_after,
+                panics_max,
+                backoff,
+                ..
+            } = self.setting.policy;
+            panics = if now.since(begun) < held_after {
+                panics + 1
+            } else {
+                1
+            };
+            tracing::error!(connection = %self.id, reason, panics, "a connection's task panicked");
+            if let Err(error) = self.begin_anew(reason.clone(), now).await {
+                return self.stand_still(error.to_string());
+            }
+            if panics >= panics_max {
+                return self.stand_still(reason);
+            }
+            sleep(backoff::delay(&backoff, seed(self.id), panics)).await;
         }
     }
 
+    /// Ends the task. Its link closes with it, and who asks the manager for the connection gets another one.
+    fn stand_still(&self, reason: String) {
+        tracing::error!(connection = %self.id, reason, "keep a connection");
+        self.link.send_replace(Link::Down {
+            circuit_open: false,
+            reason: Some(reason),
+        });
+    }
+
+    /// Records a panic, and begins anew from the log: what was in flight and in memory may be half done. The server
+    /// lives, and its process is still watched.
+    async fn begin_anew(&mut self, reason: String, now: Timestamp) -> Result<(), Error> {
+        (self.doing, self.probing, self.asking) = (None, None, None);
+        (self.stream, self.wake_at) = (None, None);
+        let stream = StreamId::Connection(self.id);
+        let panicked = NewEvent::live(Event::TaskPanicked { reason }, now);
+        let log = &self.setting.log;
+        let recorded = log.append(stream, Expected::Any, vec![panicked]).await?;
+        self.setting.transitions.tell(recorded);
+        let history = log
+            .read(stream, Seq::FIRST)
+            .collect::<Result<Vec<_>, _>>()?;
+        let (connection, breaker) = (fold(&history), fold(&history));
+        let policy = self.setting.policy.clone();
+        self.machine = Machine::new(self.id, policy, connection, breaker).after_panic();
+        self.publish();
+        Ok(())
+    }
+
     async fn work(&mut self) -> Result<(), Error> {
-        self.turn(Input::Woke).await?;
+        self.turn(self.wish.clone()).await?;
         while !(self.last && self.ending.is_empty()) {
             let input = match self.next().await {
                 Happened::Released => return Ok(()),
                 Happened::Asked(command) => self.asked(command),
                 Happened::Done(done) => Some(self.done(done)),
-                Happened::Probed(input) => Some(input),
+                Happened::Answered(input) => Some(input),
                 Happened::Exited(how) => Some(self.exited(&how)),
                 Happened::Streamed(item) => Some(self.read(item).await?),
                 Happened::Woke => Some(Input::Woke),
@@ -169,6 +237,7 @@ impl Driver {
             commands,
             doing,
             probing,
+            asking,
             running,
             stream,
             ..
@@ -178,7 +247,8 @@ impl Driver {
             biased;
             command = commands.recv() => command.map_or(Happened::Released, Happened::Asked),
             done = finished(doing) => Happened::Done(done),
-            input = finished(probing) => Happened::Probed(input),
+            input = finished(probing) => Happened::Answered(input),
+            input = finished(asking) => Happened::Answered(input),
             how = exit_of(running) => Happened::Exited(how),
             () = wake_after(wake_in) => Happened::Woke,
             item = item_of(stream) => Happened::Streamed(item),
@@ -216,10 +286,11 @@ impl Driver {
         if !step.events.is_empty() {
             let stream = StreamId::Connection(self.id);
             let append = self.setting.log.append(stream, Expected::Any, step.events);
-            for recorded in append.await? {
+            let events = append.await?;
+            for recorded in &events {
                 tracing::debug!(connection = %self.id, event = ?recorded.event, "recorded");
                 self.given_up |= matches!(recorded.event, Event::CircuitOpened { .. });
-                self.machine.applied(&recorded);
+                self.machine.applied(recorded);
                 if let Event::GapFound { agent_session, .. } = &recorded.event {
                     let missed = Translated {
                         session: Some(agent_session.clone()),
@@ -228,6 +299,7 @@ impl Driver {
                     self.routes.route(missed, recorded.frame, self.epoch);
                 }
             }
+            self.setting.transitions.tell(events);
         }
         for effect in step.effects {
             self.begin(effect).await;
@@ -236,12 +308,15 @@ impl Driver {
     }
 
     fn publish(&mut self) {
+        self.standing
+            .send_replace(standing_of(self.id, &self.machine));
         let link = match &self.machine.connection().ready {
             Some(ready) if self.machine.is_streaming() => {
                 self.failure.set(None);
                 Link::Up {
                     endpoint: self.endpoint(ready.url.clone()),
                     epoch: self.epoch,
+                    capabilities: self.machine.connection().capabilities().to_vec(),
                 }
             }
             _ => down(&self.machine, self.given_up),
@@ -261,7 +336,10 @@ impl Driver {
         match command {
             // It ends for good: who asks now learns that from the link, which closes.
             Command::Want { .. } if self.last => None,
-            Command::Want { now } => Some(Input::Wanted { now }),
+            Command::Want { now } => {
+                self.wish = Input::Wanted { now: false };
+                Some(Input::Wanted { now })
+            }
             Command::Attach {
                 agent_session,
                 inbox,
@@ -283,7 +361,7 @@ impl Driver {
             Command::End { stop, done } => {
                 self.ending.push(done);
                 self.last = true;
-                Some(Input::Unwanted { stop })
+                self.unwanted(stop)
             }
             Command::StopIfUnused { done } => {
                 if self.machine.is_wanted() || self.routes.has_sessions() {
@@ -291,9 +369,14 @@ impl Driver {
                     return None;
                 }
                 self.ending.push(done);
-                Some(Input::Unwanted { stop: true })
+                self.unwanted(true)
             }
         }
+    }
+
+    fn unwanted(&mut self, stop: bool) -> Option<Input> {
+        self.wish = Input::Unwanted { stop };
+        Some(self.wish.clone())
     }
 
     fn done(&mut self, done: Done) -> Input {
@@ -393,6 +476,14 @@ impl Driver {
         };
         self.routes.route(translated, number, self.epoch);
         input
+    }
+}
+
+fn standing_of(id: ConnectionId, machine: &Machine) -> Standing {
+    Standing {
+        id,
+        connection: machine.connection().clone(),
+        breaker: machine.breaker().clone(),
     }
 }
 

@@ -26,7 +26,7 @@ type Item = Result<StreamItem, StreamError>;
 
 /// An agent whose server is a shell that sleeps. Its stream is what the test puts into it.
 ///
-/// A frame `SESSION NUMBER` counts, `SESSION busy` says so, `CHILD of PARENT` tells whose child it is.
+/// A frame `SESSION NUMBER` counts, `SESSION busy` says so, `SESSION panic` is met by a mistake of the adapter's, `CHILD of PARENT` tells whose child it is.
 #[derive(Default)]
 struct Sleeper {
     streams: Guard<Vec<mpsc::UnboundedSender<Item>>>,
@@ -105,6 +105,7 @@ impl AgentAdapter for Sleeper {
         let words: Vec<&str> = frame.data.split(' ').collect();
         let observation = match words.as_slice() {
             [_, "busy"] => Observation::Busy,
+            [_, "panic"] => panic!("a frame that nobody expected"),
             [_, "of", parent] => Observation::ChildOf {
                 parent: (*parent).to_owned(),
             },
@@ -507,6 +508,101 @@ async fn a_hole_in_what_the_agent_counts_is_recorded_over_reconnects_too() {
     engine.shut_down(false).await;
 }
 
+fn panicked(event: &Event) -> bool {
+    let words = "a frame that nobody expected";
+    matches!(event, Event::TaskPanicked { reason } if reason == words)
+}
+
+#[tokio::test]
+async fn a_panic_is_recorded_and_the_connection_begins_anew_at_the_same_server() {
+    let world = World::new();
+    let engine = world.engine();
+    let connection = world.open(&engine).await;
+    let id = connection.id();
+    let inbox = Inbox::new(1 << 20);
+    connection.attach("a", inbox.clone()).await;
+    connection.want().await;
+    up(&connection, 1).await;
+    let process = world.process(id);
+    world.agent.say("a panic");
+    up(&connection, 2).await;
+    assert_eq!(world.count(id, panicked), 1);
+    assert_eq!(world.process(id), process);
+    let history = world.history(id);
+    let lost: Vec<&str> = history
+        .iter()
+        .filter_map(|recorded| match &recorded.event {
+            Event::StreamLost { reason } => Some(reason.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lost, ["the engine failed by a mistake of its own"]);
+    // Whoever was attached is so still.
+    world.agent.say("a busy");
+    assert_eq!(inbox.next().await.epoch, 2);
+    engine.shut_down(false).await;
+    assert!(!process::is_alive(process));
+}
+
+#[tokio::test]
+async fn a_connection_that_panics_too_often_stands_still_until_it_is_asked_for() {
+    let world = World::new();
+    let engine = world.engine_with(ConnectionPolicy {
+        panics_max: 2,
+        ..ConnectionPolicy::default()
+    });
+    let connection = world.open(&engine).await;
+    connection.want().await;
+    for epoch in 1..=2 {
+        up(&connection, epoch).await;
+        world.agent.say("a panic");
+    }
+    let mut link = connection.link();
+    let closed = async { while link.changed().await.is_ok() {} };
+    timeout(Duration::from_secs(20), closed)
+        .await
+        .expect("in time");
+    let reason = Some("a frame that nobody expected".to_owned());
+    let down = Link::Down {
+        circuit_open: false,
+        reason,
+    };
+    assert_eq!(*link.borrow(), down);
+    let another = world.open(&engine).await;
+    another.want().await;
+    up(&another, 1).await;
+    assert_eq!(world.count(another.id(), panicked), 2);
+    engine.shut_down(false).await;
+}
+
+#[tokio::test]
+async fn what_happens_to_connections_is_told_and_where_they_stand() {
+    let world = World::new();
+    let engine = world.engine();
+    let mut transitions = engine.subscribe();
+    let connection = world.open(&engine).await;
+    let id = connection.id();
+    connection.want().await;
+    up(&connection, 1).await;
+    let asked = || connection.standing().connection.capabilities.is_some();
+    eventually("it is asked what it can do", asked).await;
+    let expected = Standing {
+        id,
+        connection: world.state(id),
+        breaker: recount_projections::fold(&world.history(id)),
+    };
+    assert_eq!(expected.connection.state, ConnectionState::Connected);
+    assert_eq!(engine.standings().await, [expected]);
+    engine.shut_down(false).await;
+    assert_eq!(engine.standings().await, []);
+    drop((engine, connection));
+    let mut told = Vec::new();
+    while let Some(recorded) = transitions.next().await.expect("none is missed") {
+        told.push((*recorded).clone());
+    }
+    assert_eq!(told, world.history(id));
+}
+
 #[tokio::test]
 async fn a_server_inside_this_process_dies_and_is_followed_by_another() {
     let world = World::new();
@@ -525,8 +621,17 @@ async fn a_server_inside_this_process_dies_and_is_followed_by_another() {
     connection.want().await;
     up(&connection, 1).await;
     assert_eq!(world.process(id).pid, std::process::id());
+    let mut link = connection.link();
+    let capable =
+        |link: &Link| matches!(link, Link::Up { capabilities, .. } if !capabilities.is_empty());
+    let told = timeout(Duration::from_secs(20), link.wait_for(capable)).await;
+    told.expect("in time").expect("not shut down");
     scripted.kill();
     up(&connection, 2).await;
+    // The same version is not asked again.
+    assert!(capable(&connection.link().borrow()));
+    let found = |event: &Event| matches!(event, Event::CapabilitiesFound { .. });
+    assert_eq!(world.count(id, found), 1);
     engine.shut_down(false).await;
     assert_eq!(world.state(id).server, None);
     assert_eq!(scripted.open_streams(), 0);

@@ -375,7 +375,7 @@ async fn a_session_that_panics_again_and_again_stands_still_until_the_next_start
 #[tokio::test]
 async fn a_session_that_misses_most_of_what_is_said_ends_with_the_whole_answer() {
     let world = World::new();
-    let text: String = (0..500).map(|n| format!("word{n} ")).collect();
+    let text = "word ".repeat(500);
     let script = Script::always(vec![Step::text(text.clone(), 500)]);
     let mut options = world.options(Tampered::new(script));
     // Room for one piece, and a commit for each that was taken: the log is slower than the agent.

@@ -5,7 +5,7 @@ use recount_store::Verdict;
 use super::*;
 use crate::command::{Command, Word};
 use crate::machine::session::policy::{Retries, Retry, UnknownPolicy};
-use crate::policy::Backoff;
+use crate::policy::{Backoff, ConnectionPolicy};
 
 /// A first attempt whose first phase is under way.
 fn storing() -> World {
@@ -99,6 +99,18 @@ fn what_never_left_is_sent_again_after_a_pause_with_the_same_identity() {
 }
 
 #[test]
+fn what_something_else_answered_may_have_arrived_all_the_same() {
+    let mut world = storing();
+    let reason = "no OpenCode server answers there: text/html".to_owned();
+    let answer = Err(CallError::Unsupported {
+        reason: reason.clone(),
+    });
+    world
+        .when(Input::Stored(answer))
+        .then([delivery_unknown(1, &reason)], [Effect::Suspect, look()]);
+}
+
+#[test]
 fn a_retry_waits_as_long_as_the_agent_said() {
     let mut world = storing();
     let retry_after = Some(Duration::from_secs(20));
@@ -175,19 +187,22 @@ fn an_attempt_above_the_first_waits_for_the_connections_leave() {
 }
 
 #[test]
-fn attempts_are_bounded() {
+fn attempts_are_bounded_and_go_on_for_longer_than_a_dead_link_goes_unnoticed() {
     let mut world = storing();
+    let begun = world.now;
     for attempt in 1..world.policy.retries.never_sent.attempts_max {
         let _ = world.when(Input::Stored(Err(never_sent("refused"))));
         world.woken().then([sending(M1, attempt + 1)], [store(M1)]);
     }
     world.when(Input::Stored(Err(never_sent("refused")))).then(
         [
-            rejected(8, Refusal::NeverSent, "refused"),
-            dead_lettered("8 attempts failed, the last with: refused"),
+            rejected(12, Refusal::NeverSent, "refused"),
+            dead_lettered("12 attempts failed, the last with: refused"),
         ],
         [Effect::Suspect],
     );
+    let unnoticed = ConnectionPolicy::default().silence_answering_max;
+    assert!(world.now.since(begun) > unnoticed);
 }
 
 #[test]
@@ -266,14 +281,16 @@ fn what_cannot_be_found_out_waits_for_a_person_and_holds_up_what_is_behind_it() 
     world.after(Duration::from_secs(24 * 3600)).nothing();
     assert_eq!(world.wake_at, None);
 
-    let word = |word| Command::Resolve { word };
+    let resolve = |word| Command::Resolve { word };
     let said = |verdict| unknown_decided(verdict, "a person's word");
-    let resent = [said(Verdict::Resend), retry(2, world.now), sending(M1, 2)];
-    let resend = world.clone().command(word(Word::Resend));
-    resend.then(resent, [store(M1)]);
-    let arrived = world.clone().command(word(Word::Arrived));
+    let sent_again = world.clone().command(resolve(Word::Resend));
+    sent_again.then(
+        [said(Verdict::Resend), retry(2, world.now), sending(M1, 2)],
+        [store(M1)],
+    );
+    let arrived = world.clone().command(resolve(Word::Arrived));
     arrived.then([said(Verdict::Arrived)], [look()]);
-    let given_up = world.command(word(Word::GiveUp));
+    let given_up = world.command(resolve(Word::GiveUp));
     let reason = "nobody knows whether it arrived, and a person gave it up";
     given_up.then(
         [said(Verdict::GiveUp), dead_lettered(reason), sending(M2, 1)],
@@ -403,8 +420,12 @@ fn each_kind_of_failure_has_its_own_pauses_and_its_own_end() {
         {
             fail(&mut world);
             if let Some(at) = world.wake_at {
-                // Give or take the jitter.
-                pauses.push(at.since(world.now).as_secs_f64().log10().round() as u32);
+                let pause = at.since(world.now);
+                let is = |nominal: &u64| {
+                    let nominal = Duration::from_secs(*nominal);
+                    nominal * 3 / 4 <= pause && pause <= nominal
+                };
+                pauses.extend([1, 10, 100, 1000].into_iter().find(is));
                 let _ = world.woken();
             }
         }
@@ -415,15 +436,15 @@ fn each_kind_of_failure_has_its_own_pauses_and_its_own_end() {
             let _ = world.when(Input::Stored(Err(error())));
         })
     };
-    assert_eq!(attempts_and_pauses(stored(|| never_sent("no"))), [0]);
-    assert_eq!(attempts_and_pauses(stored(for_now)), [1, 1]);
-    assert_eq!(attempts_and_pauses(stored(for_good)), [2, 2, 2]);
+    assert_eq!(attempts_and_pauses(stored(|| never_sent("no"))), [1]);
+    assert_eq!(attempts_and_pauses(stored(for_now)), [10, 10]);
+    assert_eq!(attempts_and_pauses(stored(for_good)), [100, 100, 100]);
     let lost = |world: &mut World| {
         let _ = world.when(Input::Stored(Err(unknown("lost"))));
         let _ = world.looked(absent());
     };
     // A first one that is proved not to have arrived is sent again at once.
-    assert_eq!(attempts_and_pauses(Box::new(lost)), [3, 3, 3]);
+    assert_eq!(attempts_and_pauses(Box::new(lost)), [1000, 1000, 1000]);
 }
 
 #[test]
@@ -503,6 +524,19 @@ fn what_the_agent_forgot_before_it_began_is_sent_again() {
         ],
         [start(M1)],
     );
+}
+
+#[test]
+fn what_the_agent_forgot_is_not_taken_for_begun_by_a_late_frame() {
+    let mut events = held();
+    events.push(requested(M1, 1));
+    let mut world = given(events);
+    world.leave = Err(world.now.plus(second()));
+    let _ = world.linked();
+    let _ = world.looked(absent());
+    assert_eq!(world.state_of(M1), MessageState::Refused);
+    let began = Observation::AnswerUpdated(answer_to(&a1(), "x1"));
+    world.observed(began).nothing();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::command::Command;
+use crate::policy::ConnectionPolicy;
 
 fn abort_asked() -> Event {
     Event::TurnAbortAsked { message: M1 }
@@ -316,6 +317,20 @@ fn an_agent_that_never_rests_is_not_waited_for_for_ever() {
     );
 }
 
+/// Calls fail at once where a server has died whose stream is half open, and the connection stands meanwhile.
+#[test]
+fn looks_go_on_failing_for_longer_than_a_dead_link_goes_unnoticed() {
+    let mut world = ended_unseen();
+    let begun = world.now;
+    for _ in 1..world.policy.looks_max {
+        let then = world.when(Input::Looked(Err(unknown("connection reset"))));
+        then.then([], [Effect::Suspect]);
+        world.woken().then([], [look()]);
+    }
+    let unnoticed = ConnectionPolicy::default().silence_answering_max;
+    assert!(world.now.since(begun) > unnoticed);
+}
+
 #[test]
 fn a_session_that_was_lost_holds_no_work() {
     let mut world = ended_unseen();
@@ -470,6 +485,38 @@ fn the_first_try_for_another_call_of_the_model_is_another_one() {
         });
         assert_eq!(then.events.len(), 1);
     }
+}
+
+#[test]
+fn an_agent_that_boots_is_not_silent() {
+    let mut world = given([held(), vec![requested(M1, 1)]].concat());
+    let policy = SessionPolicy {
+        silence_max: second(),
+        request_grace: second() * 10,
+        ..SessionPolicy::default()
+    };
+    world.machine = machine(&policy, world.now);
+    let _ = world.linked();
+    let _ = world.looked(idle([]));
+    let then = world.after(second() * 5);
+    assert!(then.events.is_empty(), "{then:#?}");
+    // It is found at work, and may be silent from then on.
+    let _ = world.looked(busy([with(answer_to(&a1(), "x1"), [])]));
+    assert_eq!(world.state_of(M1), MessageState::Running);
+    let _ = world.after(second().saturating_sub(Duration::from_millis(1)));
+    assert!(
+        world
+            .state
+            .turn
+            .as_ref()
+            .is_some_and(|turn| turn.stalled.is_none())
+    );
+    let _ = world.after(Duration::from_millis(1));
+    let stalled = world.state.turn.and_then(|turn| turn.stalled);
+    assert_eq!(
+        stalled.as_deref(),
+        Some("nothing came from the agent for 1s")
+    );
 }
 
 #[test]

@@ -176,6 +176,51 @@ fn what_the_agent_began_anew_by_itself_is_taken_back_at_its_end() {
 }
 
 #[test]
+fn text_behind_a_hole_is_taken_back_with_its_part_and_else_stays_a_hole() {
+    let behind_a_hole = || {
+        let mut world = given(running());
+        let _ = world.linked();
+        let _ = world.looked(busy([with(answer_to(&a1(), "x1"), [open_part("p")])]));
+        let _ = world.observed(delta("x1", "p", "end"));
+        world
+            .woken()
+            .then([output(1, "p", Placement::AfterHole, "end")], []);
+        world
+    };
+    // The agent finished without it.
+    let mut world = behind_a_hole();
+    let _ = world.observed(Observation::Idle);
+    let answers = [open_part("p"), whole("q", "whole")];
+    world
+        .looked(idle([with(finished("x1", "stop"), answers)]))
+        .then(
+            [
+                replaced(1, "p", ""),
+                output(1, "q", Placement::End, "whole"),
+                completed(M1, 1),
+            ],
+            [],
+        );
+    let turn = &world.transcript().turns[0];
+    assert_eq!(
+        (turn.text().as_str(), turn.run().has_hole()),
+        ("whole", false)
+    );
+    // The agent died, and kept nothing of it: what is behind the hole is all there is, and says so.
+    let mut world = behind_a_hole();
+    let _ = world.observed(Observation::Idle);
+    let cut_off = || idle([with(answer_to(&a1(), "x1"), [open_part("p")])]);
+    let _ = world.looked(cut_off());
+    let _ = world.woken();
+    let _ = world.looked(cut_off());
+    let turn = &world.transcript().turns[0];
+    assert_eq!(
+        (turn.runs[0].text().as_str(), turn.runs[0].has_hole()),
+        ("", true)
+    );
+}
+
+#[test]
 fn a_look_that_is_ahead_of_the_stream_doubles_nothing() {
     let mut world = begun();
     let _ = world.observed(part_opened("x1", "p"));

@@ -175,6 +175,19 @@ fn a_permission_that_somebody_else_refused_fails_the_turn() {
 }
 
 #[test]
+fn a_permission_that_was_refused_while_nobody_listened_fails_the_turn() {
+    let mut world = given(running());
+    let _ = world.linked();
+    let refused = ReportedAnswer {
+        refused: true,
+        ..with(finished("x1", "tool-calls"), [])
+    };
+    world
+        .looked(idle([refused]))
+        .then([failed(1, "what it wanted was refused")], []);
+}
+
+#[test]
 fn the_answer_that_the_agent_took_counts_where_it_is_not_ours() {
     let mut world = given_linked(running());
     let _ = world.observed(asks("q"));

@@ -211,6 +211,11 @@ impl Agent {
 enum Happening {
     OutcomeArrives,
     FrameArrives,
+    /// The next frame never arrives; whether the connection notices.
+    FrameIsLost(bool),
+    FrameIsDoubled,
+    /// The next two frames arrive the other way about.
+    FramesAreSwapped,
     AgentWorks,
     TimePasses,
     AlarmRings,
@@ -368,6 +373,28 @@ impl Simulation {
                     self.when(input);
                 }
             }
+            Happening::FrameIsLost(noticed) => {
+                if self.frames.pop_front().is_some() && noticed {
+                    let epoch = self.world.epoch;
+                    self.when(Input::Observed {
+                        epoch,
+                        frame: None,
+                        observation: Observation::Missed,
+                        from_child: false,
+                    });
+                }
+            }
+            Happening::FrameIsDoubled => {
+                if let Some(input) = self.frames.pop_front() {
+                    self.when(input.clone());
+                    self.when(input);
+                }
+            }
+            Happening::FramesAreSwapped => {
+                if self.frames.len() > 1 {
+                    self.frames.swap(0, 1);
+                }
+            }
             Happening::AgentWorks => {
                 if let Some(observation) = self.agent.go_on()
                     && self.up
@@ -486,7 +513,7 @@ impl Simulation {
     fn command(&mut self, command: Command) {
         let bounds = Bounds {
             queue_depth_max: 5,
-            ..self.world.policy.bounds()
+            ..self.world.policy.bounds(true)
         };
         if let Ok((events, _)) = decide(&self.world.state, command, bounds, self.world.now) {
             self.world.append(events);
@@ -529,6 +556,7 @@ impl Simulation {
                 .expect("it is there");
             if message.state == MessageState::Completed {
                 assert_eq!(turn.text(), PIECES.concat(), "{:#?}", self.world.log);
+                assert!(!turn.run().has_hole(), "{:#?}", self.world.log);
                 let identity = message.agent_message.as_ref().expect("it was sent");
                 let answered = |answers: &[Answering]| {
                     let answers = answers.iter().filter(|a| a.parent == *identity);
@@ -611,6 +639,9 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     let one = prop_oneof![
         8 => Just(Happening::OutcomeArrives),
         8 => Just(Happening::FrameArrives),
+        1 => any::<bool>().prop_map(Happening::FrameIsLost),
+        1 => Just(Happening::FrameIsDoubled),
+        1 => Just(Happening::FramesAreSwapped),
         8 => Just(Happening::AgentWorks),
         2 => Just(Happening::TimePasses),
         3 => Just(Happening::AlarmRings),

@@ -155,9 +155,96 @@ fn what_the_agent_asked_dies_with_it() {
         Some(&interrupted(1, &["x1"]))
     );
     assert!(!world.state.questions_open());
-    let refused =
-        crate::command::decide(&world.state, answer(BLUE), world.policy.bounds(), world.now);
+    let refused = crate::command::decide(
+        &world.state,
+        answer(BLUE),
+        world.policy.bounds(true),
+        world.now,
+    );
     assert_eq!(refused, Err(crate::command::Rejection::NoSuchQuestion));
+}
+
+fn expired(question: &str) -> Event {
+    Event::QuestionExpired {
+        message: M1,
+        question: question.to_owned(),
+        reason: "nobody answered within 86400s".to_owned(),
+    }
+}
+
+#[test]
+fn what_nobody_answers_is_refused_in_nobodys_name() {
+    let reject = PermissionAnswer::Reject;
+    for (asks, asked, refusal, settled, ending) in [
+        (
+            asks_in_words("w"),
+            asked_in_words("w"),
+            words_effect("w", None),
+            settled_in_words("w", Some("null")),
+            "its question was refused, since nobody answered within 86400s: Which colour?",
+        ),
+        (
+            Observation::PermissionAsked(permission("w")),
+            asked("w"),
+            answer_effect("w", reject),
+            settled("w", Some(reject)),
+            "permission was refused, since nobody answered within 86400s: bash rm -r x",
+        ),
+    ] {
+        let mut world = given_linked(running());
+        world.observed(asks).then([asked], []);
+        let patience = world.policy.question_patience;
+        world
+            .after(patience.saturating_sub(second()))
+            .then([], [look()]);
+        let mut report = busy([]);
+        if matches!(refusal, Effect::AnswerQuestion { .. }) {
+            report.questions = vec![in_words("w")];
+        } else {
+            report.permissions = vec![permission("w")];
+        }
+        world.looked(report).nothing();
+        assert_eq!(world.wake_at, Some(T0.plus(patience)));
+        world.woken().then([expired("w")], [refusal]);
+        world
+            .when(came_back(Ok(AnswerOutcome::Taken)))
+            .then([settled], []);
+        let _ = world.observed(Observation::Idle);
+        world
+            .looked(idle([with(finished("x1", "tool-calls"), [])]))
+            .then([failed(1, ending)], []);
+    }
+}
+
+#[test]
+fn what_an_earlier_engine_saw_asked_expires_once_it_is_known_to_be_alive() {
+    let mut world = given_linked(running());
+    let _ = world.observed(asks_in_words("w"));
+    world.restart();
+    world.now = world.now.plus(world.policy.question_patience);
+    world.linked().then([], [look()]);
+    world
+        .looked(busy_asking(&["w"]))
+        .then([expired("w")], [words_effect("w", None)]);
+    // Another process gave an answer, a moment before.
+    world
+        .observed(says("w", BLUE))
+        .then([settled_in_words("w", BLUE_JSON)], []);
+    let question = &world.transcript().turns[0].questions[0];
+    assert_eq!(question.expired, None);
+    assert_eq!(
+        question.answer.as_ref().and_then(|answer| answer.words()),
+        Some(&words(BLUE.expect("some"))[..])
+    );
+    // One that has died has not expired.
+    let mut world = given_linked(running());
+    let _ = world.observed(asks_in_words("w"));
+    world.restart();
+    world.now = world.now.plus(world.policy.question_patience);
+    let _ = world.linked();
+    world
+        .looked(busy([]))
+        .then([settled_in_words("w", None)], []);
 }
 
 #[test]

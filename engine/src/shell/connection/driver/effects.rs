@@ -24,9 +24,10 @@ impl Driver {
             Effect::Spawn { mark, port } => self.spawn(mark, port),
             Effect::AwaitReady { mark } => self.await_ready(mark),
             Effect::Probe { url } => self.probe(url),
+            Effect::AskCapabilities { url } => self.ask_capabilities(url),
             Effect::OpenStream { url } => self.open_stream(url),
             Effect::Close => {
-                (self.doing, self.probing) = (None, None);
+                (self.doing, self.probing, self.asking) = (None, None, None);
                 self.stream = None;
             }
             Effect::StopServer(server) => self.stop_server(server),
@@ -100,6 +101,19 @@ impl Driver {
                     version: health.version,
                 },
                 Err(error) => Input::ProbeFailed(failure(&error)),
+            }
+        }));
+    }
+
+    fn ask_capabilities(&mut self, url: String) {
+        let endpoint = self.endpoint(url);
+        let adapter = Arc::clone(&self.adapter);
+        self.asking = Some(Box::pin(async move {
+            let asked = adapter.capabilities(&endpoint);
+            let answer = timeout(limits::CAPABILITIES_TIMEOUT * 2, asked).await;
+            match answer.unwrap_or_else(|_| Err(late("what the server can do"))) {
+                Ok(capabilities) => Input::Capable { capabilities },
+                Err(error) => Input::NotCapable(failure(&error)),
             }
         }));
     }
