@@ -295,7 +295,7 @@ async fn a_policy_is_recorded_where_it_is_another_than_before() {
     assert_eq!(adopted(&usual).await, [event(&usual)]);
     // Said again once it was said so long ago that it is not looked for.
     let mut again = 0;
-    for _ in 0..limits::POLICY_LOOKBACK / 2 + 1 {
+    for _ in 0..=(limits::POLICY_LOOKBACK / 2) {
         again += adopted(&usual).await.len();
     }
     assert_eq!(again, 1);
