@@ -11,6 +11,18 @@ demo:
 test:
     cargo test --workspace
 
+# Lives of the engine in simulated worlds, so many of them: `just sim 20000`.
+sim SEEDS:
+    RECOUNT_SEEDS={{SEEDS}} cargo test --package recount-tests --test simulation every_promise -- --nocapture
+
+# One simulated world again, with its trace: when, who, what.
+sim-one SEED:
+    RECOUNT_SEED={{SEED}} cargo test --quiet --package recount-tests --test simulation every_promise -- --nocapture
+
+# Breaks the engine on purpose, in each way of `tests/mutations`, and has the simulation find it.
+mutations SEEDS="2000":
+    tests/mutations/run {{SEEDS}}
+
 # Formats.
 fmt:
     cargo fmt --all

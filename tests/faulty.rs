@@ -53,8 +53,12 @@ const OF_REQUESTS: [Fault; 19] = [
 ];
 
 /// What goes wrong with an open stream of events.
-const OF_STREAMS: [Fault; 5] = [
+const OF_STREAMS: [Fault; 9] = [
     Fault::ResetWithin,
+    Fault::ResetWithin,
+    Fault::ResetWithin,
+    Fault::Cut,
+    Fault::Cut,
     Fault::Cut,
     Fault::HalfOpenWithin,
     Fault::Stall,
@@ -74,10 +78,12 @@ enum Blow {
     Unreachable,
 }
 
-/// Blows by name: what is listed twice befalls twice as often.
-const BLOWS: [Blow; 6] = [
+/// What befalls, and how often beside the others.
+const BLOWS: [Blow; 8] = [
     Blow::Killed,
     Blow::Killed,
+    Blow::Killed,
+    Blow::Paused,
     Blow::Paused,
     Blow::PausedForLong,
     Blow::Unreachable,
@@ -85,7 +91,7 @@ const BLOWS: [Blow; 6] = [
 ];
 
 /// How much the engine records between two blows. A message is ten events or so.
-const EVENTS_BETWEEN_BLOWS: Range<u64> = 80..320;
+const EVENTS_BETWEEN_BLOWS: Range<u64> = 60..240;
 
 /// Policies with shorter patience, since the outages here take seconds and those that the defaults are
 /// made for minutes. Nothing that decides what is right is changed by them but `rerun`.
@@ -108,8 +114,8 @@ fn impatient(mut options: Options) -> Options {
     session.look_every = Duration::from_secs(2);
     let connection = &mut options.policy.connection;
     connection.backoff.delay_max = Duration::from_secs(1);
-    connection.circuit.delay_min = Duration::from_millis(500);
-    connection.circuit.delay_max = Duration::from_secs(2);
+    connection.circuit.delay_min = Duration::from_millis(100);
+    connection.circuit.delay_max = Duration::from_millis(500);
     // Streams die young here, and that is no reason to wait longer for the next.
     connection.held_after = Duration::ZERO;
     connection.probe_every = Duration::from_secs(1);
@@ -404,6 +410,14 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
     let stopped = at(|event| matches!(event, Event::ServerStopDecided { .. }));
     assert!(started.len() > 3, "only {} servers", started.len());
     assert!(!stopped.is_empty(), "none was stopped: {connection:#?}");
+    let addresses = connection
+        .iter()
+        .filter_map(|recorded| match &recorded.event {
+            Event::ServerReady { url, .. } => Some(url),
+            _ => None,
+        });
+    let addresses: BTreeSet<_> = addresses.collect();
+    assert!(addresses.len() > 1, "always at {addresses:?}");
 
     let agent = scene.agent(manager.log());
     for asked in &asked {

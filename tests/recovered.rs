@@ -9,6 +9,7 @@ use recount_tests::aftermath::{
 };
 use recount_tests::command::{VERB_TIMEOUT, finish, object_of, objects, verb};
 use recount_tests::engine::{Scene, kill_9};
+use recount_tests::opencode::Server;
 use recount_tests::process::Running;
 use recount_tests::provider::Outcome;
 use recount_tests::provider::script::expected_text;
@@ -376,5 +377,46 @@ async fn a_turn_that_is_never_to_be_run_again_is_given_up() {
         "{events:#?}"
     );
     assert!(nothing_open(&recover(&scene, &[])));
+    verified(&scene);
+}
+
+#[test]
+fn a_server_that_somebody_else_started_outlives_every_end_of_the_engine() {
+    let scene = Scene::new();
+    let server = Server::start(&scene.home);
+    let url = server.url();
+    let run = |prompt: &str| {
+        let args = ["run", "--json", "--url", &url, prompt];
+        Running::spawn(&mut verb(&scene.home, &args))
+    };
+    let ours = ["ServerSpawned", "ServerStopDecided", "ServerExited"];
+
+    // One that is killed, and one that carries on.
+    let prompt = "fake:gate name=middle after=2 chunks=6 words=60";
+    let mut killed = run(prompt);
+    let told = killed.stdout_line(r#""type":"OutputAppended""#, VERB_TIMEOUT);
+    assert!(told.is_some(), "{killed:#?}");
+    killed.kill_9();
+    assert_eq!(servers(&scene), [server.pid()]);
+    scene.provider.open_gate("middle");
+    let recovered = recover(&scene, &[]);
+    assert_eq!(
+        recovered,
+        report(&scene, "completed", "completed", &[]),
+        "{recovered:#}"
+    );
+    assert_eq!(servers(&scene), [server.pid()]);
+    answered(&scene, prompt, &[Outcome::Done], 0, "recovered");
+    let events = log(&scene, "latest");
+    assert_eq!(ours.map(|name| count(&events, name)), [0, 0, 0]);
+
+    // One that ends by itself.
+    let prompt = "fake:plain words=20";
+    let finished = run(prompt).finish(VERB_TIMEOUT);
+    assert!(finished.status.success(), "{finished:#?}");
+    assert_eq!(servers(&scene), [server.pid()]);
+    answered(&scene, prompt, &[Outcome::Done], 0, "run");
+    drop(server);
+    scene.home.marker().assert_none_left();
     verified(&scene);
 }

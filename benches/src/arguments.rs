@@ -72,7 +72,7 @@ pub static HELP: LazyLock<String> = LazyLock::new(|| {
          Usage: cargo bench -p recount-benches [-- [WORKLOAD...] [--quick | --markdown]]\n\n\
          Workloads (all of them, if none is named):\n{}\n\
          Options:\n\
-         \x20 --quick     about where things stand, in three minutes; without it, to compare, in a quarter of an hour\n\
+         \x20 --quick     about where things stand, in four minutes; without it, to compare, in half an hour\n\
          \x20 --markdown  measure nothing: print the figures of the last run as the tables of BENCHMARKS.md\n\
          \x20 --help      print this\n\n\
          The table comes on standard output and in target/bench.json, what is being done on standard error.\n\

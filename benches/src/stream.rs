@@ -46,7 +46,7 @@ pub fn run(bench: &mut Bench) {
     let counted = |place: usize, work: &mut dyn FnMut() -> Duration| {
         let begun = processor_time();
         let took = work();
-        let seconds = (processor_time() - begun).as_secs_f64();
+        let seconds = processor_time().saturating_sub(begun).as_secs_f64();
         processor[place].borrow_mut().push(seconds);
         took
     };

@@ -24,10 +24,10 @@ pub struct Tap {
 pub struct Noted {
     /// Requests to keep a message, as they came from the client.
     pub stores: Vec<Instant>,
+    /// Answers to those, as they came from the server.
+    pub stored: Vec<Instant>,
     /// Requests to begin, as they came from the client.
     pub starts: Vec<Instant>,
-    /// The ends of those answers to the first that let the client go on.
-    pub stored: Vec<Instant>,
     /// Pieces of answers, just before they went to the client.
     pub deltas: Vec<Instant>,
 }
@@ -43,13 +43,15 @@ impl Tap {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a port");
         let address = listener.local_addr().expect("its number");
-        let noted = Arc::default();
-        let notes = Arc::clone(&noted);
+        let noted: Arc<Mutex<Noted>> = Arc::default();
         let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut passing = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                passing.spawn(pass(client, to.clone(), Arc::clone(&notes)));
+        task.spawn({
+            let noted = Arc::clone(&noted);
+            async move {
+                let mut passing = JoinSet::new();
+                while let Ok((client, _)) = listener.accept().await {
+                    passing.spawn(pass(client, to.clone(), Arc::clone(&noted)));
+                }
             }
         });
         Self {
@@ -124,4 +126,46 @@ fn request(bytes: &[u8]) -> String {
 fn lock(noted: &Mutex<Noted>) -> std::sync::MutexGuard<'_, Noted> {
     // Nothing between two notes can panic.
     noted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use recount_engine::adapter::InProcessServer as _;
+    use recount_engine::adapter::scripted::{Script, Scripted, Step};
+
+    use super::*;
+    use crate::bench::runtime;
+    use crate::peers::{BareClient, Heard, Parser};
+
+    #[test]
+    fn what_passes_is_noted_in_its_order() {
+        runtime().block_on(async {
+            for parser in [Parser::Usual, Parser::Engines] {
+                let agent = Scripted::new(Script::always(vec![Step::text("one two", 2)]));
+                let server = agent.serve("/project", 0, None).await.expect("a port");
+                let tap = Tap::on(&server.url()).await;
+                let mut client = BareClient::connect(&tap.url(), parser).await;
+                let session = client.calls().create_session("/project").await;
+                client.calls().prompt(&session, "hello").await;
+                let mut text = String::new();
+                loop {
+                    match client.next().await {
+                        Heard::Delta(piece) => text.push_str(&piece),
+                        Heard::Idle => break,
+                        Heard::Other => {}
+                    }
+                }
+                assert_eq!(text, "one two");
+                let Noted {
+                    stores,
+                    stored,
+                    starts,
+                    deltas,
+                } = tap.take();
+                let counts = [&stores, &stored, &starts, &deltas].map(Vec::len);
+                assert_eq!(counts, [1, 1, 1, 2]);
+                assert!(stores[0] <= stored[0] && stored[0] <= starts[0]);
+            }
+        });
+    }
 }

@@ -10,19 +10,9 @@ use tokio::sync::Notify;
 
 /// A value, and who may change it and who is told.
 pub(crate) fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Shared {
-        kept: Mutex::new(Kept {
-            value,
-            version: 0,
-            closed: false,
-        }),
-        changed: Notify::new(),
-    });
-    let receiver = Receiver {
-        shared: Arc::clone(&shared),
-        seen: 0,
-    };
-    (Sender { shared }, receiver)
+    let sender = Sender::new(value);
+    let receiver = sender.subscribe();
+    (sender, receiver)
 }
 
 #[derive(Debug)]
@@ -54,6 +44,27 @@ pub(crate) struct Sender<T> {
 }
 
 impl<T> Sender<T> {
+    /// A value that nobody looks at yet.
+    pub(crate) fn new(value: T) -> Self {
+        let kept = Mutex::new(Kept {
+            value,
+            version: 0,
+            closed: false,
+        });
+        let changed = Notify::new();
+        Self {
+            shared: Arc::new(Shared { kept, changed }),
+        }
+    }
+
+    /// Somebody more to look, to whom the value as it is now is not new.
+    pub(crate) fn subscribe(&self) -> Receiver<T> {
+        Receiver {
+            shared: Arc::clone(&self.shared),
+            seen: self.shared.lock().version,
+        }
+    }
+
     /// Changes the value where `change` says that it did.
     pub(crate) fn send_if_modified(&self, change: impl FnOnce(&mut T) -> bool) {
         let mut kept = self.shared.lock();
@@ -64,12 +75,17 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Puts another value in its place.
-    pub(crate) fn send_replace(&self, value: T) {
+    /// Changes the value.
+    pub(crate) fn send_modify(&self, change: impl FnOnce(&mut T)) {
         self.send_if_modified(|kept| {
-            *kept = value;
+            change(kept);
             true
         });
+    }
+
+    /// Puts another value in its place.
+    pub(crate) fn send_replace(&self, value: T) {
+        self.send_modify(|kept| *kept = value);
     }
 }
 

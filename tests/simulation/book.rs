@@ -44,8 +44,8 @@ pub(crate) struct Book(Arc<Mutex<Pages>>, Trace);
 pub(crate) struct Pages {
     /// Every event that a reader of the log has seen. Readers are shown what is durable, so each of them has to stay.
     pub(crate) events: Vec<Recorded>,
-    /// How often a request arrived at a server, by what it asks.
-    pub(crate) arrivals: BTreeMap<String, usize>,
+    /// How often a request was sent, by what it asks.
+    pub(crate) sent: BTreeMap<String, usize>,
     /// How many streams were opened.
     pub(crate) openings: u64,
     /// What streams brought of each part of an answer, by host and name: its text in pieces, by opening, and its
@@ -85,9 +85,11 @@ impl Book {
             let from = last.map_or(Position::FIRST, |last| last.position.next());
             // A log that cannot be read belongs to an engine that is dead.
             for recorded in log.read_all(from).map_while(Result::ok) {
-                let text = format!("{} {:?}", recorded.stream, recorded.event);
-                let text = text.chars().take(260).collect();
-                self.1.say_at(recorded.at, "log", text);
+                if self.1.is_read() {
+                    let text = format!("{} {:?}", recorded.stream, recorded.event);
+                    let text = text.chars().take(260).collect();
+                    self.1.say_at(recorded.at, "log", text);
+                }
                 pages.events.push(recorded);
             }
         });
@@ -100,17 +102,17 @@ impl Book {
         self.read_on(log);
     }
 
-    /// A request arrived at a server.
-    pub(crate) fn arrived(&self, log: &LogReader, request: &Request) {
+    /// The engine sends a request, whatever becomes of it.
+    pub(crate) fn sent(&self, log: &LogReader, request: &Request) {
         self.read_on(log);
         let Some(asked) = promises::Asked::of(request) else {
             return;
         };
         let checked = self.with(|pages| {
-            let arrivals = pages.arrivals.entry(format!("{asked:?}")).or_default();
-            *arrivals += 1;
-            let arrivals = *arrivals;
-            promises::promise_2_recorded_before_it_is_done(&pages.events, &asked, arrivals)
+            let sent = pages.sent.entry(format!("{asked:?}")).or_default();
+            *sent += 1;
+            let sent = *sent;
+            promises::promise_2_recorded_before_it_is_done(&pages.events, &asked, sent)
         });
         self.check(checked);
     }

@@ -65,12 +65,20 @@ impl Change {
             Self::Write(at, new) => {
                 let end = at + new.len();
                 if bytes.len() < end {
-                    bytes.resize(end, 0);
+                    set_length(bytes, end);
                 }
                 bytes[*at..end].copy_from_slice(new);
             }
-            Self::Length(length) => bytes.resize(*length, 0),
+            Self::Length(length) => set_length(bytes, *length),
         }
+    }
+}
+
+/// As `resize`, which takes each byte by itself where it is not optimised.
+fn set_length(bytes: &mut Vec<u8>, length: usize) {
+    match length.checked_sub(bytes.len()) {
+        Some(more) => bytes.append(&mut vec![0; more]),
+        None => bytes.truncate(length),
     }
 }
 

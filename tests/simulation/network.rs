@@ -120,6 +120,11 @@ impl Network {
         };
     }
 
+    /// Who answers at `host`.
+    pub(crate) fn host(&self, host: &str) -> Option<PortlessServer> {
+        self.0.hosts.lock().unwrap().get(host).cloned()
+    }
+
     /// The network as one life of the engine has it.
     pub(crate) fn wire(&self, life: &Life, log: LogReader) -> Wire {
         Wire {
@@ -150,6 +155,7 @@ impl Transport for Wire {
             Operation::Last if dice.percent(50) => true,
             Operation::Last | Operation::Never => return pending().await,
         };
+        network.book.sent(&self.log, &request);
         let weather = *network.weather.lock().unwrap();
         let fails = |rate| dice.permille(rate);
         let say = |what: &str| network.trace.say("network", format!("{call}: {what}"));
@@ -189,7 +195,6 @@ impl Transport for Wire {
         let Some(server) = server else {
             return Err(no_answer(true, "connection refused"));
         };
-        network.book.arrived(&self.log, &request);
         let is_stream = request.url.path() == "/global/event";
         // What has arrived is done, whether or not somebody still waits for the answer.
         let answer = {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use recount_engine::adapter::http::Request;
 use recount_engine::machine::session::policy::Retry;
-use recount_engine::{MessageState, SessionManager, SessionPolicy, Status};
+use recount_engine::{MessageState, Policy, SessionManager, SessionPolicy, Status};
 use recount_projections::queue::RefusedHow;
 use recount_projections::state_store::load;
 use recount_projections::{Projection, Session, Transcript, fold};
@@ -16,6 +16,9 @@ use recount_store::{
 use serde_json::Value;
 
 use crate::book::{Broken, Pages};
+
+/// How the messages begin that somebody writes in the agent itself.
+pub(crate) const STRANGE: &str = "msg_zzzz";
 
 /// Fails with this promise where a condition does not hold.
 macro_rules! holds {
@@ -97,11 +100,11 @@ pub(crate) fn promise_1_acknowledged_means_durable(
     Ok(())
 }
 
-/// Whatever arrives at an agent was decided on record before, and arrives no more often than that.
+/// Whatever is sent to an agent was decided on record before, and is sent no more often than that.
 pub(crate) fn promise_2_recorded_before_it_is_done(
     events: &[Recorded],
     asked: &Asked,
-    arrivals: usize,
+    sent: usize,
 ) -> Result<(), Broken> {
     let message_of = |wanted: &str| {
         events.iter().find_map(|recorded| match &recorded.event {
@@ -120,9 +123,11 @@ pub(crate) fn promise_2_recorded_before_it_is_done(
             .count()
     };
     let decided = match asked {
-        Asked::MakeSession { title } => count(
-            &|event| matches!(event, Event::AgentSessionRequested { marker } if title.contains(marker.as_str())),
-        ),
+        // One that a look does not find is asked for again, by the same name.
+        Asked::MakeSession { title } => count(&|event| {
+            matches!(event, Event::AgentSessionRequested { marker } if title.contains(marker.as_str()))
+        })
+        .saturating_mul(sent),
         Asked::Keep {
             agent_message: wanted,
         } => count(
@@ -141,18 +146,18 @@ pub(crate) fn promise_2_recorded_before_it_is_done(
                 Event::TurnAbortAsked { .. } | Event::TurnStalled { .. }
             )
         })
-        .saturating_mul(arrivals),
+        .saturating_mul(sent),
         Asked::Answer { question: wanted } => count(&|event| {
             matches!(event, Event::PermissionAnswered { permission: question, .. }
                 | Event::QuestionAnswered { question, .. }
                 | Event::QuestionExpired { question, .. } if question == wanted)
         })
-        .saturating_mul(arrivals),
+        .saturating_mul(sent),
     };
     holds!(
         promise_2_recorded_before_it_is_done,
-        arrivals <= decided,
-        "{asked:?} arrived {arrivals} times, and the log has {decided} decisions for it"
+        sent <= decided,
+        "{asked:?} was sent {sent} times, and the log has {decided} decisions for it"
     );
     Ok(())
 }
@@ -172,7 +177,7 @@ pub(crate) struct History {
 pub(crate) struct Ended<'a> {
     pub(crate) pages: &'a Pages,
     pub(crate) manager: &'a SessionManager,
-    pub(crate) policy: &'a SessionPolicy,
+    pub(crate) policy: &'a Policy,
     /// What the agents still hold.
     pub(crate) histories: &'a [History],
     /// Where the agents of sessions are.
@@ -200,6 +205,12 @@ impl Ended<'_> {
     }
 }
 
+/// Whether somebody wrote a message in the agent itself.
+fn is_strange(message: &Value) -> bool {
+    let id = message["info"]["id"].as_str();
+    id.is_some_and(|id| id.starts_with(STRANGE))
+}
+
 /// The answers to a message that an agent lists.
 fn answers<'a>(history: &'a History, agent_message: &'a str) -> impl Iterator<Item = &'a Value> {
     let answers = history.messages.iter();
@@ -217,6 +228,8 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
         let mut settled: BTreeMap<MessageId, &Event> = BTreeMap::new();
         let mut unknown: BTreeSet<MessageId> = BTreeSet::new();
         let mut reruns: BTreeSet<(MessageId, u32)> = BTreeSet::new();
+        let mut resolved_absent: BTreeSet<MessageId> = BTreeSet::new();
+        let mut forgotten: BTreeMap<MessageId, usize> = BTreeMap::new();
         let mut sessions: Vec<String> = Vec::new();
         for recorded in &events {
             let event = &recorded.event;
@@ -266,6 +279,15 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                     ..
                 } => {
                     unknown.remove(message);
+                    if matches!(
+                        event,
+                        Event::DeliveryResolved {
+                            resolution: Resolution::Absent,
+                            ..
+                        }
+                    ) {
+                        resolved_absent.insert(*message);
+                    }
                 }
                 Event::RerunDecided {
                     message,
@@ -281,7 +303,10 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                         *run == 1 || reruns.contains(&(*message, run - 1)),
                         "{id}: run {run} of {message} was requested, and nobody had decided that"
                     );
-                    runs.entry(*message).or_default().insert(*run);
+                    let again = !runs.entry(*message).or_default().insert(*run);
+                    // An agent that lost its memory cannot say whether it had begun: the run is asked for once more.
+                    let known = resolved_absent.remove(message);
+                    *forgotten.entry(*message).or_default() += usize::from(again && known);
                 }
                 _ => {}
             }
@@ -305,7 +330,10 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
             // A dead letter that was queued again is another message with the same text.
             let same = order.iter().filter(|(_, other)| other == text);
             let decided: usize = same
-                .map(|(message, _)| runs.get(message).map_or(0, BTreeSet::len))
+                .map(|(message, _)| {
+                    let forgotten = forgotten.get(message).copied().unwrap_or(0);
+                    runs.get(message).map_or(0, BTreeSet::len) + forgotten
+                })
                 .sum();
             holds!(
                 promise_3_once_in_order_and_answered,
@@ -333,7 +361,7 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
             for message in history
                 .messages
                 .iter()
-                .filter(|m| m["info"]["role"] == "user")
+                .filter(|m| m["info"]["role"] == "user" && !is_strange(m))
             {
                 let name = message["info"]["id"].as_str().unwrap_or_default();
                 let found = queued[place..].iter().position(|queued| *queued == name);
@@ -512,7 +540,8 @@ pub(crate) fn promise_8_decisions_can_be_derived_again(_log: &LogReader) -> Resu
 
 /// Queues, attempts, runs and delays are within their bounds.
 pub(crate) fn promise_9_everything_is_bounded(ended: &Ended) -> Result<(), Broken> {
-    let policy = ended.policy;
+    let connection = &ended.policy.connection;
+    let policy = &ended.policy.session;
     let retries = &policy.retries;
     let kinds = [
         retries.never_sent,
@@ -535,6 +564,20 @@ pub(crate) fn promise_9_everything_is_bounded(ended: &Ended) -> Result<(), Broke
                 *attempt <= attempts_max,
                 "{message}: attempt {attempt} of {attempts_max}"
             ),
+            Event::ReconnectScheduled { attempt, at } => {
+                let (wait, backoff) = (at.since(recorded.at), connection.backoff);
+                holds!(
+                    promise_9_everything_is_bounded,
+                    *attempt <= connection.circuit_failures,
+                    "try {attempt} of {}, and the circuit is closed",
+                    connection.circuit_failures
+                );
+                holds!(
+                    promise_9_everything_is_bounded,
+                    (backoff.delay_min * 3 / 4..=backoff.delay_max * 5 / 4).contains(&wait),
+                    "connected again after {wait:?}"
+                );
+            }
             Event::TurnRequested { message, run } => holds!(
                 promise_9_everything_is_bounded,
                 *run <= policy.runs_max,

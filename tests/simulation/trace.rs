@@ -13,6 +13,8 @@ use tokio::time::Instant;
 pub(crate) struct Trace {
     began: Instant,
     epoch: Timestamp,
+    /// Whether anybody will read it: most worlds are told of by their seed alone.
+    read: bool,
     lines: Arc<Mutex<Vec<Line>>>,
 }
 
@@ -30,10 +32,11 @@ impl fmt::Display for Line {
 
 impl Trace {
     /// A trace whose world begins now, at `epoch` by its own clock.
-    pub(crate) fn new(epoch: Timestamp) -> Self {
+    pub(crate) fn new(epoch: Timestamp, read: bool) -> Self {
         Self {
             began: Instant::now(),
             epoch,
+            read,
             lines: Arc::default(),
         }
     }
@@ -47,7 +50,15 @@ impl Trace {
         self.write(at.since(self.epoch), who, what);
     }
 
+    /// Whether anybody will read it.
+    pub(crate) fn is_read(&self) -> bool {
+        self.read
+    }
+
     fn write(&self, since: Duration, who: &'static str, what: String) {
+        if !self.read {
+            return;
+        }
         self.lines
             .lock()
             .unwrap()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use recount_engine::adapter::http::Request;
@@ -11,8 +12,8 @@ use recount_engine::{Chance, Clock, Error, Options, Policy, RerunPolicy, Session
 use recount_store::{Log, Timestamp};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
-use serde_json::Value;
-use tokio::sync::watch;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use futures_util::StreamExt;
@@ -55,7 +56,7 @@ struct World {
     network: Network,
     agents: BTreeMap<String, Scripted>,
     application: Application,
-    storm: watch::Sender<bool>,
+    storm: Storm,
     policy: Policy,
 }
 
@@ -67,27 +68,24 @@ enum End {
     ShutDown,
 }
 
-/// Lives through the world of a seed.
-pub(crate) async fn live(seed: u64) -> Outcome {
-    let mut world = World::new(seed);
+/// Lives through the world of a seed. `read`: somebody will read the trace and the records.
+pub(crate) async fn live(seed: u64, read: bool) -> Outcome {
+    let mut world = World::new(seed, read);
     let lived = world.run().await;
     world.book.check(lived);
     Outcome {
         trace: world.trace.lines(),
         records: world.book.with(|pages| {
-            pages
-                .events
-                .iter()
-                .map(|event| format!("{event:?}"))
-                .collect()
+            let events = pages.events.iter().filter(|_| read);
+            events.map(|event| format!("{event:?}")).collect()
         }),
         broken: world.book.broken(),
     }
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
-        let (dice, trace) = (Dice::of(seed, "world"), Trace::new(BEGIN));
+    fn new(seed: u64, read: bool) -> Self {
+        let (dice, trace) = (Dice::of(seed, "world"), Trace::new(BEGIN, read));
         let book = Book::new(trace.clone());
         let clock = Clock::starting_at(BEGIN);
         let network = Network::new(Dice::of(seed, "network"), trace.clone(), book.clone());
@@ -120,7 +118,7 @@ impl World {
             network,
             agents,
             application,
-            storm: watch::channel(true).0,
+            storm: Storm::default(),
             policy,
             dice,
         }
@@ -141,13 +139,18 @@ impl World {
                     network: self.network.clone(),
                     dice: Dice::new(self.dice.number()),
                     trace: self.trace.clone(),
-                    storm: self.storm.subscribe(),
+                    storm: self.storm.clone(),
                 };
                 tokio::spawn(keeper.keep())
             })
             .collect();
+        let stranger = self.dice.percent(25).then(|| {
+            let (dice, network) = (Dice::new(self.dice.number()), self.network.clone());
+            let hosts = self.agents.keys().cloned().collect();
+            tokio::spawn(intrude(hosts, network, dice, self.trace.clone()))
+        });
         let weather = Weather::of(&self.dice);
-        for _ in 0..self.dice.between(1, 4) {
+        for _ in 0..self.dice.between(1, 3) {
             // Quiet days are part of every life.
             let today = if self.dice.percent(25) {
                 Weather::default()
@@ -168,7 +171,10 @@ impl World {
         }
         self.trace.say("world", "is calm");
         self.network.set_weather(Weather::default());
-        self.storm.send_replace(false);
+        self.storm.end();
+        if let Some(stranger) = stranger {
+            stranger.abort();
+        }
         let ended = self.live_to_the_end().await;
         for keeper in keepers {
             keeper.abort();
@@ -209,7 +215,7 @@ impl World {
             )),
             _ => None,
         };
-        let (Ok(log), long) = (self.open(&life, fault), dice.millis(1000, 600_000)) else {
+        let (Ok(log), long) = (self.open(&life, fault), dice.millis(1000, 300_000)) else {
             return if life.is_dead() {
                 End::Killed
             } else {
@@ -307,7 +313,7 @@ impl World {
             let ended = Ended {
                 pages,
                 manager: &manager,
-                policy: &self.policy.session,
+                policy: &self.policy,
                 histories: &histories,
                 hosts: &self.application.hosts_of_sessions(),
                 asked: &|text| self.agents.values().map(|agent| agent.runs(text)).sum(),
@@ -346,20 +352,70 @@ impl World {
 }
 
 async fn list(server: &PortlessServer, path: &str) -> Vec<Value> {
+    let answer = ask(server, Method::GET, path, None).await;
+    serde_json::from_slice(&answer).expect("a list")
+}
+
+/// Asks a server past the network, and gives the body of its answer; an empty one where it is dead.
+async fn ask(server: &PortlessServer, method: Method, path: &str, body: Option<Value>) -> Vec<u8> {
     let request = Request {
-        method: Method::GET,
+        method,
         url: Url::parse(&format!("http://agent.test{path}")).expect("a URL"),
         headers: HeaderMap::new(),
         user: None,
-        body: None,
+        body: body.map(|body| body.to_string().into()),
         alone: true,
     };
-    let mut answer = server.answer(request).await.expect("an answer");
     let mut bytes = Vec::new();
+    let Some(mut answer) = server.answer(request).await else {
+        return bytes;
+    };
     while let Some(Ok(chunk)) = answer.body.next().await {
         bytes.extend_from_slice(&chunk);
     }
-    serde_json::from_slice(&bytes).expect("a list")
+    bytes
+}
+
+/// Somebody who works in the agents themselves, and in the engine's sessions there.
+async fn intrude(hosts: Vec<String>, network: Network, dice: Dice, trace: Trace) {
+    for n in 0_u32.. {
+        sleep(dice.millis(1000, 120_000)).await;
+        let Some(server) = network.host(&hosts[dice.below(hosts.len())]) else {
+            continue;
+        };
+        let sessions = ask(&server, Method::GET, "/session", None).await;
+        let sessions: Vec<Value> = serde_json::from_slice(&sessions).unwrap_or_default();
+        if let Some(session) = sessions.get(dice.below(sessions.len())) {
+            let id = session["id"].as_str().unwrap_or_default();
+            trace.say("stranger", format!("writes in {id}"));
+            let body = json!({
+                "messageID": format!("{}{n:04}", promises::STRANGE),
+                "parts": [{"type": "text", "text": format!("strange {n:04}")}],
+            });
+            let path = format!("/session/{id}/prompt_async");
+            ask(&server, Method::POST, &path, Some(body)).await;
+        }
+    }
+}
+
+/// How long servers die. Clones are the same storm.
+#[derive(Clone, Default)]
+struct Storm(Arc<(AtomicBool, Notify)>);
+
+impl Storm {
+    fn end(&self) {
+        self.0.0.store(true, Ordering::Relaxed);
+        self.0.1.notify_waiters();
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    /// Resolves at its end, where that is still to come.
+    async fn over(&self) {
+        self.0.1.notified().await;
+    }
 }
 
 /// Who starts an agent's server again when it has died; and death, as long as there is a storm.
@@ -369,18 +425,18 @@ struct Keeper {
     network: Network,
     dice: Dice,
     trace: Trace,
-    storm: watch::Receiver<bool>,
+    storm: Storm,
 }
 
 impl Keeper {
-    async fn keep(mut self) {
+    async fn keep(self) {
         let mortal = self.dice.percent(50);
         let forgetful = self.dice.pick(&[0, 0, 0, 30]);
         loop {
             let server = self.agent.serve_without_port("/project", None);
             self.network.set_host(&self.host, Some(server.clone()));
             self.trace.say("agent", format!("{} is up", self.host));
-            let storm = *self.storm.borrow_and_update();
+            let storm = !self.storm.is_over();
             let lives = if mortal && storm {
                 self.dice.millis(1000, 300_000)
             } else {
@@ -390,14 +446,14 @@ impl Keeper {
                 biased;
                 () = server.ended() => {}
                 () = sleep(lives) => server.die(),
-                Ok(()) = self.storm.changed() => {
+                () = self.storm.over(), if storm => {
                     // What is half dead may stay so no longer than the storm.
                     server.die();
                 }
             }
             self.network.set_host(&self.host, None);
             self.trace.say("agent", format!("{} is dead", self.host));
-            let storm = *self.storm.borrow();
+            let storm = !self.storm.is_over();
             let longest = if storm { 60_000 } else { 5000 };
             sleep(self.dice.millis(0, longest)).await;
             if storm && self.dice.percent(forgetful) {

@@ -21,6 +21,7 @@ impl Chance {
     }
 
     /// Another source, whose draws do not depend on how often this one is drawn from later.
+    #[must_use]
     pub fn branch(&mut self) -> Self {
         Self(self.next())
     }

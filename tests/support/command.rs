@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::opencode::Home;
+use crate::process::terminal::Terminal;
 use crate::process::{Finished, Running, recount};
 
 /// Longer than any verb may take, on a machine that does much else.
@@ -16,6 +17,17 @@ pub fn verb(home: &Home, args: &[&str]) -> Command {
     let mut command = home.command(recount());
     command.env("RECOUNT_DATA", home.path("recount")).args(args);
     command
+}
+
+/// Runs a verb on a terminal.
+pub fn on_terminal(home: &Home, args: &[&str]) -> Terminal {
+    let mut command = home.command("setsid");
+    command
+        .args(["--ctty", "--wait"])
+        .arg(recount())
+        .env("RECOUNT_DATA", home.path("recount"))
+        .args(args);
+    Terminal::run(&mut command)
 }
 
 /// Runs a verb to its end.

@@ -1,6 +1,7 @@
 //! Processes that a test starts: run to the end, killed, and never left behind.
 
 pub mod marker;
+pub mod terminal;
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -229,6 +230,12 @@ impl Captured {
         let text = self.text();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().map(str::to_owned).collect()
+    }
+
+    fn holds(&self, words: &str, timeout: Duration) -> bool {
+        let find = |output: &Output| String::from_utf8_lossy(&output.bytes).contains(words);
+        self.wait_until(timeout, |output| output.ended || find(output));
+        find(&self.0.0.lock().unwrap())
     }
 
     fn wait_for_end(&self, timeout: Duration) {

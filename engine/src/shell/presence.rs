@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use recount_store::SessionId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::session::Call;
 use super::subscription::Audience;
 use crate::error::Error;
 use crate::limits;
+use crate::watched;
 
 /// The sessions of an engine that are in memory. Cheap to clone; all clones are the same ones.
 #[derive(Clone)]
@@ -21,8 +22,8 @@ pub(super) struct Presences(Arc<Shared>);
 struct Shared {
     known: Mutex<Known>,
     /// How many tasks there are.
-    tasks: watch::Sender<usize>,
-    stop: watch::Sender<bool>,
+    tasks: watched::Sender<usize>,
+    stop: watched::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -61,15 +62,15 @@ pub(super) struct Begun {
     pub(super) visit: Visit,
     pub(super) calls: mpsc::Receiver<Call>,
     /// Becomes true when the task is to end.
-    pub(super) stop: watch::Receiver<bool>,
+    pub(super) stop: watched::Receiver<bool>,
 }
 
 impl Presences {
     pub(super) fn new() -> Self {
         Self(Arc::new(Shared {
             known: Mutex::default(),
-            tasks: watch::Sender::new(0),
-            stop: watch::Sender::new(false),
+            tasks: watched::Sender::new(0),
+            stop: watched::Sender::new(false),
         }))
     }
 

@@ -5,10 +5,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use recount_store::{Event, MessageId, Recorded};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::presence::Visit;
+use super::told;
 use crate::error::Error;
+use crate::metrics;
+use crate::watched;
 
 /// What a subscriber of a session is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +55,10 @@ impl Subscription {
         loop {
             match self.listener.backlog().take() {
                 Next::Update(update) => return Ok(Some(update)),
-                Next::Missed(missed) => return Err(Error::Lagged { missed }),
+                Next::Missed(missed) => {
+                    metrics::missed(missed);
+                    return Err(Error::Lagged { missed });
+                }
                 Next::Ended => return Ok(None),
                 Next::Nothing => {}
             }
@@ -70,7 +76,7 @@ impl Drop for Subscription {
 /// All who listen to a session, and all who wait for it to come to something.
 pub(super) struct Audience {
     listeners: Mutex<Listeners>,
-    progress: watch::Sender<Progress>,
+    progress: watched::Sender<Progress>,
 }
 
 #[derive(Default)]
@@ -95,14 +101,14 @@ impl Default for Audience {
     fn default() -> Self {
         Self {
             listeners: Mutex::default(),
-            progress: watch::Sender::new(Progress::default()),
+            progress: watched::Sender::new(Progress::default()),
         }
     }
 }
 
 impl Audience {
     /// How far it has come, now and as it goes on.
-    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+    pub(super) fn progress(&self) -> watched::Receiver<Progress> {
         self.progress.subscribe()
     }
 
@@ -123,6 +129,7 @@ impl Audience {
             progress.recorded += events.len() as u64;
             progress.at_rest = false;
         });
+        events.iter().for_each(told::recorded);
         if self.listens() {
             for event in events {
                 self.tell(&Update::Recorded(Arc::new(event)));

@@ -6,9 +6,9 @@ use recount_store::{Json, PermissionAnswer};
 use serde::Deserialize;
 
 use super::wire::{
-    Delta, Envelope, InSession, Meaning, MessageChanged, PartChanged, Payload, PermissionAsked,
-    PermissionReplied, QuestionAsked, QuestionReplied, Role, SessionChanged, SessionFailed,
-    StatusChanged,
+    Delta, DeltaFrame, Envelope, InSession, Meaning, MessageChanged, PartChanged, Payload,
+    PermissionAsked, PermissionReplied, QuestionAsked, QuestionReplied, Role, SessionChanged,
+    SessionFailed, StatusChanged,
 };
 use crate::adapter::{
     Activity, AgentError, AnswerItem, Frame, Observation, Permission, Question, Translated,
@@ -19,6 +19,9 @@ const UNRECOGNISED_BYTES_MAX: usize = 4 << 10;
 
 /// What a frame says.
 pub(super) fn translate(frame: &Frame) -> Translated {
+    if let Ok(DeltaFrame { payload }) = serde_json::from_str(&frame.data) {
+        return piece(payload.properties);
+    }
     let payload = serde_json::from_str::<Envelope<'_>>(&frame.data)
         .ok()
         .and_then(Envelope::payload);
@@ -37,19 +40,7 @@ fn known(payload: &Payload<'_>) -> Option<Translated> {
         })
     };
     match &*payload.kind {
-        "message.part.delta" => {
-            let delta: Delta<'_> = properties(payload)?;
-            let observation = if delta.field == "text" {
-                Observation::Delta {
-                    answer: delta.message.into_owned(),
-                    part: delta.part.into_owned(),
-                    text: delta.text,
-                }
-            } else {
-                Observation::Ignored
-            };
-            said(delta.session.into_owned(), observation)
-        }
+        "message.part.delta" => properties(payload).map(piece),
         "sync" => {
             let sync = payload.sync.as_ref()?;
             let observation = Observation::Counted { number: sync.seq };
@@ -177,6 +168,23 @@ fn known(payload: &Payload<'_>) -> Option<Translated> {
             observation: Observation::Ignored,
         }),
         _ => None,
+    }
+}
+
+/// What a piece of output says.
+fn piece(delta: Delta<'_>) -> Translated {
+    let observation = if delta.field == "text" {
+        Observation::Delta {
+            answer: delta.message.into_owned(),
+            part: delta.part.into_owned(),
+            text: delta.text,
+        }
+    } else {
+        Observation::Ignored
+    };
+    Translated {
+        session: Some(delta.session.into_owned()),
+        observation,
     }
 }
 
@@ -591,6 +599,30 @@ mod tests {
         assert!(story.contains(&"answered MessageAbortedError".to_owned()));
     }
 
+    /// In one pass or in two, in whatever order its fields come.
+    #[test]
+    fn a_piece_is_the_same_bare_and_wrapped() {
+        let properties = r#""properties":{"sessionID":"ses_1","messageID":"msg_1","partID":"prt_1","field":"text","delta":"\u00e9 \"a\""}"#;
+        let kind = r#""type":"message.part.delta""#;
+        let expected = Translated {
+            session: Some("ses_1".into()),
+            observation: Observation::Delta {
+                answer: "msg_1".into(),
+                part: "prt_1".into(),
+                text: "é \"a\"".into(),
+            },
+        };
+        for payload in [
+            format!("{{{kind},{properties}}}"),
+            format!("{{{properties},{kind}}}"),
+        ] {
+            let wrapped = format!(r#"{{"directory":"/a","payload":{payload}}}"#);
+            for data in [payload, wrapped] {
+                assert_eq!(translate(&Frame { data: data.clone() }), expected, "{data}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_not_known_is_kept_and_cut() {
         let of = |data: String| translate(&Frame { data });
@@ -622,6 +654,21 @@ mod tests {
                 frame: Json(odd.into()),
             }
         );
+    }
+
+    #[test]
+    fn a_heartbeat_is_a_sign_of_life_and_of_no_session() {
+        for data in [
+            r#"{"id":"evt_1","type":"server.heartbeat","properties":{}}"#,
+            r#"{"payload":{"id":"evt_1","type":"server.heartbeat","properties":{}}}"#,
+        ] {
+            let said = translate(&Frame { data: data.into() });
+            let expected = Translated {
+                session: None,
+                observation: Observation::Heartbeat,
+            };
+            assert_eq!(said, expected);
+        }
     }
 
     #[test]

@@ -55,6 +55,29 @@ pub(super) struct Sync<'a> {
     pub(super) aggregate: Cow<'a, str>,
 }
 
+/// A frame of a piece of output, wrapped as on `/global/event`. At full speed nearly all frames are such: they are
+/// read in one pass, where [`Envelope`] reads the rest twice.
+#[derive(Deserialize)]
+pub(super) struct DeltaFrame<'a> {
+    #[serde(borrow)]
+    pub(super) payload: DeltaPayload<'a>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct DeltaPayload<'a> {
+    #[serde(rename = "type")]
+    _kind: DeltaKind,
+    #[serde(borrow)]
+    pub(super) properties: Delta<'a>,
+}
+
+/// Anything else fails at once.
+#[derive(Deserialize)]
+enum DeltaKind {
+    #[serde(rename = "message.part.delta")]
+    Delta,
+}
+
 /// `message.part.delta`: the hot one.
 #[derive(Deserialize)]
 pub(super) struct Delta<'a> {

@@ -293,13 +293,7 @@ impl SessionMachine {
         for item in reported.items {
             match item {
                 AnswerItem::Output(part) => {
-                    let known = turn.run().part(&part.id).is_some();
                     let event = reconcile_part(message.id, turn.run(), &part, turn_completed);
-                    let provenance = if known && self.opened.contains(&part.id) {
-                        Provenance::Live
-                    } else {
-                        Provenance::Backfilled
-                    };
                     if part.ended {
                         // It is known whole: its last deltas may still be on their way here.
                         self.kinds.remove(&part.id);
@@ -307,7 +301,9 @@ impl SessionMachine {
                         self.kinds.entry(part.id).or_insert(part.kind);
                     }
                     if let Some(event) = event {
-                        draft.push(event, provenance);
+                        // Read from the history, even where its beginning was streamed: a stream that says nothing
+                        // any more looks like one that is slow.
+                        draft.push(event, Provenance::Backfilled);
                     }
                 }
                 AnswerItem::Tool(call) => {

@@ -10,7 +10,7 @@ use crate::policy::{Backoff, duration};
 /// What becomes of a turn that the agent died in. Running it again asks the model again, and a tool may
 /// already have done its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum RerunPolicy {
     /// Run it again, whatever it had begun.
     Auto,
@@ -64,7 +64,8 @@ pub struct Retries {
 impl Default for Retries {
     fn default() -> Self {
         let quick = Retry {
-            attempts_max: 8,
+            // Two minutes: a link that died unnoticed is found dead before that.
+            attempts_max: 12,
             backoff: Backoff {
                 delay_min: Duration::from_millis(100),
                 delay_max: Duration::from_secs(30),
@@ -189,7 +190,8 @@ impl Default for SessionPolicy {
             request_grace: Duration::from_secs(3),
             request_grace_max: Duration::from_secs(60),
             second_look_after: Duration::from_millis(500),
-            looks_max: 8,
+            // Two minutes: a link that died unnoticed is found dead before that, and then it is waited for.
+            looks_max: 12,
             look_backoff: Backoff {
                 delay_min: Duration::from_millis(100),
                 delay_max: Duration::from_secs(30),

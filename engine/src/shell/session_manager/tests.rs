@@ -16,6 +16,7 @@ use crate::adapter::{
     LaunchSpec, Observation, Report, SessionSpec, Translated,
 };
 use crate::command::Rejection;
+use crate::policy::RerunPolicy;
 use crate::shell::subscription::{Subscription, Update};
 
 /// A scripted agent with somebody between it and the engine.
@@ -244,6 +245,53 @@ async fn a_gap_is_filled_by_the_look_that_follows() {
     assert_eq!(found, 1, "{events:#?}");
     let state: State = state_store::load(&reader, stream).expect("it can be read");
     assert_eq!(state.gaps.len(), 0, "{events:#?}");
+}
+
+#[tokio::test]
+async fn a_policy_is_recorded_where_it_is_another_than_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let adopted = async |policy: &Policy| {
+        let mut options = Options::new(&data);
+        options.policy = policy.clone();
+        let manager = SessionManager::start(options).await.unwrap();
+        let started = manager.inner.started;
+        let events = manager.log().read_all(started).map(|r| r.unwrap().event);
+        let events: Vec<_> = events.skip(1).collect();
+        manager.shut_down().await.unwrap();
+        events
+    };
+    let event = |policy: &Policy| Event::PolicyAdopted {
+        policy: policy.to_json(),
+    };
+    let usual = Policy::default();
+    let mut strict = Policy::default();
+    strict.session.rerun = RerunPolicy::Never;
+
+    assert_eq!(adopted(&usual).await, [event(&usual)]);
+    assert_eq!(adopted(&usual).await, []);
+    assert_eq!(adopted(&strict).await, [event(&strict)]);
+    assert_eq!(adopted(&usual).await, [event(&usual)]);
+    // Said again once it was said so long ago that it is not looked for.
+    let mut again = 0;
+    for _ in 0..limits::POLICY_LOOKBACK / 2 + 1 {
+        again += adopted(&usual).await.len();
+    }
+    assert_eq!(again, 1);
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_work_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut options = Options::new(&data);
+    options.policy.session.runs_max = 0;
+    let refused = SessionManager::start(options).await.err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "the policy: session.runs_max is 0; it must be at least 1"
+    );
+    assert!(!data.exists());
 }
 
 #[tokio::test]

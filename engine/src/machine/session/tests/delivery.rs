@@ -5,7 +5,7 @@ use recount_store::Verdict;
 use super::*;
 use crate::command::{Command, Word};
 use crate::machine::session::policy::{Retries, Retry, UnknownPolicy};
-use crate::policy::Backoff;
+use crate::policy::{Backoff, ConnectionPolicy};
 
 /// A first attempt whose first phase is under way.
 fn storing() -> World {
@@ -187,19 +187,22 @@ fn an_attempt_above_the_first_waits_for_the_connections_leave() {
 }
 
 #[test]
-fn attempts_are_bounded() {
+fn attempts_are_bounded_and_go_on_for_longer_than_a_dead_link_goes_unnoticed() {
     let mut world = storing();
+    let begun = world.now;
     for attempt in 1..world.policy.retries.never_sent.attempts_max {
         let _ = world.when(Input::Stored(Err(never_sent("refused"))));
         world.woken().then([sending(M1, attempt + 1)], [store(M1)]);
     }
     world.when(Input::Stored(Err(never_sent("refused")))).then(
         [
-            rejected(8, Refusal::NeverSent, "refused"),
-            dead_lettered("8 attempts failed, the last with: refused"),
+            rejected(12, Refusal::NeverSent, "refused"),
+            dead_lettered("12 attempts failed, the last with: refused"),
         ],
         [Effect::Suspect],
     );
+    let unnoticed = ConnectionPolicy::default().silence_answering_max;
+    assert!(world.now.since(begun) > unnoticed);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::command::Command;
+use crate::policy::ConnectionPolicy;
 
 fn abort_asked() -> Event {
     Event::TurnAbortAsked { message: M1 }
@@ -314,6 +315,20 @@ fn an_agent_that_never_rests_is_not_waited_for_for_ever() {
         )],
         [],
     );
+}
+
+/// Calls fail at once where a server has died whose stream is half open, and the connection stands meanwhile.
+#[test]
+fn looks_go_on_failing_for_longer_than_a_dead_link_goes_unnoticed() {
+    let mut world = ended_unseen();
+    let begun = world.now;
+    for _ in 1..world.policy.looks_max {
+        let then = world.when(Input::Looked(Err(unknown("connection reset"))));
+        then.then([], [Effect::Suspect]);
+        world.woken().then([], [look()]);
+    }
+    let unnoticed = ConnectionPolicy::default().silence_answering_max;
+    assert!(world.now.since(begun) > unnoticed);
 }
 
 #[test]

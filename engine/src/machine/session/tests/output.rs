@@ -229,9 +229,10 @@ fn a_look_that_is_ahead_of_the_stream_doubles_nothing() {
     // The look shows the whole part, while its last deltas are still on their way here.
     world.observed(Observation::Idle).then([], [look()]);
     let answer = with(finished("x1", "tool-calls"), [whole("p", "one two")]);
-    world
-        .looked(busy([answer]))
-        .then([output(1, "p", Placement::End, "two")], []);
+    let then = world.looked(busy([answer]));
+    // Nobody knows whether they would have come.
+    assert_eq!(then.provenances(), [Provenance::Backfilled]);
+    then.then([output(1, "p", Placement::End, "two")], []);
     world.observed(delta("x1", "p", "two")).nothing();
     world.observed(part_ended("x1", "p", "one two")).nothing();
 }
