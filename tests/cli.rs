@@ -2406,6 +2406,15 @@ fn the_demonstration_falls_and_recovers_in_ten_seconds() {
     assert!(place.run(&["verify"]).status.success());
 }
 
+/// What the command does where it is told nothing: a person waits, so what cannot be reached is given up at once, and
+/// a recovery goes on for as long as a turn may take.
+fn of_the_command() -> Policy {
+    let mut policy = Policy::default();
+    policy.session.unreachable_patience = Duration::ZERO;
+    policy.engine.recovery_max = policy.session.turn_max;
+    policy
+}
+
 #[test]
 fn the_policy_in_force_is_the_defaults_then_the_file_then_the_environment() {
     let place = Place::new();
@@ -2415,9 +2424,7 @@ fn the_policy_in_force_is_the_defaults_then_the_file_then_the_environment() {
         let stderr = String::from_utf8(told.stderr).unwrap();
         Policy::from_toml(&text).unwrap_or_else(|error| panic!("{error}\n{text}{stderr}"))
     };
-    // A person waits at this command: what cannot be reached is given up at once.
-    let mut expected = Policy::default();
-    expected.session.unreachable_patience = Duration::ZERO;
+    let mut expected = of_the_command();
     assert_eq!(printed(&mut place.command(&["policy"])), expected);
 
     // The file of the data directory.
@@ -2440,8 +2447,7 @@ fn the_policy_in_force_is_the_defaults_then_the_file_then_the_environment() {
 
     // Instead of it another file, whose name the environment gives, or a flag.
     fs::write(place.0.path().join("other.toml"), "session.rerun = 'never'").unwrap();
-    let mut expected = Policy::default();
-    expected.session.unreachable_patience = Duration::ZERO;
+    let mut expected = of_the_command();
     expected.session.rerun = RerunPolicy::Never;
     let mut command = place.command(&["policy"]);
     command.env("RECOUNT_POLICY", "other.toml");
@@ -2492,8 +2498,7 @@ fn a_run_records_the_policy_that_it_follows() {
     let output = place.run(&["run", "--agent", "scripted", "--rerun", "never", "hello"]);
     assert!(output.status.success(), "{}", place.text(&output));
     let reader = LogReader::open(place.data()).unwrap();
-    let mut expected = Policy::default();
-    expected.session.unreachable_patience = Duration::ZERO;
+    let mut expected = of_the_command();
     expected.session.runs_max = 4;
     expected.session.rerun = RerunPolicy::Never;
     let adopted: Vec<_> = reader
