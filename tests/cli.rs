@@ -14,9 +14,10 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use expect_test::{Expect, expect};
+use recount_engine::{Policy, RerunPolicy};
 use recount_store::{
     ConnectionId, ConnectionState, Event, Expected, FrameNumber, FramesBefore, Head, Json, Log,
-    LogReader, MessageId, NewEvent, OutputKind, Placement, Provenance, Rerun, SessionId,
+    LogReader, MessageId, NewEvent, OutputKind, Placement, Provenance, Rerun, Seq, SessionId,
     SigningKey, StreamId, Target, Timestamp, ToolOutcome,
 };
 use recount_tests::command::VERB_TIMEOUT;
@@ -2271,7 +2272,7 @@ fn what_waits_for_a_person_is_settled_by_the_command_that_is_named() {
         }])
     );
     let told = place.told(&["recover"]);
-    let line = "  tool bash {\"command\":\"echo scripted\",\"description\":\"Show that tools…: gave scripted";
+    let line = "  tool bash {\"command\":\"echo scripted\",\"description\":\"Show that to…: gave scripted\n";
     assert!(told.contains(line), "{told}");
     assert_eq!(
         waits["settle_with"],
@@ -2403,4 +2404,104 @@ fn the_demonstration_falls_and_recovers_in_ten_seconds() {
         told
     );
     assert!(place.run(&["verify"]).status.success());
+}
+
+#[test]
+fn the_policy_in_force_is_the_defaults_then_the_file_then_the_environment() {
+    let place = Place::new();
+    let printed = |command: &mut Command| {
+        let told = finish(command, Vec::new());
+        let text = String::from_utf8(told.stdout).unwrap();
+        let stderr = String::from_utf8(told.stderr).unwrap();
+        Policy::from_toml(&text).unwrap_or_else(|error| panic!("{error}\n{text}{stderr}"))
+    };
+    // A person waits at this command: what cannot be reached is given up at once.
+    let mut expected = Policy::default();
+    expected.session.unreachable_patience = Duration::ZERO;
+    assert_eq!(printed(&mut place.command(&["policy"])), expected);
+
+    // The file of the data directory.
+    fs::create_dir(place.data()).unwrap();
+    fs::write(
+        place.data().join("recount.toml"),
+        "[session]\nruns_max = 4\nlooks_max = 4\nunreachable_patience = '1m'",
+    )
+    .unwrap();
+    expected.session.runs_max = 4;
+    expected.session.looks_max = 4;
+    expected.session.unreachable_patience = Duration::from_secs(60);
+    assert_eq!(printed(&mut place.command(&["policy"])), expected);
+
+    // Over it the environment.
+    let mut command = place.command(&["policy"]);
+    command.env("RECOUNT_POLICY_SESSION_LOOKS_MAX", "2");
+    expected.session.looks_max = 2;
+    assert_eq!(printed(&mut command), expected);
+
+    // Instead of it another file, whose name the environment gives, or a flag.
+    fs::write(place.0.path().join("other.toml"), "session.rerun = 'never'").unwrap();
+    let mut expected = Policy::default();
+    expected.session.unreachable_patience = Duration::ZERO;
+    expected.session.rerun = RerunPolicy::Never;
+    let mut command = place.command(&["policy"]);
+    command.env("RECOUNT_POLICY", "other.toml");
+    assert_eq!(printed(&mut command), expected);
+    let mut command = place.command(&["policy", "--policy", "other.toml"]);
+    assert_eq!(printed(&mut command), expected);
+
+    let object = place.json(&["policy", "--json", "--policy", "other.toml"]);
+    assert_eq!(object, [serde_json::to_value(&expected).unwrap()]);
+}
+
+#[test]
+fn a_policy_file_is_checked_key_by_key() {
+    let place = Place::new();
+    let write = |text: &str| fs::write(place.0.path().join("strict.toml"), text).unwrap();
+    write("session.turn_max = '20m'");
+    place.check(
+        &["policy", "check", "strict.toml"],
+        &expect![[r#"
+            strict.toml can be used
+            --- exit 0
+        "#]],
+    );
+    write("[session]\nturn_max = '20 bananas'");
+    place.check(&["policy", "check", "strict.toml"], &expect![[r#"
+        --- stderr
+        recount: cannot use the policy: strict.toml: session.turn_max: invalid value: string "20 bananas", expected a duration with its unit, such as "250ms", "30s", "5m" or "24h"
+        --- exit 1
+    "#]]);
+    write("connection.circuit.delay_min = '2m'");
+    place.check(&["run", "--agent", "scripted", "--policy", "strict.toml", "hello"], &expect![[r#"
+        --- stderr
+        recount: cannot use the policy: strict.toml: connection.circuit.delay_min is 2m; it must be at most connection.circuit.delay_max, which is 1m
+        --- exit 1
+    "#]]);
+    place.check(&["policy", "check", "none.toml"], &expect![[r#"
+        --- stderr
+        recount: cannot use the policy: cannot read the policy none.toml: No such file or directory (os error 2)
+        --- exit 1
+    "#]]);
+}
+
+#[test]
+fn a_run_records_the_policy_that_it_follows() {
+    let place = Place::new();
+    fs::create_dir(place.data()).unwrap();
+    fs::write(place.data().join("recount.toml"), "session.runs_max = 4").unwrap();
+    let output = place.run(&["run", "--agent", "scripted", "--rerun", "never", "hello"]);
+    assert!(output.status.success(), "{}", place.text(&output));
+    let reader = LogReader::open(place.data()).unwrap();
+    let mut expected = Policy::default();
+    expected.session.unreachable_patience = Duration::ZERO;
+    expected.session.runs_max = 4;
+    expected.session.rerun = RerunPolicy::Never;
+    let adopted: Vec<_> = reader
+        .read(StreamId::Engine, Seq::FIRST)
+        .filter_map(|recorded| match recorded.unwrap().event {
+            Event::PolicyAdopted { policy } => Some(policy),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(adopted, [expected.to_json()]);
 }

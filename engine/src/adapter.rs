@@ -9,12 +9,15 @@ pub mod opencode;
 pub mod scripted;
 pub mod sse;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use recount_store::{Json, MessageId, OutputKind, PermissionAnswer, Prompt, Timestamp};
+
+use crate::policy::CallPolicy;
 
 /// A password or token: never shown, neither in traces nor in the log.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Endpoint {
     pub url: String,
     /// The password, where it wants one.
     pub password: Option<Secret>,
+    /// How long calls to it may take, and how much they may bring.
+    pub policy: CallPolicy,
 }
 
 /// What a server says of itself.
@@ -499,6 +504,12 @@ pub trait AgentAdapter: Send + Sync + 'static {
     /// How a server of this agent is started.
     fn launch(&self, spec: &LaunchSpec) -> Launch;
 
+    /// Where a process keeps what it knows, by its command line and its environment; `None` where it is no server of
+    /// this agent, or where two of them do not see each other's sessions.
+    fn data_home(&self, _: &[String], _: &BTreeMap<String, String>) -> Option<String> {
+        None
+    }
+
     /// Why a server of this version must not be used; `None` where it may.
     fn refuse_version(&self, version: &str) -> Option<String>;
 
@@ -507,8 +518,8 @@ pub trait AgentAdapter: Send + Sync + 'static {
     /// The same arguments give the same identity; later ones sort after earlier ones.
     fn identity(&self, message: MessageId, now: Timestamp) -> String;
 
-    /// Whether the agent reads a message that it is given to keep while it works on the one before it, and answers
-    /// to that one from then on.
+    /// Whether a message can reach the agent while it works on the one before it. Where it cannot, a message that is to
+    /// steer is refused.
     fn can_steer(&self) -> bool {
         false
     }

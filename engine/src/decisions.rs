@@ -105,7 +105,7 @@ pub fn derive(
 ///
 /// # Errors
 ///
-/// As [`derive`].
+/// As [`derive()`].
 pub fn what_if(
     log: &LogReader,
     only: Option<StreamId>,

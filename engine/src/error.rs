@@ -23,6 +23,9 @@ pub enum Error {
         /// The names that there are.
         known: Vec<&'static str>,
     },
+    /// An address that holds a name or a password: it would be recorded with the connection.
+    #[error("a server's address must hold no password; Options::url_password is the place for it")]
+    PasswordInUrl,
     /// The log has no such connection.
     #[error("the log has no connection {id}")]
     UnknownConnection {
@@ -39,6 +42,19 @@ pub enum Error {
         agent: String,
         /// The program that was looked for.
         program: String,
+    },
+    /// Somebody else runs a server on the same data, and the policy forbids another one beside it.
+    #[error(
+        "another server of {agent} (process {pid}) works on the same data, in {home}: \
+         stop it, or set connection.foreign_servers to \"allow\""
+    )]
+    ForeignServer {
+        /// The agent.
+        agent: String,
+        /// Its process.
+        pid: u32,
+        /// Where both keep what they know.
+        home: String,
     },
     /// The agent's server could not be started.
     #[error("cannot {action}: {source}")]

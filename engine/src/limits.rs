@@ -1,21 +1,11 @@
-//! Every bound of the engine, each with its reason.
+//! The bounds that nobody has a reason to choose otherwise, each with why it is what it is. Those that somebody may
+//! are in [`Policy`](crate::Policy).
 
 use std::time::Duration;
 
-/// The longest message text, in bytes: agents take seconds over more, and people never write it.
+/// The longest message text, in bytes: agents take seconds over more, and people never write it. No choice, since a
+/// key that is repeated has to meet the same answer under every policy.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
-
-/// The longest frame of an agent's stream, in bytes: whole texts of a part come as one frame.
-pub const FRAME_BYTES_MAX: usize = 64 << 20;
-
-/// How long a call may take until the first byte of its answer: a request that met a starting server is never answered.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long a probe of health may take: a healthy server answers in a millisecond.
-pub const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// How long a server may take to say what it can do: some make up the answer when they are first asked.
-pub const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many probes in a row a server has to miss until it counts as not answering: one that is busy misses one.
 pub const PROBES_MISSED_MIN: u32 = 2;

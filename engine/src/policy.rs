@@ -43,7 +43,7 @@ pub struct Policy {
     pub session: SessionPolicy,
     /// How connections behave.
     pub connection: ConnectionPolicy,
-    /// What the engine holds in memory, and how it ends.
+    /// What the engine holds in memory.
     pub engine: EnginePolicy,
     /// How the log is kept.
     pub log: recount_store::Options,
@@ -72,7 +72,7 @@ impl Policy {
     }
 }
 
-/// What the engine holds in memory, and how it ends.
+/// What the engine holds in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnginePolicy {
@@ -112,10 +112,56 @@ pub struct Backoff {
     pub delay_max: Duration,
 }
 
+/// What a call to an agent's server may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallPolicy {
+    /// How long a call may take until the first byte of its answer, and from each piece of it to the next: a
+    /// request that met a starting server is never answered.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// How long a probe of health may take: a healthy server answers in a millisecond.
+    #[serde(with = "duration")]
+    pub probe_timeout: Duration,
+    /// How long a server may take to say what it can do: some make up the answer when they are first asked.
+    #[serde(with = "duration")]
+    pub capabilities_timeout: Duration,
+    /// The longest answer, in bytes: a page of messages with the longest texts fits.
+    pub answer_bytes_max: usize,
+    /// The longest frame of a stream, in bytes: whole texts of a part come as one frame.
+    pub frame_bytes_max: usize,
+}
+
+impl Default for CallPolicy {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(20),
+            probe_timeout: Duration::from_millis(500),
+            capabilities_timeout: Duration::from_secs(30),
+            answer_bytes_max: 128 << 20,
+            frame_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// What is done where a server is to be started and somebody else runs one on the same data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForeignServers {
+    /// It is started all the same, and the traces say so. Each session is then worked on by the server that is asked
+    /// to: nobody may go on with one of the engine's sessions at the other server.
+    #[default]
+    Allow,
+    /// It is not started, with an error that names the other one.
+    Refuse,
+}
+
 /// How connections are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionPolicy {
+    /// What a call to the agent's server may take.
+    pub calls: CallPolicy,
     /// How long is waited before a try.
     pub backoff: Backoff,
     /// How many tries may fail in a row before the circuit opens.
@@ -155,6 +201,8 @@ pub struct ConnectionPolicy {
     /// How long a server is given to end by itself before it is killed.
     #[serde(with = "duration")]
     pub stop_timeout: Duration,
+    /// What is done where somebody else runs a server on the same data. Seen on Linux alone.
+    pub foreign_servers: ForeignServers,
     /// How often in a row the connection's own task may panic before it is left alone, until somebody asks for the
     /// connection again. Each time it begins anew from the log, after a pause as before a try.
     pub panics_max: u32,
@@ -169,6 +217,7 @@ pub struct ConnectionPolicy {
 impl Default for ConnectionPolicy {
     fn default() -> Self {
         Self {
+            calls: CallPolicy::default(),
             // An address where nothing listens opens the circuit after three seconds.
             backoff: Backoff {
                 delay_min: Duration::from_millis(100),
@@ -193,6 +242,8 @@ impl Default for ConnectionPolicy {
             start_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(3),
+            // People run the agent beside us, in sessions of their own.
+            foreign_servers: ForeignServers::Allow,
             // A frame that panics comes once, a mistake in our own rules every time.
             panics_max: 5,
             // A few sessions that meet one bad moment do not notice it; a thousand that share an outage make

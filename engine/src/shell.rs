@@ -11,6 +11,7 @@ pub mod connection_manager;
 pub mod connection;
 pub mod inbox;
 pub mod dead_letter;
+mod told;
 mod panics;
 mod route;
 mod server;

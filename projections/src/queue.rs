@@ -140,8 +140,6 @@ pub struct Message {
     pub agent_message: Option<String>,
     /// Why the last attempt was refused, while it is `Refused`.
     pub refused: Option<RefusedHow>,
-    /// Whether it is to reach the agent while that works on the message before it.
-    pub steers: bool,
     /// Whether it was sent and nobody has found out since whether the agent holds it.
     pub unproved: bool,
     /// What a person has to say, while it is `Waiting`.
@@ -291,7 +289,6 @@ impl Projection for Queue {
                     attempts: 0,
                     agent_message: None,
                     refused: None,
-                    steers: false,
                     unproved: false,
                     waits_for: None,
                     waits_since: None,
@@ -415,9 +412,6 @@ impl Projection for Queue {
                     m.reason = Some(reason.clone());
                 });
             }
-            Event::MessageSteered { message } => {
-                self.update(*message, at, |m| m.steers = true);
-            }
             Event::MessageRequeued { message, again } => self.requeued(*message, *again),
             Event::TurnAbortAsked { message } => {
                 self.update(*message, at, |m| m.abort_asked = true);
@@ -461,6 +455,7 @@ impl Projection for Queue {
             | Event::RecoveryFinished { .. }
             | Event::EngineStopped
             | Event::StreamCut { .. }
+            | Event::MessageSteered { .. }
             | Event::QuestionAnswered { .. }
             | Event::QuestionAsked { .. }
             | Event::QuestionSettled { .. }

@@ -128,7 +128,7 @@ impl Session {
 }
 
 impl Projection for Session {
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const NAME: &'static str = "session";
 
     fn apply(&mut self, recorded: &Recorded) {

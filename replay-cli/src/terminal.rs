@@ -137,6 +137,8 @@ mod tests {
         }
     }
 
+    // As `chosen` gives it, to compare with that.
+    #[allow(clippy::unnecessary_wraps)]
     fn given(texts: &[&str]) -> Option<Answer> {
         let texts = texts.iter().map(|&text| text.to_owned());
         Some(Answer::Given(texts.collect()))

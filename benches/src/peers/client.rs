@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use eventsource_stream::Eventsource as _;
 use futures_util::stream::{BoxStream, StreamExt as _};
+use recount_engine::CallPolicy;
 use recount_engine::adapter::{StreamItem, sse};
-use recount_engine::limits;
 use reqwest::{Client, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -104,7 +104,7 @@ impl BareClient {
                 frames.map(|frame| frame.expect("a frame").data).boxed()
             }
             Parser::Engines => {
-                let items = sse::frames(bytes, limits::FRAME_BYTES_MAX);
+                let items = sse::frames(bytes, CallPolicy::default().frame_bytes_max);
                 let frames = items.filter_map(async |item| match item.expect("a frame") {
                     StreamItem::Frame(frame) => Some(frame.data),
                     StreamItem::Alive => None,

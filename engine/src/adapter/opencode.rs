@@ -13,6 +13,9 @@ mod look;
 mod translate;
 mod wire;
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +100,31 @@ impl AgentAdapter for OpenCode {
         }
     }
 
+    fn data_home(
+        &self,
+        command: &[String],
+        environment: &BTreeMap<String, String>,
+    ) -> Option<String> {
+        // The program itself, or an interpreter and then the program.
+        let mut programs = command.iter().take(2).enumerate();
+        let (at, _) = programs.find(|(_, word)| {
+            let name = Path::new(word).file_name().and_then(OsStr::to_str);
+            name.is_some_and(|name| name.starts_with("opencode"))
+        })?;
+        let serves = |word: &String| word == "serve" || word == "web";
+        command.get(at + 1).filter(|word| serves(word))?;
+        let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+        if let Some(file) = set("OPENCODE_DB") {
+            return Some(file.clone());
+        }
+        let data = match (set("XDG_DATA_HOME"), set("HOME")) {
+            (Some(data), _) => Path::new(data).to_owned(),
+            (None, Some(home)) => Path::new(home).join(".local/share"),
+            (None, None) => return None,
+        };
+        Some(data.join("opencode").to_string_lossy().into_owned())
+    }
+
     fn refuse_version(&self, version: &str) -> Option<String> {
         let (major, minor) = VERSION_MIN;
         let mut numbers = version.split(['.', '-', '+']).map(str::parse::<u64>);
@@ -127,7 +155,7 @@ impl AgentAdapter for OpenCode {
 
     async fn open_stream(&self, endpoint: &Endpoint) -> Result<FrameStream, CallError> {
         let response = self.calls.stream(endpoint).await?;
-        let mut frames = sse::frames(response.body, limits::FRAME_BYTES_MAX);
+        let mut frames = sse::frames(response.body, endpoint.policy.frame_bytes_max);
         let lost = |reason: String| CallError::Unknown {
             reason: format!("GET /global/event: {reason}"),
         };
@@ -151,9 +179,9 @@ impl AgentAdapter for OpenCode {
                 }
             }
         };
-        match tokio::time::timeout(limits::CALL_TIMEOUT, connected).await {
+        match tokio::time::timeout(endpoint.policy.timeout, connected).await {
             Ok(connected) => connected?,
-            Err(_) => return Err(lost(format!("silent for {:?}", limits::CALL_TIMEOUT))),
+            Err(_) => return Err(lost(format!("silent for {:?}", endpoint.policy.timeout))),
         }
         // Not read meanwhile: the socket keeps what comes.
         tokio::time::sleep(LISTENING_AFTER).await;

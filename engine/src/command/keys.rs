@@ -14,7 +14,7 @@ use super::*;
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 
 /// What may happen between two calls with a key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Happening {
     /// An application queues a text with a key.
     Queues { key: u8, text: u8 },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::{Backoff, Error, Policy, duration};
+use super::{Error, Policy, duration};
 
 /// The longest duration that a policy may name: longer ones are mistyped, or say "never", which nothing here may.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -23,6 +23,18 @@ const MAY_BE_ZERO: [&str; 10] = [
     "session.unreachable_patience",
 ];
 
+/// What must not be longer than something else. Besides, no `delay_min` is longer than the `delay_max` beside it.
+const ASCENDING: [(&str, &str); 4] = [
+    ("session.request_grace", "session.request_grace_max"),
+    ("connection.suspect_after", "connection.silence_max"),
+    ("connection.silence_max", "connection.silence_answering_max"),
+    // Else a server would be stopped that was never given the time to answer.
+    (
+        "connection.calls.probe_timeout",
+        "connection.answer_timeout",
+    ),
+];
+
 impl Policy {
     /// Whether this policy can work.
     ///
@@ -35,72 +47,29 @@ impl Policy {
 
     /// The same; `origin` is what errors call where it comes from.
     pub(super) fn check(&self, origin: &str) -> Result<(), Error> {
-        self.each_alone()
-            .and_then(|()| self.together())
+        let keys = self.keys();
+        let alone = keys.iter().map(|(key, value)| alone(key, value));
+        let pairs = keys.iter().filter_map(|(key, _)| {
+            let table = key.strip_suffix(".delay_min")?;
+            Some((key.clone(), format!("{table}.delay_max")))
+        });
+        let named = ASCENDING.map(|(less, more)| (less.to_owned(), more.to_owned()));
+        let together = pairs.chain(named).map(|(less, more)| {
+            let long = |wanted: &str| {
+                let (_, value) = keys.iter().find(|(key, _)| key == wanted)?;
+                duration::parse(value.as_str()?)
+            };
+            ascending((&less, long(&less)), (&more, long(&more)))
+        });
+        alone
+            .chain(together)
+            .collect::<Result<(), _>>()
             .map_err(|found| Error::NotAllowed {
                 origin: origin.to_owned(),
                 key: found.key,
                 found: found.found,
                 allowed: found.allowed,
             })
-    }
-
-    fn each_alone(&self) -> Result<(), NotAllowed> {
-        for (key, value) in self.keys() {
-            let (zero, allowed) = match &value {
-                Value::Integer(count) => (*count == 0, "at least 1"),
-                // A text that is no duration is a choice between words.
-                Value::String(text) => match duration::parse(text) {
-                    Some(long) if long > DURATION_MAX => {
-                        return Err(NotAllowed::new(&key, text, "at most 8784h, a year"));
-                    }
-                    Some(duration) => (duration.is_zero(), "more than that"),
-                    None => (false, ""),
-                },
-                _ => (false, ""),
-            };
-            if zero && !MAY_BE_ZERO.contains(&key.as_str()) {
-                let text = value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned);
-                return Err(NotAllowed::new(&key, text, allowed));
-            }
-        }
-        Ok(())
-    }
-
-    fn together(&self) -> Result<(), NotAllowed> {
-        let Self {
-            session,
-            connection,
-            ..
-        } = self;
-        let retries = &session.retries;
-        backoff(
-            "session.retries.never_sent.backoff",
-            retries.never_sent.backoff,
-        )?;
-        backoff("session.retries.for_now.backoff", retries.for_now.backoff)?;
-        backoff("session.retries.for_good.backoff", retries.for_good.backoff)?;
-        backoff("session.retries.unknown.backoff", retries.unknown.backoff)?;
-        backoff("session.look_backoff", session.look_backoff)?;
-        backoff("connection.backoff", connection.backoff)?;
-        backoff("connection.circuit", connection.circuit)?;
-        ascending(
-            ("session.request_grace", session.request_grace),
-            ("session.request_grace_max", session.request_grace_max),
-        )?;
-        ascending(
-            ("connection.suspect_after", connection.suspect_after),
-            ("connection.silence_max", connection.silence_max),
-        )?;
-        ascending(
-            ("connection.silence_max", connection.silence_max),
-            (
-                "connection.silence_answering_max",
-                connection.silence_answering_max,
-            ),
-        )
     }
 }
 
@@ -111,29 +80,37 @@ struct NotAllowed {
     allowed: String,
 }
 
-impl NotAllowed {
-    fn new(key: &str, found: impl Into<String>, allowed: impl Into<String>) -> Self {
-        Self {
-            key: key.to_owned(),
-            found: found.into(),
-            allowed: allowed.into(),
-        }
+fn alone(key: &str, value: &Value) -> Result<(), NotAllowed> {
+    let refused = |found: &str, allowed: &str| NotAllowed {
+        key: key.to_owned(),
+        found: found.to_owned(),
+        allowed: allowed.to_owned(),
+    };
+    let may_be_zero = MAY_BE_ZERO.contains(&key);
+    match value {
+        Value::Integer(0) if !may_be_zero => Err(refused("0", "at least 1")),
+        // A text that is no duration is a choice between words.
+        Value::String(text) => match duration::parse(text) {
+            Some(long) if long > DURATION_MAX => Err(refused(text, "at most 8784h, a year")),
+            Some(Duration::ZERO) if !may_be_zero => Err(refused(text, "more than that")),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
     }
 }
 
-fn backoff(table: &str, backoff: Backoff) -> Result<(), NotAllowed> {
-    ascending(
-        (&format!("{table}.delay_min"), backoff.delay_min),
-        (&format!("{table}.delay_max"), backoff.delay_max),
-    )
-}
-
-fn ascending(less: (&str, Duration), more: (&str, Duration)) -> Result<(), NotAllowed> {
-    if less.1 <= more.1 {
-        return Ok(());
+fn ascending(
+    (less, short): (&str, Option<Duration>),
+    (more, long): (&str, Option<Duration>),
+) -> Result<(), NotAllowed> {
+    match (short, long) {
+        (Some(short), Some(long)) if short > long => Err(NotAllowed {
+            key: less.to_owned(),
+            found: duration::text(short),
+            allowed: format!("at most {more}, which is {}", duration::text(long)),
+        }),
+        _ => Ok(()),
     }
-    let allowed = format!("at most {}, which is {}", more.0, duration::text(more.1));
-    Err(NotAllowed::new(less.0, duration::text(less.1), allowed))
 }
 
 #[cfg(test)]
@@ -152,9 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_zero_is_a_key() {
+    fn what_is_named_here_is_a_key() {
         let keys = Policy::default().keys();
-        for name in MAY_BE_ZERO {
+        let ascending = ASCENDING.iter().flat_map(|(less, more)| [*less, *more]);
+        for name in ascending.chain(MAY_BE_ZERO) {
             assert!(keys.iter().any(|(key, _)| key == name), "{name}");
         }
     }

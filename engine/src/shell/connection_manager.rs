@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Audience, Connection, Driver, Setting, Standing, Transitions};
-use super::server::Files;
+use super::server::{self, Files};
 use crate::adapter::{AgentAdapter, Secret};
 use crate::chance::Chance;
 use crate::clock::Clock;
@@ -71,7 +71,7 @@ impl ConnectionManager {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownAgent`], [`Error::ShutDown`], or what the log answered.
+    /// [`Error::UnknownAgent`], [`Error::PasswordInUrl`], [`Error::ShutDown`], or what the log answered.
     pub async fn open(
         &self,
         agent: &str,
@@ -80,6 +80,9 @@ impl ConnectionManager {
     ) -> Result<Connection, Error> {
         let adapter = self.adapter(agent)?;
         let target = canonical(target);
+        if holds_password(&target) {
+            return Err(Error::PasswordInUrl);
+        }
         let id = id_of(agent, &target);
         let mut connections = self.connections.lock().await;
         let connections = connections.as_mut().ok_or(Error::ShutDown)?;
@@ -140,20 +143,27 @@ impl ConnectionManager {
         self.setting.transitions.listen()
     }
 
-    /// Stops the servers that an earlier engine left running and that nobody has wanted since.
+    /// Stops the servers that an earlier engine left running and that nobody has wanted since, and clears away what
+    /// it had no time to: files of servers that are gone, and tools that outlived them.
     ///
     /// # Errors
     ///
     /// [`Error::ShutDown`], or what the log answered.
     pub async fn stop_unused(&self) -> Result<(), Error> {
+        // Before the log: whatever has a file has been in the log before.
+        let mut marks = self.setting.files.marks();
         for (stream, _) in self.setting.log.streams()? {
             let StreamId::Connection(id) = stream else {
                 continue;
             };
             let state: State = recount_projections::fold(&self.history(id)?);
-            if state.server.is_some() {
+            if let Some(server) = state.server {
+                marks.retain(|mark| *mark != server.mark);
                 self.find(id).await?.stop_if_unused().await;
             }
+        }
+        for mark in marks {
+            server::clear_away(&self.setting.files, &mark).await;
         }
         Ok(())
     }
@@ -228,6 +238,16 @@ fn canonical(target: Target) -> Target {
             directory: trimmed(directory),
         },
     }
+}
+
+/// Whether an address names who calls, before its host.
+fn holds_password(target: &Target) -> bool {
+    let Target::Url(url) = target else {
+        return false;
+    };
+    let after_scheme = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let host = after_scheme.split(['/', '?', '#']).next();
+    host.is_some_and(|host| host.contains('@'))
 }
 
 fn id_of(agent: &str, target: &Target) -> ConnectionId {

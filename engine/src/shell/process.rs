@@ -92,7 +92,7 @@ fn stat(pid: u32) -> Option<Stat> {
 
 /// The living processes, but this one, that carry a server's mark.
 pub(super) fn marked(mark: &str) -> Vec<Process> {
-    let entry = format!("{}={mark}", super::server::MARK_VARIABLE);
+    let entry = entry_of(mark);
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -102,6 +102,15 @@ pub(super) fn marked(mark: &str) -> Vec<Process> {
         .map(of)
         .filter(|process| is_alive(*process))
         .collect()
+}
+
+/// Whether it carries a server's mark, as far as the system tells.
+pub(super) fn may_carry(process: Process, mark: &str) -> bool {
+    !cfg!(target_os = "linux") || carries(process.pid, entry_of(mark).as_bytes())
+}
+
+fn entry_of(mark: &str) -> String {
+    format!("{}={mark}", super::server::MARK_VARIABLE)
 }
 
 fn carries(pid: u32, entry: &[u8]) -> bool {

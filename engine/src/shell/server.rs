@@ -5,6 +5,7 @@
 //! environment: so it is found where its id was never recorded, and so its children are found after it.
 
 mod files;
+mod foreign;
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -18,11 +19,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub(super) use files::Files;
 
+use foreign::{Foreign, Started};
+
 use super::process;
 use crate::adapter::{AgentAdapter, InProcessServer, Launch, LaunchSpec};
 use crate::chance::Chance;
 use crate::error::Error;
 use crate::limits;
+use crate::policy::ForeignServers;
 
 /// The variable that carries a server's mark.
 pub(super) const MARK_VARIABLE: &str = "RECOUNT_SERVER";
@@ -105,6 +109,7 @@ pub(super) async fn spawn(
     directory: String,
     mark: String,
     port: u16,
+    foreign: ForeignServers,
 ) -> Result<(Running, Process), Error> {
     let password = {
         let (files, mark) = (files.clone(), mark.clone());
@@ -131,6 +136,8 @@ pub(super) async fn spawn(
             env,
             ready_prefix,
         } => {
+            let started = Started::by_us(&program, &args, &env);
+            look_for_others(&files, &adapter, started, foreign).await?;
             let output = files
                 .create_output(&mark)
                 .and_then(|file| Ok((file.try_clone()?, file)));
@@ -160,6 +167,34 @@ pub(super) async fn spawn(
             };
             Ok((running, process))
         }
+    }
+}
+
+/// Whether a server may be started beside those that somebody else runs on the same data.
+async fn look_for_others(
+    files: &Files,
+    adapter: &Arc<dyn AgentAdapter>,
+    started: Started,
+    policy: ForeignServers,
+) -> Result<(), Error> {
+    let (files, agent) = (files.clone(), Arc::clone(adapter));
+    let search = move || foreign::find(&*agent, &started, |mark| files.are_kept(mark));
+    // That it cannot be looked for is no reason to start none.
+    let found = tokio::task::spawn_blocking(search).await.unwrap_or(None);
+    let Some(Foreign { pid, home }) = found else {
+        return Ok(());
+    };
+    let agent = adapter.name();
+    match policy {
+        ForeignServers::Allow => {
+            tracing::warn!(agent, pid, home, "somebody else serves the same data");
+            Ok(())
+        }
+        ForeignServers::Refuse => Err(Error::ForeignServer {
+            agent: agent.to_owned(),
+            pid,
+            home,
+        }),
     }
 }
 
@@ -214,7 +249,12 @@ pub(super) fn find(server: &Server) -> Result<Process, String> {
         Some(process) if process.pid == std::process::id() => {
             Err("it ended with its engine".to_owned())
         }
-        Some(process) if process::is_alive(process) => Ok(process),
+        // After a restart of the computer even a process that began at the same moment may be a stranger.
+        Some(process)
+            if process::is_alive(process) && process::may_carry(process, &server.mark) =>
+        {
+            Ok(process)
+        }
         Some(_) => Err("not running any more".to_owned()),
         None => process::marked(&server.mark)
             .into_iter()
@@ -259,6 +299,12 @@ async fn end(server: &Server, running: &mut Running, patience: Duration) -> Opti
     process::kill_group(process);
     let how = timeout(patience, running.exited()).await.ok()?;
     Some(format!("killed: {how}"))
+}
+
+/// Removes the files of a server that is gone, and ends what it left behind.
+pub(super) async fn clear_away(files: &Files, mark: &str) {
+    sweep(mark).await;
+    files.remove(mark);
 }
 
 /// Kills what a server left behind: tools that it ran outlive any signal to it.

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use recount_projections::{MessageState, SharedSession, StateStore, Status};
+use recount_projections::{
+    MessageState, Projection as _, SharedSession, StateStore, Status, Transcript,
+};
 use recount_store::{
-    Event, Expected, MessageId, NewEvent, PermissionAnswer, SessionId, StreamId, Timestamp,
+    Event, Expected, MessageId, NewEvent, PermissionAnswer, Seq, SessionId, StreamId, Timestamp,
 };
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::connection::{Connection, FromAgent, Link};
 use super::dead_letter::{self, DeadLetter};
@@ -19,12 +23,14 @@ use super::inbox::Inbox;
 use super::presence::{Begun, Visit};
 use super::session_manager::SessionManager;
 use super::subscription::{Subscription, Update};
+use super::told;
 use crate::adapter::{AgentAdapter, CallError, Endpoint, Observation};
 use crate::clock::Clock;
 use crate::command::{Command, Receipt, Word, decide};
 use crate::error::Error;
 use crate::machine::session::policy::SessionPolicy;
 use crate::machine::session::{Effect, Input, SessionMachine, Step};
+use crate::metrics::{self, Share};
 use crate::watched;
 
 /// What is asked of a session's task.
@@ -97,6 +103,23 @@ impl Session {
         Ok(self.manager.states().session(self.id)?.with(look))
     }
 
+    /// What was said and done in it, whole: read from the log each time, as long as the conversation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where it cannot be read.
+    pub fn transcript(&self) -> Result<Transcript, Error> {
+        let mut transcript = Transcript::default();
+        for recorded in self
+            .manager
+            .log()
+            .read(StreamId::Session(self.id), Seq::FIRST)
+        {
+            transcript.apply(&recorded?);
+        }
+        Ok(transcript)
+    }
+
     /// Tells from now on what happens.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
@@ -120,12 +143,10 @@ impl Session {
 
     /// Queues a message that is to reach the agent while it works, and is otherwise as [`Session::send`] says.
     ///
-    /// The agent reads it at its next step. What it does from there on is the turn of this message; the one before it
-    /// ends with what it had until then. Where nothing runs, or others wait already, it waits for its turn like any other.
-    ///
     /// # Errors
     ///
-    /// As [`Session::send`], and [`Error::Rejected`] where the agent cannot be steered.
+    /// As [`Session::send`], and [`Error::Rejected`] where the agent cannot be steered. Those that come with this crate
+    /// cannot: their messages go one at a time.
     pub async fn steer(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
         let message = MessageId::from_random(self.manager.chance().number());
         let (key, text) = (key.map(str::to_owned), text.to_owned());
@@ -382,14 +403,14 @@ pub(super) async fn keep(setting: Setting, mut begun: Begun) {
             End::Asleep => return,
             End::Stopped => return begun.end(Error::ShutDown),
             End::Failed(error) => {
-                tracing::error!(session = %begun.visit.id(), %error, "session stopped");
+                tracing::error!(%error, "session stopped");
                 return begun.end(Error::Stopped);
             }
             End::Panicked(reason) => {
                 panics += 1;
-                tracing::error!(session = %begun.visit.id(), reason, panics, "session panicked");
+                tracing::error!(reason, panics, "session panicked");
                 if let Err(error) = record_panic(&setting, &begun.visit, reason.clone()).await {
-                    tracing::error!(session = %begun.visit.id(), %error, "session stopped");
+                    tracing::error!(%error, "session stopped");
                     return begun.end(Error::Stopped);
                 }
                 if panics >= setting.policy.panics_max {
@@ -464,6 +485,9 @@ struct Task<'a> {
     rested: bool,
     /// Whether the connection was told that there is work for it.
     wanted: bool,
+    queue_depth: Share,
+    /// One, as long as the session is in memory.
+    in_memory: Share,
 }
 
 impl<'a> Task<'a> {
@@ -499,11 +523,14 @@ impl<'a> Task<'a> {
             idle_since: None,
             rested: false,
             wanted: false,
+            queue_depth: Share::of(metrics::QUEUE_DEPTH),
+            in_memory: Share::of(metrics::SESSIONS),
         })
     }
 
     /// Takes inputs until there is nothing to do, or it is told to end.
     async fn work(&mut self, begun: &mut Begun) -> Result<End, End> {
+        self.gauge();
         self.attach().await;
         let first = self.link_input();
         self.settle(first).await?;
@@ -592,6 +619,13 @@ impl<'a> Task<'a> {
         Ok(())
     }
 
+    /// Says how much is open, to whoever counts.
+    fn gauge(&mut self) {
+        self.in_memory.set(1);
+        let open = self.state.with(|state| state.queue.open().count());
+        self.queue_depth.set(open);
+    }
+
     /// Record, then do.
     async fn perform(&mut self, step: Step) -> Result<(), Error> {
         self.record(step.events).await?;
@@ -606,7 +640,10 @@ impl<'a> Task<'a> {
             return Ok(());
         }
         let append = self.states.append(self.visit.id(), Expected::Any, events);
+        let began = Instant::now();
         let recorded = append.await?;
+        metrics::appended(began.elapsed());
+        self.gauge();
         let bound = recorded
             .iter()
             .any(|r| matches!(r.event, Event::AgentSessionBound { .. }));
@@ -713,8 +750,12 @@ impl<'a> Task<'a> {
         }
         let adapter = Arc::clone(&self.adapter);
         let connection = self.connection.clone();
+        let call = told::call(&effect);
+        let span = self.state.with(|state| told::call_span(call, state));
         self.effects.spawn(async move {
-            let input = perform(&*adapter, endpoint, effect).await;
+            let began = Instant::now();
+            let input = perform(&*adapter, endpoint, effect).instrument(span).await;
+            metrics::called(call, began.elapsed());
             if matches!(input, Input::Bound(Ok(_)) | Input::Stored(Ok(()))) {
                 connection.succeeded();
             }

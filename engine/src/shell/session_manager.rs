@@ -11,12 +11,14 @@ use recount_store::{
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Instrument as _;
 
 use super::connection::{Connection, Standing, Transitions};
 use super::connection_manager::ConnectionManager;
 use super::dead_letter::{self, DeadLetter};
 use super::presence::{Presences, Visit};
 use super::session::{self, Call, Session, Setting};
+use super::told;
 use crate::adapter::opencode::OpenCode;
 use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
@@ -182,6 +184,7 @@ impl SessionManager {
     pub async fn start(options: Options) -> Result<Self, Error> {
         // First, so that a policy that cannot work changes nothing.
         options.policy.validate()?;
+        crate::metrics::describe();
         let log = Log::open_with(&options.data, options.policy.log)?;
         Self::start_over(log, options).await
     }
@@ -210,6 +213,7 @@ impl SessionManager {
             events.push(NewEvent::live(event, clock.now()).because(Cause::Sibling(0)));
         }
         let recorded = log.append(StreamId::Engine, Expected::Any, events).await?;
+        recorded.iter().for_each(told::recorded);
         let started = recorded
             .first()
             .map_or(Position::default(), |first| first.position);
@@ -279,8 +283,12 @@ impl SessionManager {
             .append(id, Expected::NoStream, events)
             .await
         {
+            Ok(recorded) => {
+                recorded.iter().for_each(told::recorded);
+                self.find(id).await
+            }
             // Somebody opened it in between: that one is as good.
-            Ok(_) | Err(recount_store::Error::Conflict { .. }) => self.find(id).await,
+            Err(recount_store::Error::Conflict { .. }) => self.find(id).await,
             Err(error) => Err(error.into()),
         }
     }
@@ -343,7 +351,11 @@ impl SessionManager {
             policy: self.inner.policy.session.clone(),
             clock: self.inner.clock,
         };
-        let calls = visit.begin(|begun| drop(tokio::spawn(session::keep(setting, begun))))?;
+        let connection = setting.connection.id();
+        let span = tracing::info_span!(parent: None, "session", session = %id, %connection);
+        let calls = visit.begin(|begun| {
+            drop(tokio::spawn(session::keep(setting, begun).instrument(span)));
+        })?;
         Ok((visit, calls))
     }
 
@@ -484,6 +496,7 @@ impl SessionManager {
             .log()
             .append(StreamId::Engine, Expected::Any, vec![event])
             .await?;
+        recorded.iter().for_each(told::recorded);
         Ok(recorded
             .first()
             .map_or(Position::default(), |first| first.position))

@@ -8,7 +8,9 @@ use recount_store::{Event, MessageId, Recorded};
 use tokio::sync::Notify;
 
 use super::presence::Visit;
+use super::told;
 use crate::error::Error;
+use crate::metrics;
 use crate::watched;
 
 /// What a subscriber of a session is told.
@@ -53,7 +55,10 @@ impl Subscription {
         loop {
             match self.listener.backlog().take() {
                 Next::Update(update) => return Ok(Some(update)),
-                Next::Missed(missed) => return Err(Error::Lagged { missed }),
+                Next::Missed(missed) => {
+                    metrics::missed(missed);
+                    return Err(Error::Lagged { missed });
+                }
                 Next::Ended => return Ok(None),
                 Next::Nothing => {}
             }
@@ -124,6 +129,7 @@ impl Audience {
             progress.recorded += events.len() as u64;
             progress.at_rest = false;
         });
+        events.iter().for_each(told::recorded);
         if self.listens() {
             for event in events {
                 self.tell(&Update::Recorded(Arc::new(event)));

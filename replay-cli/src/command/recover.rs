@@ -97,13 +97,13 @@ struct Waits {
     /// What the agent asks.
     questions: Vec<String>,
     /// The tools that had begun.
-    tools: Vec<Tool>,
+    tools: Vec<Begun>,
     settle_with: Vec<&'static str>,
 }
 
 /// A tool that had begun.
 #[derive(Debug, Serialize)]
-struct Tool {
+struct Begun {
     run: u32,
     tool: String,
     input: String,
@@ -193,7 +193,7 @@ fn waits(id: SessionId, session: &Session) -> Option<Waits> {
     let (message, turn) = session.head()?;
     let commands = scene::settled_by(message, turn);
     let waits = session.waits().filter(|_| !commands.is_empty())?;
-    let tool = |(run, call): &(u32, &Call)| Tool {
+    let begun = |(run, call): &(u32, &Call)| Begun {
         run: *run,
         tool: call.tool.clone(),
         input: call.input.clone(),
@@ -205,7 +205,7 @@ fn waits(id: SessionId, session: &Session) -> Option<Waits> {
         message: message.id,
         since: time::rfc3339(waits.since),
         questions: waits.questions.iter().map(|q| q.asks.to_string()).collect(),
-        tools: waits.calls.iter().map(tool).collect(),
+        tools: waits.calls.iter().map(begun).collect(),
         settle_with: commands.iter().map(|(command, _)| *command).collect(),
     })
 }
@@ -261,8 +261,8 @@ impl Waits {
         for tool in &self.tools {
             let what = format!("{} {}", tool.tool, tool.input);
             let fate = match (tool.outcome, &tool.output) {
-                (Some(CallOutcome::Completed), Some(output)) => format!("gave {output}"),
-                (Some(CallOutcome::Failed), Some(output)) => format!("failed: {output}"),
+                (Some(CallOutcome::Completed), Some(output)) => format!("gave {}", output.trim()),
+                (Some(CallOutcome::Failed), Some(output)) => format!("failed: {}", output.trim()),
                 (Some(CallOutcome::Lost), _) => "nobody knows how far it came".to_owned(),
                 _ => "it runs".to_owned(),
             };
@@ -271,7 +271,7 @@ impl Waits {
                 out,
                 "  tool {}: {}",
                 text::clip(&text::one_line(&what), DETAIL_WIDTH),
-                text::clip(fate.trim_end(), DETAIL_WIDTH)
+                text::clip(&fate, DETAIL_WIDTH)
             );
         }
         for command in &self.settle_with {

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use recount_engine::{Error, Rejection, Session, SessionManager};
-use recount_projections::WaitsFor;
 use recount_projections::turn::{Answered, Asks, Question};
-use recount_store::{Event, MessageId, Recorded, Rerun, SessionId, Tail, Target, Verdict};
+use recount_projections::{Turn, WaitsFor};
+use recount_store::{Event, MessageId, Recorded, Rerun, Seq, SessionId, Tail, Target, Verdict};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -102,8 +102,8 @@ impl Conversation<'_> {
             tail: timeline.tail(log, through.next()),
             view,
             questions: engine::look_at(&session, |state| {
-                let turn = state.turn.iter();
-                turn.flat_map(|turn| turn.open_questions().cloned())
+                let open = state.turn.iter().flat_map(Turn::open_questions);
+                open.map(|question| (question.id.clone(), state.seq))
                     .collect()
             })?,
             end: before.iter().find_map(|event| end_of(event, message)),
@@ -236,8 +236,9 @@ struct Following<'a> {
     permission: args::Permission,
     tail: Tail,
     view: View,
-    /// What the agent asks, and what nobody was asked about yet.
-    questions: VecDeque<Question>,
+    /// What the agent asks, and what nobody was asked about yet: the agent's name for it, and the event by which
+    /// the session knows of it.
+    questions: VecDeque<(String, Seq)>,
     end: Option<End>,
 }
 
@@ -257,11 +258,19 @@ impl Following<'_> {
                 });
             }
             if asking.is_none() {
-                asking = self.questions.pop_front().map(|question| {
+                asking = self.questions.pop_front().map(|(id, seq)| {
                     let permission = self.permission;
                     Box::pin(async move {
+                        // The log, which is followed here, is a moment ahead of what is made of it.
+                        let open = session.wait(|state| {
+                            (state.seq >= seq).then(|| {
+                                let turn = state.turn.as_ref()?;
+                                turn.open_questions().find(|q| q.id == id).cloned()
+                            })
+                        });
+                        let question = open.await.ok().flatten()?;
                         let answer = engine::answer(permission, &question).await;
-                        (question, answer)
+                        Some((question, answer))
                     })
                 });
             }
@@ -277,9 +286,12 @@ impl Following<'_> {
                     Some(recorded) => self.see(&recorded?)?,
                     None => return Err(Failure::because("cannot go on", Error::Stopped)),
                 },
-                (question, answer) = answered => {
+                answered = answered => {
                     asking = None;
-                    self.give(&question, answer).await?;
+                    // What is settled by now is not asked any more.
+                    if let Some((question, answer)) = answered {
+                        self.give(&question, answer).await?;
+                    }
                 }
                 _ = interrupted.wait_for(|is| *is), if patience.is_none() => {
                     patience = Some(Instant::now() + ABORT_PATIENCE);
@@ -301,14 +313,9 @@ impl Following<'_> {
         match &recorded.event {
             Event::PermissionAsked { permission: id, .. }
             | Event::QuestionAsked { question: id, .. }
-                if self.questions.iter().all(|known| known.id != *id) =>
+                if self.questions.iter().all(|(known, _)| known != id) =>
             {
-                // What is settled by now is not asked any more.
-                let open = engine::look_at(self.session, |state| {
-                    let turn = state.turn.as_ref()?;
-                    turn.open_questions().find(|q| q.id == *id).cloned()
-                })?;
-                self.questions.extend(open);
+                self.questions.push_back((id.clone(), recorded.seq));
             }
             // Whether this message's turn waits, or one before it in the queue: it goes no further.
             Event::RerunDecided {

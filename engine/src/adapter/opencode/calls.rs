@@ -22,10 +22,7 @@ use crate::adapter::http::{self, NoAnswer, Response, Transport};
 use crate::adapter::{
     AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Health, SessionSpec,
 };
-use crate::limits;
-
-/// The longest answer to a call, in bytes: a page of messages with the longest texts fits.
-const RESPONSE_BYTES_MAX: usize = 128 << 20;
+use crate::policy::CallPolicy;
 
 /// How much of an error's body is read, in bytes, to find its message.
 const ERROR_BYTES_MAX: usize = 16 << 10;
@@ -42,6 +39,7 @@ pub(super) struct Calls {
 pub(super) struct Reply {
     asked: String,
     response: Response,
+    policy: CallPolicy,
 }
 
 impl Calls {
@@ -50,12 +48,13 @@ impl Calls {
     }
 
     pub(super) async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError> {
+        let within = endpoint.policy.probe_timeout;
         let probe = async {
             let mut request = Request::get(endpoint, &["global", "health"], &[])?;
             // A server that was stopped and continued, or that starts, leaves requests on old connections
             // unanswered, and a probe is to tell of the server and not of a connection.
             request.alone = true;
-            let reply = request.send(self, limits::PROBE_TIMEOUT).await?;
+            let reply = request.send(self, within).await?;
             let asked = reply.asked.clone();
             if reply.status() == StatusCode::NOT_FOUND {
                 return Err(CallError::Unsupported {
@@ -74,14 +73,11 @@ impl Calls {
                 })
             }
         };
-        tokio::time::timeout(limits::PROBE_TIMEOUT, probe)
+        tokio::time::timeout(within, probe)
             .await
             .unwrap_or_else(|_| {
                 Err(CallError::Unknown {
-                    reason: format!(
-                        "GET /global/health: no answer within {:?}",
-                        limits::PROBE_TIMEOUT
-                    ),
+                    reason: format!("GET /global/health: no answer within {within:?}"),
                 })
             })
     }
@@ -89,7 +85,9 @@ impl Calls {
     /// The first such call takes 1.18.33 two seconds of its only thread, the next ones a few milliseconds.
     pub(super) async fn capabilities(&self, endpoint: &Endpoint) -> Result<Vec<String>, CallError> {
         let request = Request::get(endpoint, &["doc"], &[])?;
-        let reply = request.send(self, limits::CAPABILITIES_TIMEOUT).await?;
+        let reply = request
+            .send(self, endpoint.policy.capabilities_timeout)
+            .await?;
         let description: Description = reply.accept().await?.json().await?;
         Ok(description.capabilities())
     }
@@ -100,8 +98,7 @@ impl Calls {
         request.accept = "text/event-stream";
         // A connection of its own, since it never becomes free again.
         request.alone = true;
-        let reply = request.send(self, limits::CALL_TIMEOUT).await?;
-        Ok(reply.accept().await?.response)
+        Ok(self.call(request).await?.accept().await?.response)
     }
 
     pub(super) async fn create_session(
@@ -246,7 +243,8 @@ impl Calls {
     }
 
     async fn call(&self, request: Request) -> Result<Reply, CallError> {
-        request.send(self, limits::CALL_TIMEOUT).await
+        let within = request.policy.timeout;
+        request.send(self, within).await
     }
 }
 
@@ -284,6 +282,7 @@ struct Request {
     accept: &'static str,
     body: Option<Value>,
     alone: bool,
+    policy: CallPolicy,
 }
 
 impl Request {
@@ -312,6 +311,7 @@ impl Request {
             accept: "application/json",
             body: None,
             alone: false,
+            policy: endpoint.policy,
         })
     }
 
@@ -345,10 +345,14 @@ impl Request {
             body,
             alone: self.alone,
         };
-        let asked = self.asked;
+        let (asked, policy) = (self.asked, self.policy);
         match tokio::time::timeout(timeout, calls.transport.send(request)).await {
             Ok(Ok(response)) => {
-                let reply = Reply { asked, response };
+                let reply = Reply {
+                    asked,
+                    response,
+                    policy,
+                };
                 reply.expect_type(self.accept)?;
                 Ok(reply)
             }
@@ -427,17 +431,17 @@ impl Reply {
                 reason: format!("{}: the answer broke off: {why}", self.asked),
             };
             let next = self.response.body.next();
-            let chunk = match tokio::time::timeout(limits::CALL_TIMEOUT, next).await {
+            let chunk = match tokio::time::timeout(self.policy.timeout, next).await {
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(Some(Err(why))) => return Err(lost(why)),
                 Ok(None) => return Ok((self.asked, body)),
                 Err(_) => return Err(lost("it stopped in the middle".into())),
             };
-            if body.len() + chunk.len() > RESPONSE_BYTES_MAX {
+            if body.len() + chunk.len() > self.policy.answer_bytes_max {
                 return Err(CallError::Unknown {
                     reason: format!(
-                        "{}: an answer of more than {RESPONSE_BYTES_MAX} bytes",
-                        self.asked
+                        "{}: an answer of more than {} bytes",
+                        self.asked, self.policy.answer_bytes_max
                     ),
                 });
             }
@@ -499,7 +503,7 @@ impl Reply {
     /// Reads a little more, so that the connection can be used again; what it says is of no interest.
     async fn finish(mut self) {
         let read = async { while let Some(Ok(_)) = self.response.body.next().await {} };
-        let _ = tokio::time::timeout(limits::PROBE_TIMEOUT, read).await;
+        let _ = tokio::time::timeout(self.policy.probe_timeout, read).await;
     }
 
     /// The message of an error's body, to be put behind its status.
@@ -513,7 +517,7 @@ impl Reply {
                 }
             }
         };
-        let _ = tokio::time::timeout(limits::PROBE_TIMEOUT, read).await;
+        let _ = tokio::time::timeout(self.policy.probe_timeout, read).await;
         let message = serde_json::from_slice::<Value>(&body)
             .ok()
             .and_then(|body| {
@@ -582,6 +586,7 @@ mod tests {
         Endpoint {
             url: "http://127.0.0.1:1".to_owned(),
             password: None,
+            policy: CallPolicy::default(),
         }
     }
 

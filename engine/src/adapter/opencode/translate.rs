@@ -657,6 +657,21 @@ mod tests {
     }
 
     #[test]
+    fn a_heartbeat_is_a_sign_of_life_and_of_no_session() {
+        for data in [
+            r#"{"id":"evt_1","type":"server.heartbeat","properties":{}}"#,
+            r#"{"payload":{"id":"evt_1","type":"server.heartbeat","properties":{}}}"#,
+        ] {
+            let said = translate(&Frame { data: data.into() });
+            let expected = Translated {
+                session: None,
+                observation: Observation::Heartbeat,
+            };
+            assert_eq!(said, expected);
+        }
+    }
+
+    #[test]
     fn what_stands_in_the_users_name_is_no_output() {
         for part in [
             r#""text":"hi""#,

@@ -29,6 +29,7 @@ impl World {
         let endpoint = Endpoint {
             url: server.url(),
             password: Some(password),
+            policy: crate::policy::CallPolicy::default(),
         };
         let spec = SessionSpec {
             directory: "/project".into(),
@@ -630,6 +631,7 @@ async fn errors_say_what_is_certain() {
 
     let wrong = Endpoint {
         password: Some(Secret::new("wrong")),
+        policy: crate::policy::CallPolicy::default(),
         ..world.endpoint.clone()
     };
     let refused = format!(

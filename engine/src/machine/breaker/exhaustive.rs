@@ -51,7 +51,7 @@ struct Node {
 /// What tells one state from another: times count from now, counts up to where they change nothing any more.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
-    circuit: Option<Option<u64>>,
+    circuit: (u8, u64),
     failures: u32,
     openings: u32,
     lost: bool,
@@ -77,9 +77,9 @@ impl Node {
             .filter(|(age, _)| *age <= policy.circuit_window);
         Key {
             circuit: match state {
-                State::Closed => None,
-                State::HalfOpen => Some(None),
-                State::Open { until } => Some(Some(whole(until.since(self.now)))),
+                State::Closed => (0, 0),
+                State::HalfOpen => (1, 0),
+                State::Open { until } => (2, whole(until.since(self.now))),
             },
             failures: (*failures).min(policy.circuit_failures),
             // From the fourth on all are as long.

@@ -10,7 +10,7 @@ use crate::policy::{Backoff, duration};
 /// What becomes of a turn that the agent died in. Running it again asks the model again, and a tool may
 /// already have done its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum RerunPolicy {
     /// Run it again, whatever it had begun.
     Auto,

@@ -15,6 +15,7 @@ use recount_projections::fold;
 use recount_store::{ConnectionId, Event, Expected, Log, NewEvent, Seq, StreamId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
+use tracing::Instrument as _;
 
 use effects::failure;
 
@@ -32,10 +33,12 @@ use crate::machine::Step;
 use crate::machine::backoff;
 use crate::machine::budget::Budget;
 use crate::machine::connection::{Effect, Failure, Input, Machine, seed};
+use crate::metrics::{self, Share};
 use crate::policy::ConnectionPolicy;
 use crate::shell::panics;
 use crate::shell::route::Routes;
 use crate::shell::server::{self, Files, Running};
+use crate::shell::told;
 use crate::watched;
 
 /// What all connections of an engine share.
@@ -78,6 +81,8 @@ pub(in crate::shell) struct Driver {
     wish: Input,
     /// Whether the circuit was opened by tries of this process: what an earlier one found out may be over.
     given_up: bool,
+    stands: Share,
+    circuit_open: Share,
 }
 
 /// What an effect came to.
@@ -133,8 +138,11 @@ impl Driver {
             last: false,
             wish: Input::Woke,
             given_up: false,
+            stands: Share::of(metrics::CONNECTIONS),
+            circuit_open: Share::of(metrics::CIRCUITS_OPEN),
         };
-        tokio::spawn(driver.run());
+        let span = tracing::info_span!("connection", connection = %id, agent = adapter.name());
+        tokio::spawn(driver.run().instrument(span));
         Connection {
             id,
             adapter,
@@ -144,6 +152,13 @@ impl Driver {
             failure,
             budget: Arc::new(Mutex::new(budget)),
         }
+    }
+
+    /// Says how the connection stands, to whoever counts.
+    fn gauge(&mut self) {
+        let open = !matches!(self.machine.breaker().state, Circuit::Closed);
+        self.stands.set(usize::from(self.machine.is_streaming()));
+        self.circuit_open.set(usize::from(open));
     }
 
     /// Works until the end, and over panics, its own and its adapter's.
@@ -168,7 +183,7 @@ impl Driver {
             } else {
                 1
             };
-            tracing::error!(connection = %self.id, reason, panics, "a connection's task panicked");
+            tracing::error!(reason, panics, "a connection's task panicked");
             if let Err(error) = self.begin_anew(reason.clone(), now).await {
                 return self.stand_still(error.to_string());
             }
@@ -268,6 +283,9 @@ impl Driver {
             }
         }
         self.wake_at = step.wake_at;
+        if moved {
+            self.gauge();
+        }
         // Whatever moves the link is an event.
         if moved {
             self.publish();
@@ -288,7 +306,7 @@ impl Driver {
             let append = self.setting.log.append(stream, Expected::Any, step.events);
             let events = append.await?;
             for recorded in &events {
-                tracing::debug!(connection = %self.id, event = ?recorded.event, "recorded");
+                told::recorded(recorded);
                 self.given_up |= matches!(recorded.event, Event::CircuitOpened { .. });
                 self.machine.applied(recorded);
                 if let Event::GapFound { agent_session, .. } = &recorded.event {
@@ -361,7 +379,7 @@ impl Driver {
             Command::End { stop, done } => {
                 self.ending.push(done);
                 self.last = true;
-                self.unwanted(stop)
+                Some(self.unwanted(stop))
             }
             Command::StopIfUnused { done } => {
                 if self.machine.is_wanted() || self.routes.has_sessions() {
@@ -369,14 +387,14 @@ impl Driver {
                     return None;
                 }
                 self.ending.push(done);
-                self.unwanted(true)
+                Some(self.unwanted(true))
             }
         }
     }
 
-    fn unwanted(&mut self, stop: bool) -> Option<Input> {
+    fn unwanted(&mut self, stop: bool) -> Input {
         self.wish = Input::Unwanted { stop };
-        Some(self.wish.clone())
+        self.wish.clone()
     }
 
     fn done(&mut self, done: Done) -> Input {
@@ -389,7 +407,10 @@ impl Driver {
             Done::Started(Err(error)) => {
                 let failure = Failure {
                     reason: error.to_string(),
-                    lasting: matches!(error, Error::ProgramNotFound { .. }),
+                    lasting: matches!(
+                        error,
+                        Error::ProgramNotFound { .. } | Error::ForeignServer { .. }
+                    ),
                 };
                 self.failure.set(Some(error));
                 Input::SpawnFailed(failure)
@@ -459,7 +480,9 @@ impl Driver {
     /// It is kept before it is translated: what it leads to is never durable without it.
     fn take_frame(&mut self, frame: &Frame) -> Input {
         let Setting { log, clock, .. } = &self.setting;
+        metrics::frame(frame.data.len());
         let number = log.keep_frame(self.id, clock.now(), frame.data.as_bytes());
+        tracing::trace!(?number, bytes = frame.data.len(), "frame");
         let translated = self.adapter.translate(frame);
         let input = match (&translated.session, &translated.observation) {
             (Some(session), Observation::Counted { number: count })

@@ -1,5 +1,6 @@
 //! Connections to servers that are processes, but hardly more.
 
+use std::path::Path;
 use std::sync::Mutex as Guard;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::adapter::{
     AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch,
     LaunchSpec, Observation, Report, SessionSpec, StreamError, StreamItem, Translated,
 };
+use crate::policy::ForeignServers;
 use crate::shell::connection::{FromAgent, Link};
 use crate::shell::inbox::Inbox;
 use crate::shell::process;
@@ -69,9 +71,19 @@ impl AgentAdapter for Sleeper {
         Launch::Process {
             program: spec.program.clone().unwrap_or_else(|| "sh".to_owned()),
             args: vec!["-c".to_owned(), script],
-            env: Vec::new(),
+            env: vec![("SLEEPER_HOME".to_owned(), spec.directory.clone())],
             ready_prefix: "listening on ",
         }
+    }
+
+    fn data_home(
+        &self,
+        command: &[String],
+        environment: &BTreeMap<String, String>,
+    ) -> Option<String> {
+        let is_server = command.first().is_some_and(|program| program == "sh");
+        let home = environment.get("SLEEPER_HOME");
+        home.filter(|_| is_server).cloned()
     }
 
     fn refuse_version(&self, _: &str) -> Option<String> {
@@ -505,6 +517,140 @@ async fn a_hole_in_what_the_agent_counts_is_recorded_over_reconnects_too() {
     assert!(world.state(id).gaps.contains_key("a"));
     connection.gap_filled("a").await;
     eventually("it is filled", || world.state(id).gaps.is_empty()).await;
+    engine.shut_down(false).await;
+}
+
+/// A process that none of our engines started, ended with the test.
+struct Stranger(std::process::Child);
+
+impl Stranger {
+    fn new(environment: &[(&str, &Path)]) -> Self {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "sleep 600; true"]);
+        command.envs(environment.iter().copied());
+        Self(command.spawn().expect("it starts"))
+    }
+
+    fn process(&self) -> Process {
+        process::of(self.0.id())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_of_the_same_id_and_beginning_is_neither_adopted_nor_killed() {
+    for forget_beginning in [false, true] {
+        let world = World::new();
+        let engine = world.engine();
+        let connection = world.open(&engine).await;
+        let id = connection.id();
+        let stranger = Stranger::new(&[]);
+        let mut claimed = stranger.process();
+        if forget_beginning {
+            claimed.started = 0;
+        }
+        let Process { pid, started } = claimed;
+        let before = [
+            Event::ServerStartDecided {
+                mark: "m".to_owned(),
+                port: 1,
+            },
+            Event::ServerSpawned { pid, started },
+        ];
+        let before = before.map(|event| NewEvent::live(event, Timestamp(1)));
+        let append = world
+            .log
+            .append(StreamId::Connection(id), Expected::Any, before.to_vec());
+        append.await.expect("it is durable");
+        die(engine, connection).await;
+
+        let engine = world.engine();
+        let connection = world.open(&engine).await;
+        connection.want().await;
+        up(&connection, 1).await;
+        assert_ne!(world.process(id).pid, pid);
+        engine.shut_down(false).await;
+        assert!(process::is_alive(stranger.process()));
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_engine_had_not_cleared_away_is() {
+    let world = World::new();
+    let engine = world.engine();
+    let connection = world.open(&engine).await;
+    let id = connection.id();
+    connection.want().await;
+    up(&connection, 1).await;
+    let (server, mark) = (world.process(id), world.mark(id));
+    eventually("the tool runs", || process::marked(&mark).len() == 2).await;
+    die(engine, connection).await;
+    // It died between the record and what was to be done then.
+    process::kill(server);
+    let how = "signal: 9".to_owned();
+    let exited = NewEvent::live(Event::ServerExited { how }, Timestamp(1));
+    let append = world
+        .log
+        .append(StreamId::Connection(id), Expected::Any, vec![exited]);
+    append.await.expect("it is durable");
+
+    let engine = world.engine();
+    engine.stop_unused().await.expect("the log is read");
+    assert_eq!(process::marked(&mark), []);
+    assert_eq!(world.files(), 0);
+}
+
+#[tokio::test]
+async fn a_server_on_the_same_data_as_somebody_elses_is_refused_where_the_policy_says_so() {
+    let world = World::new();
+    let stranger = Stranger::new(&[("SLEEPER_HOME", world.folder.path())]);
+    let refuse = ConnectionPolicy {
+        foreign_servers: ForeignServers::Refuse,
+        ..ConnectionPolicy::default()
+    };
+    let engine = world.engine_with(refuse.clone());
+    let connection = world.open(&engine).await;
+    connection.want().await;
+    let mut link = connection.link();
+    let given_up = |link: &Link| {
+        matches!(
+            link,
+            Link::Down {
+                circuit_open: true,
+                ..
+            }
+        )
+    };
+    let refused = timeout(Duration::from_secs(20), link.wait_for(given_up)).await;
+    refused.expect("in time").expect("not shut down");
+    let (pid, home) = (stranger.process().pid, world.folder.path().display());
+    assert_eq!(
+        connection.failure().expect("it failed").to_string(),
+        format!(
+            "another server of sleeper (process {pid}) works on the same data, in {home}: \
+             stop it, or set connection.foreign_servers to \"allow\""
+        )
+    );
+    engine.shut_down(false).await;
+    assert_eq!(world.files(), 0);
+
+    // It is allowed by default, and a server of our own is never a stranger's.
+    let engine = world.engine();
+    let connection = world.open(&engine).await;
+    connection.want_now().await;
+    up(&connection, 1).await;
+    drop(stranger);
+    die(engine, connection).await;
+    let engine = world.engine_with(refuse);
+    let connection = world.open(&engine).await;
+    connection.want().await;
+    up(&connection, 1).await;
     engine.shut_down(false).await;
 }
 

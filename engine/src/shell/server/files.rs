@@ -1,5 +1,6 @@
 //! What is kept about a server beside the log: its password, and what it writes.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -100,6 +101,24 @@ impl Files {
             words = words.replace(password.reveal(), "…");
         }
         (!words.is_empty()).then_some(words)
+    }
+
+    /// Whether anything is kept about a server.
+    pub(super) fn are_kept(&self, mark: &str) -> bool {
+        self.path(mark).exists()
+    }
+
+    /// The marks of all servers that anything is kept about.
+    pub(in crate::shell) fn marks(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return Vec::new();
+        };
+        let stems = entries.filter_map(|entry| {
+            let path = PathBuf::from(entry.ok()?.file_name());
+            Some(path.file_stem()?.to_str()?.to_owned())
+        });
+        let marks: BTreeSet<String> = stems.collect();
+        marks.into_iter().collect()
     }
 
     /// Removes what is kept about a server.

@@ -15,14 +15,21 @@ use crate::adapter::{
     AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream, Health, Launch,
     LaunchSpec, Observation, Report, SessionSpec, Translated,
 };
-use crate::command::Rejection;
+use crate::command::{Rejection, Word};
+use crate::policy::RerunPolicy;
 use crate::shell::subscription::{Subscription, Update};
+
+type Outcome = Box<dyn Fn(&str, u32) -> Option<CallError> + Send + Sync>;
 
 /// A scripted agent with somebody between it and the engine.
 struct Tampered {
     inner: Scripted,
     /// Told of each call before it is made.
     called: Box<dyn Fn(&str) + Send + Sync>,
+    /// What a call of this name comes back with instead, by how many of that name were made before.
+    outcome: Outcome,
+    stored: AtomicU32,
+    looked: AtomicU32,
     /// Changes what the frames mean.
     translated: Box<dyn Fn(Translated) -> Translated + Send + Sync>,
 }
@@ -32,6 +39,9 @@ impl Tampered {
         Self {
             inner: Scripted::new(script),
             called: Box::new(|_| {}),
+            outcome: Box::new(|_, _| None),
+            stored: AtomicU32::new(0),
+            looked: AtomicU32::new(0),
             translated: Box::new(|translated| translated),
         }
     }
@@ -96,7 +106,15 @@ impl AgentAdapter for Tampered {
         delivery: &Delivery,
     ) -> Result<(), CallError> {
         (self.called)("store_message");
-        self.inner.store_message(endpoint, delivery).await
+        let count = self.stored.fetch_add(1, Ordering::SeqCst);
+        match (self.outcome)("store_message", count) {
+            Some(error @ CallError::NeverSent { .. }) => Err(error),
+            Some(error) => {
+                self.inner.store_message(endpoint, delivery).await?;
+                Err(error)
+            }
+            None => self.inner.store_message(endpoint, delivery).await,
+        }
     }
     async fn start_turn(&self, endpoint: &Endpoint, delivery: &Delivery) -> Result<(), CallError> {
         (self.called)("start_turn");
@@ -109,6 +127,10 @@ impl AgentAdapter for Tampered {
         agent_message: &str,
     ) -> Result<Report, CallError> {
         (self.called)("look_up");
+        let count = self.looked.fetch_add(1, Ordering::SeqCst);
+        if let Some(error) = (self.outcome)("look_up", count) {
+            return Err(error);
+        }
         self.inner.look_up(endpoint, session, agent_message).await
     }
     async fn abort(&self, endpoint: &Endpoint, session: &AgentSession) -> Result<(), CallError> {
@@ -244,6 +266,53 @@ async fn a_gap_is_filled_by_the_look_that_follows() {
     assert_eq!(found, 1, "{events:#?}");
     let state: State = state_store::load(&reader, stream).expect("it can be read");
     assert_eq!(state.gaps.len(), 0, "{events:#?}");
+}
+
+#[tokio::test]
+async fn a_policy_is_recorded_where_it_is_another_than_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let adopted = async |policy: &Policy| {
+        let mut options = Options::new(&data);
+        options.policy = policy.clone();
+        let manager = SessionManager::start(options).await.unwrap();
+        let started = manager.inner.started;
+        let events = manager.log().read_all(started).map(|r| r.unwrap().event);
+        let events: Vec<_> = events.skip(1).collect();
+        manager.shut_down().await.unwrap();
+        events
+    };
+    let event = |policy: &Policy| Event::PolicyAdopted {
+        policy: policy.to_json(),
+    };
+    let usual = Policy::default();
+    let mut strict = Policy::default();
+    strict.session.rerun = RerunPolicy::Never;
+
+    assert_eq!(adopted(&usual).await, [event(&usual)]);
+    assert_eq!(adopted(&usual).await, []);
+    assert_eq!(adopted(&strict).await, [event(&strict)]);
+    assert_eq!(adopted(&usual).await, [event(&usual)]);
+    // Said again once it was said so long ago that it is not looked for.
+    let mut again = 0;
+    for _ in 0..limits::POLICY_LOOKBACK / 2 + 1 {
+        again += adopted(&usual).await.len();
+    }
+    assert_eq!(again, 1);
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_work_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut options = Options::new(&data);
+    options.policy.session.runs_max = 0;
+    let refused = SessionManager::start(options).await.err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "the policy: session.runs_max is 0; it must be at least 1"
+    );
+    assert!(!data.exists());
 }
 
 #[tokio::test]
@@ -627,4 +696,57 @@ async fn dead_letters_of_all_sessions_are_listed_and_each_is_queued_again_once()
         [content, content]
     );
     manager.shut_down().await.expect("it ends in order");
+}
+
+#[tokio::test]
+async fn what_never_left_is_sent_again_by_leave_of_its_connection() {
+    let world = World::new();
+    let reason = || "it did not leave".to_owned();
+    let agent = Tampered {
+        outcome: Box::new(move |call, count| {
+            let fails = call == "store_message" && count < 2;
+            fails.then(|| CallError::NeverSent { reason: reason() })
+        }),
+        ..Tampered::new(Script::default())
+    };
+    let manager = start(world.options(agent)).await;
+    let session = manager.open(world.spec()).await.expect("it opens");
+    let message = session.send("hello", None).await.expect("it is queued");
+    let settled = session.settled(message).await.expect("it ends");
+    assert_eq!(settled, MessageState::Completed);
+    manager.shut_down().await.expect("it ends in order");
+    let attempts = world.count(session.id(), |event| {
+        matches!(event, Event::DeliveryStarted { .. })
+    });
+    assert_eq!(attempts, 3);
+}
+
+#[tokio::test]
+async fn a_person_is_asked_what_the_agent_will_not_tell() {
+    let world = World::new();
+    let reason = || "it is not said".to_owned();
+    let agent = Tampered {
+        outcome: Box::new(move |call, count| match (call, count) {
+            ("store_message", 0) => Some(CallError::Unknown { reason: reason() }),
+            ("look_up", 0) => Some(CallError::RefusedForGood { reason: reason() }),
+            _ => None,
+        }),
+        ..Tampered::new(Script::default())
+    };
+    let manager = start(world.options(agent)).await;
+    let session = manager.open(world.spec()).await.expect("it opens");
+    let message = session.send("hello", None).await.expect("it is queued");
+    let rests = session.at_rest().await.expect("it rests");
+    assert_eq!(rests, Status::Waiting);
+    session
+        .resolve(Word::Arrived)
+        .await
+        .expect("it waits for that");
+    let settled = session.settled(message).await.expect("it ends");
+    assert_eq!(settled, MessageState::Completed);
+    manager.shut_down().await.expect("it ends in order");
+    let sent = world.count(session.id(), |event| {
+        matches!(event, Event::DeliveryStarted { .. })
+    });
+    assert_eq!(sent, 1);
 }

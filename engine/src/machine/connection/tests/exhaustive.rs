@@ -256,12 +256,11 @@ impl Node {
             Event::ServerSpawned { .. } => server
                 .as_ref()
                 .is_some_and(|server| server.process.is_none()),
-            Event::ServerReady { .. } => *state == Connecting,
+            Event::ServerReady { .. } | Event::ConnectFailed { .. } => *state == Connecting,
             Event::ServerStopDecided { .. } => {
                 server.as_ref().is_some_and(|server| !server.stopping)
             }
             Event::ServerExited { .. } => server.is_some(),
-            Event::ConnectFailed { .. } => *state == Connecting,
             Event::StreamOpened => *state == Connecting && ready.is_some(),
             Event::StreamLost { .. } => *state == Connected,
             Event::ProbeFailed { .. } => probe_failing.is_none() && *state == Connected,
@@ -301,7 +300,7 @@ impl Node {
         let ours = matches!(target, Some(Target::Managed { .. }));
         let may = match effect {
             Effect::Adopt(known) => server.as_ref() == Some(known) && !known.stopping,
-            Effect::ChoosePort => ours && server.is_none(),
+            Effect::ChoosePort | Effect::Forget { .. } => ours && server.is_none(),
             Effect::Spawn { mark, port } => server.as_ref().is_some_and(|server| {
                 (&server.mark, server.port, server.process) == (mark, *port, None)
             }),
@@ -316,7 +315,6 @@ impl Node {
             Effect::AskCapabilities { .. } => *state == ConnectionState::Connected,
             Effect::Close => true,
             Effect::StopServer(known) => ours && server.as_ref() == Some(known) && known.stopping,
-            Effect::Forget { .. } => ours && server.is_none(),
         };
         assert!(may, "{effect:?} in {self:#?}");
     }
@@ -340,13 +338,14 @@ impl Node {
             Phase::Spawning => doing == Some(&Doing::Spawning),
             Phase::Starting => doing == Some(&Doing::Starting),
             Phase::Probing { again: None, .. } => doing.is_none() && *probing,
-            Phase::Probing { again, .. } => doing.is_none() && self.wake_at == *again,
             Phase::Opening => doing == Some(&Doing::Opening),
             Phase::Streaming { probing: asked, .. } => {
                 doing.is_none() && self.wake_at.is_some() && (!asked || *probing)
             }
             Phase::Stopping { again: None } => doing == Some(&Doing::Stopping),
-            Phase::Stopping { again } => doing.is_none() && self.wake_at == *again,
+            Phase::Probing { again, .. } | Phase::Stopping { again } => {
+                doing.is_none() && self.wake_at == *again
+            }
         };
         assert!(stands, "{self:#?}");
         let connected = machine.connection.state == ConnectionState::Connected;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use recount_projections::connection::Server;
 use recount_store::Target;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::{Done, Driver};
 use crate::adapter::{CallError, Endpoint};
 use crate::chance::Chance;
-use crate::limits;
 use crate::machine::connection::{Effect, Failure, Input};
 use crate::shell::server::{self, Announcement};
 
@@ -33,8 +33,7 @@ impl Driver {
             Effect::StopServer(server) => self.stop_server(server),
             Effect::Forget { mark } => {
                 self.running = None;
-                server::sweep(&mark).await;
-                self.setting.files.remove(&mark);
+                server::clear_away(&self.setting.files, &mark).await;
             }
         }
     }
@@ -58,7 +57,8 @@ impl Driver {
         };
         let files = self.setting.files.clone();
         let adapter = Arc::clone(&self.adapter);
-        let starting = server::spawn(files, adapter, program, directory, mark, port);
+        let foreign = self.setting.policy.foreign_servers;
+        let starting = server::spawn(files, adapter, program, directory, mark, port, foreign);
         self.doing = Some(Box::pin(async move { Done::Started(starting.await) }));
     }
 
@@ -94,7 +94,9 @@ impl Driver {
         let adapter = Arc::clone(&self.adapter);
         self.probing = Some(Box::pin(async move {
             // The adapter has its own limit; this one is for an adapter that has none.
-            let health = timeout(limits::PROBE_TIMEOUT * 4, adapter.health(&endpoint)).await;
+            let patience = endpoint.policy.probe_timeout * 4;
+            let asked = adapter.health(&endpoint).instrument(span("health"));
+            let health = timeout(patience, asked).await;
             match health.unwrap_or_else(|_| Err(late("a probe"))) {
                 Ok(health) => Input::ProbePassed {
                     refused: adapter.refuse_version(&health.version),
@@ -110,7 +112,8 @@ impl Driver {
         let adapter = Arc::clone(&self.adapter);
         self.asking = Some(Box::pin(async move {
             let asked = adapter.capabilities(&endpoint);
-            let answer = timeout(limits::CAPABILITIES_TIMEOUT * 2, asked).await;
+            let patience = endpoint.policy.capabilities_timeout * 2;
+            let answer = timeout(patience, asked.instrument(span("capabilities"))).await;
             match answer.unwrap_or_else(|_| Err(late("what the server can do"))) {
                 Ok(capabilities) => Input::Capable { capabilities },
                 Err(error) => Input::NotCapable(failure(&error)),
@@ -122,7 +125,11 @@ impl Driver {
         let endpoint = self.endpoint(url);
         let adapter = Arc::clone(&self.adapter);
         self.doing = Some(Box::pin(async move {
-            let opened = timeout(limits::CALL_TIMEOUT * 2, adapter.open_stream(&endpoint)).await;
+            let patience = endpoint.policy.timeout * 2;
+            let asked = adapter
+                .open_stream(&endpoint)
+                .instrument(span("open_stream"));
+            let opened = timeout(patience, asked).await;
             Done::Opened(opened.unwrap_or_else(|_| Err(late("the stream"))))
         }));
     }
@@ -150,7 +157,11 @@ impl Driver {
             (Some(Target::Managed { .. }), None) => None,
             (Some(Target::Url(_)) | None, _) => self.setting.url_password.clone(),
         };
-        Endpoint { url, password }
+        Endpoint {
+            url,
+            password,
+            policy: self.setting.policy.calls,
+        }
     }
 }
 
@@ -165,6 +176,11 @@ fn choose(chance: &Chance) -> Input {
             lasting: false,
         }),
     }
+}
+
+/// The span of a call, inside its connection's.
+fn span(call: &'static str) -> tracing::Span {
+    tracing::info_span!("call", call)
 }
 
 fn late(what: &str) -> CallError {
