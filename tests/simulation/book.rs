@@ -2,15 +2,15 @@
 //!
 //! Promises that can be checked at once are, and the first one that was broken stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use recount_engine::adapter::http::Request;
-use recount_store::{LogReader, MessageId, Position, Recorded, SessionId};
+use recount_store::{Event, LogReader, MessageId, Position, Recorded, SessionId, Timestamp};
 use serde_json::Value;
 
-use crate::promises;
+use crate::promises::{self, Asked};
 use crate::trace::Trace;
 
 /// A promise that was broken, and how.
@@ -46,6 +46,15 @@ pub(crate) struct Pages {
     pub(crate) events: Vec<Recorded>,
     /// How often a request was sent, by what it asks.
     pub(crate) sent: BTreeMap<String, usize>,
+    /// The deliveries that were sent, and of whose outcome the network told nobody: the agent's name for the message,
+    /// and the attempt.
+    pub(crate) untold: BTreeSet<(String, u32)>,
+    /// How often an agent wrote a message, by its name for it.
+    pub(crate) written: BTreeMap<String, usize>,
+    /// When an agent was asked how it stands, where, and of which of its sessions: `None` is all of them.
+    pub(crate) looks: Vec<(Timestamp, String, Option<String>)>,
+    /// When a call began to hang, and where.
+    pub(crate) hung: Vec<(Timestamp, String)>,
     /// How many streams were opened.
     pub(crate) openings: u64,
     /// What streams brought of each part of an answer, by host and name: its text in pieces, by opening, and its
@@ -55,6 +64,22 @@ pub(crate) struct Pages {
     /// What the application was told.
     pub(crate) receipts: Vec<Receipt>,
     pub(crate) broken: Option<Broken>,
+}
+
+impl Pages {
+    /// The last attempt to deliver a message, by the agent's name for it.
+    fn attempt(&self, wanted: &str) -> u32 {
+        let mut events = self.events.iter().rev();
+        let attempt = events.find_map(|recorded| match &recorded.event {
+            Event::DeliveryStarted {
+                agent_message,
+                attempt,
+                ..
+            } if agent_message == wanted => Some(*attempt),
+            _ => None,
+        });
+        attempt.unwrap_or(0)
+    }
 }
 
 impl Book {
@@ -105,16 +130,55 @@ impl Book {
     /// The engine sends a request, whatever becomes of it.
     pub(crate) fn sent(&self, log: &LogReader, request: &Request) {
         self.read_on(log);
-        let Some(asked) = promises::Asked::of(request) else {
+        self.looked(request);
+        let Some(asked) = Asked::of(request) else {
             return;
         };
         let checked = self.with(|pages| {
+            if let Asked::Keep { agent_message } = &asked {
+                let attempt = pages.attempt(agent_message);
+                pages.untold.insert((agent_message.clone(), attempt));
+            }
             let sent = pages.sent.entry(format!("{asked:?}")).or_default();
             *sent += 1;
             let sent = *sent;
             promises::promise_2_recorded_before_it_is_done(&pages.events, &asked, sent)
         });
         self.check(checked);
+    }
+
+    /// The network tells the engine what became of what it sent, beyond any doubt.
+    pub(crate) fn told(&self, asked: Option<&Asked>) {
+        if let Some(Asked::Keep { agent_message }) = asked {
+            self.with(|pages| {
+                let attempt = pages.attempt(agent_message);
+                pages.untold.remove(&(agent_message.clone(), attempt));
+            });
+        }
+    }
+
+    /// An agent did what it was asked.
+    pub(crate) fn done(&self, asked: Option<&Asked>) {
+        if let Some(Asked::Keep { agent_message }) = asked {
+            self.with(|pages| *pages.written.entry(agent_message.clone()).or_default() += 1);
+        }
+    }
+
+    /// An agent is asked how it stands.
+    fn looked(&self, request: &Request) {
+        let path: Vec<&str> = request.url.path_segments().into_iter().flatten().collect();
+        let session = match (request.method.as_str(), &path[..]) {
+            ("GET", ["session", "status"]) => None,
+            ("GET", ["session", id, "message", ..]) => Some((*id).to_owned()),
+            _ => return,
+        };
+        let host = request.url.authority().to_owned();
+        self.with(|pages| pages.looks.push((self.1.now(), host, session)));
+    }
+
+    /// A call will never be answered.
+    pub(crate) fn hangs(&self, host: &str) {
+        self.with(|pages| pages.hung.push((self.1.now(), host.to_owned())));
     }
 
     /// A stream was opened; gives which one it is.

@@ -22,6 +22,7 @@ use tokio::time::sleep;
 use crate::book::Book;
 use crate::dice::Dice;
 use crate::life::{Life, Operation};
+use crate::promises::Asked;
 use crate::trace::Trace;
 
 /// How often things go wrong, out of a thousand. Drawn from the seed, and calm at the end.
@@ -156,11 +157,14 @@ impl Transport for Wire {
             Operation::Last | Operation::Never => return pending().await,
         };
         network.book.sent(&self.log, &request);
+        let asked = Asked::of(&request);
+        let host = request.url.authority().to_owned();
         let weather = *network.weather.lock().unwrap();
         let fails = |rate| dice.permille(rate);
         let say = |what: &str| network.trace.say("network", format!("{call}: {what}"));
         if fails(weather.refused) {
             say("refused");
+            network.book.told(asked.as_ref());
             return Err(no_answer(true, "connection refused"));
         }
         if !died {
@@ -175,6 +179,7 @@ impl Transport for Wire {
         }
         if fails(weather.silent_before) {
             say("lost, and silence");
+            network.book.hangs(&host);
             return pending().await;
         }
         if fails(weather.html) {
@@ -183,6 +188,7 @@ impl Transport for Wire {
         }
         if fails(weather.later) {
             say("too much at this moment");
+            network.book.told(asked.as_ref());
             return Ok(later(dice));
         }
         let failed = fails(weather.failed);
@@ -190,20 +196,27 @@ impl Transport for Wire {
             say("500, and nothing done");
             return Ok(failure());
         }
-        let host = request.url.authority().to_owned();
         let server = network.hosts.lock().unwrap().get(&host).cloned();
         let Some(server) = server else {
+            network.book.told(asked.as_ref());
             return Err(no_answer(true, "connection refused"));
         };
         let is_stream = request.url.path() == "/global/event";
         // What has arrived is done, whether or not somebody still waits for the answer.
         let answer = {
-            let server = server.clone();
-            tokio::spawn(async move { server.answer(request).await })
+            let (server, book, asked) = (server.clone(), network.book.clone(), asked.clone());
+            tokio::spawn(async move {
+                let answer = server.answer(request).await;
+                if answer.as_ref().is_some_and(|a| a.status.is_success()) {
+                    book.done(asked.as_ref());
+                }
+                answer
+            })
         };
         let answer = answer.await.ok().flatten();
         if died || self.life.is_dead() || fails(weather.silent_after) {
             say("arrived, and silence");
+            network.book.hangs(&host);
             return pending().await;
         }
         if failed {
@@ -219,10 +232,13 @@ impl Transport for Wire {
             return Err(no_answer(false, "connection closed"));
         };
         say(answer.status.as_str());
+        if !answer.status.is_server_error() && !self.life.is_dead() {
+            network.book.told(asked.as_ref());
+        }
         answer.body = if is_stream {
             self.stream(answer.body, server, host)
         } else {
-            self.body(answer.body, weather).await
+            self.body(answer.body, weather, &host).await
         };
         Ok(answer)
     }
@@ -239,7 +255,7 @@ impl Wire {
     }
 
     /// The body of a call's answer: whole, or broken off somewhere.
-    async fn body(&self, body: Body, weather: Weather) -> Body {
+    async fn body(&self, body: Body, weather: Weather, host: &str) -> Body {
         let dice = &self.network.dice;
         let chunks: Vec<_> = body.collect().await;
         let bytes: Vec<u8> = chunks.into_iter().flatten().flatten().collect();
@@ -250,7 +266,10 @@ impl Wire {
         let rest: Body = match dice.below(3) {
             0 => stream::iter([Err("connection reset".to_owned())]).boxed(),
             1 => stream::empty().boxed(),
-            _ => stream::pending().boxed(),
+            _ => {
+                self.network.book.hangs(host);
+                stream::pending().boxed()
+            }
         };
         stream::iter([Ok(part)]).chain(rest).boxed()
     }

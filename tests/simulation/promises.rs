@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use recount_engine::adapter::http::Request;
 use recount_engine::machine::session::policy::Retry;
-use recount_engine::{MessageState, Policy, SessionManager, SessionPolicy, Status};
+use recount_engine::{MessageState, Policy, SessionManager, Status};
 use recount_projections::queue::RefusedHow;
 use recount_projections::state_store::load;
 use recount_projections::{Projection, Session, Transcript, fold};
 use recount_store::{
-    Event, LogReader, MessageId, Placement, Position, Provenance, Recorded, Rerun, Resolution, Seq,
-    SessionId, StreamId, Verdict, verify,
+    ConnectionState, Event, LogReader, MessageId, Placement, Position, Provenance, Recorded, Rerun,
+    Resolution, Seq, SessionId, StreamId, Timestamp, Verdict, verify,
 };
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ macro_rules! holds {
 }
 
 /// What a request asks that has to be on record before.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
     MakeSession { title: String },
     Keep { agent_message: String },
@@ -230,6 +230,7 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
         let mut reruns: BTreeSet<(MessageId, u32)> = BTreeSet::new();
         let mut resolved_absent: BTreeSet<MessageId> = BTreeSet::new();
         let mut forgotten: BTreeMap<MessageId, usize> = BTreeMap::new();
+        let mut absences: BTreeMap<MessageId, usize> = BTreeMap::new();
         let mut sessions: Vec<String> = Vec::new();
         for recorded in &events {
             let event = &recorded.event;
@@ -249,7 +250,7 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                 Event::DeliveryStarted {
                     message,
                     agent_message,
-                    ..
+                    attempt,
                 } => {
                     let name = names
                         .entry(*message)
@@ -264,6 +265,11 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                         !unknown.contains(message),
                         "{id}: {message} is sent again, and nobody knows whether it had arrived"
                     );
+                    // The engine may believe that it knows. The network knows whether it can.
+                    let sent = (agent_message.clone(), *attempt);
+                    if ended.pages.untold.contains(&sent) {
+                        unknown.insert(*message);
+                    }
                 }
                 Event::DeliveryUnknown { message, .. } => {
                     unknown.insert(*message);
@@ -288,6 +294,17 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                     ) {
                         resolved_absent.insert(*message);
                     }
+                    let again = !matches!(
+                        event,
+                        Event::DeliveryResolved {
+                            resolution: Resolution::Stored,
+                            ..
+                        } | Event::UnknownDecided {
+                            verdict: Verdict::Arrived,
+                            ..
+                        }
+                    );
+                    *absences.entry(*message).or_default() += usize::from(again);
                 }
                 Event::RerunDecided {
                     message,
@@ -323,6 +340,15 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                     "{id}: {message} ended twice: {before:?}, {event:?}"
                 );
             }
+        }
+        for (message, name) in &names {
+            let written = ended.pages.written.get(name).copied().unwrap_or(0);
+            let absences = absences.get(message).copied().unwrap_or(0);
+            holds!(
+                promise_3_once_in_order_and_answered,
+                written <= 1 + absences,
+                "{id}: the agent wrote {message} {written} times, and it was found absent {absences} times"
+            );
         }
         for (message, text) in &order {
             let end = settled.get(message);
@@ -430,7 +456,88 @@ pub(crate) fn promise_4_everything_has_an_end(ended: &Ended) -> Result<(), Broke
             status.name()
         );
     }
+    a_new_stream_brings_a_look(ended)
+}
+
+/// How soon a new opening of the stream has brought a look: calls that were slow are over by then, and the look
+/// that the turn gets in any case is still to come.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// For how long a call that hangs may keep its session from the next one.
+const HANG_MAX: Duration = Duration::from_secs(50);
+
+/// Whatever happens to a turn while nobody listens is found out as soon as somebody listens again.
+fn a_new_stream_brings_a_look(ended: &Ended) -> Result<(), Broken> {
+    let mut sessions: BTreeMap<SessionId, Session> = BTreeMap::new();
+    // Those that this life of the engine works on, and since when a look is due.
+    let mut awake: BTreeSet<SessionId> = BTreeSet::new();
+    let mut due: BTreeMap<SessionId, Timestamp> = BTreeMap::new();
+    let host_of = |id: &SessionId| ended.hosts.get(id).map_or("", String::as_str);
+    for recorded in &ended.pages.events {
+        if let Event::EngineStarted { .. } | Event::EngineStopped = recorded.event {
+            awake.clear();
+            due.clear();
+        }
+        for (id, since) in &due {
+            let agent_session = &sessions[id].agent_session;
+            let last = since.plus(LOOK_MAX);
+            let looked = || {
+                ended.pages.looks.iter().any(|(at, host, session)| {
+                    (since..=&last).contains(&at)
+                        && host == host_of(id)
+                        && (session.is_none() || session == agent_session)
+                })
+            };
+            holds!(
+                promise_4_everything_has_an_end,
+                recorded.at <= last || looked(),
+                "{id}: its turn was not looked at since the stream was opened anew at {since:?}"
+            );
+        }
+        due.retain(|_, since| recorded.at <= since.plus(LOOK_MAX));
+        match recorded.stream {
+            StreamId::Session(id) => {
+                let session = sessions.entry(id).or_default();
+                session.apply(recorded);
+                awake.insert(id);
+                if !is_at_work(session) {
+                    due.remove(&id);
+                }
+            }
+            StreamId::Connection(connection) => {
+                let Event::ConnectionChanged { to, .. } = recorded.event else {
+                    continue;
+                };
+                let on_it = |session: &Session| {
+                    let opening = session.opening.as_ref();
+                    opening.is_some_and(|opening| opening.connection == connection)
+                };
+                for (id, session) in sessions.iter().filter(|(_, session)| on_it(session)) {
+                    let hangs = ended.pages.hung.iter().any(|(at, host)| {
+                        let from = Timestamp(recorded.at.0.saturating_sub(micros(HANG_MAX)));
+                        host == host_of(id) && (from..=recorded.at.plus(LOOK_MAX)).contains(at)
+                    });
+                    due.remove(id);
+                    let open = to == ConnectionState::Connected && !hangs;
+                    if open && awake.contains(id) && is_at_work(session) {
+                        due.insert(*id, recorded.at);
+                    }
+                }
+            }
+            StreamId::Engine => {}
+        }
+    }
     Ok(())
+}
+
+/// Whether the agent was asked to work, and has not ended that.
+fn is_at_work(session: &Session) -> bool {
+    let state = session.head().map(|(message, _)| message.state);
+    matches!(state, Some(MessageState::Requested | MessageState::Running))
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A fold of the whole log, one that begins with a snapshot, and what the engine held in memory are the same.
@@ -588,7 +695,7 @@ pub(crate) fn promise_9_everything_is_bounded(ended: &Ended) -> Result<(), Broke
         }
         if let StreamId::Session(id) = recorded.stream {
             let session = sessions.entry(id).or_default();
-            a_pause_is_kept(policy, session, recorded)?;
+            a_pause_is_kept(&ended.policy, session, recorded)?;
             session.apply(recorded);
             let depth = session.queue.open().count();
             holds!(
@@ -603,17 +710,28 @@ pub(crate) fn promise_9_everything_is_bounded(ended: &Ended) -> Result<(), Broke
 }
 
 /// After a refusal the next attempt has a pause that is neither too short nor too long, and waits for its end.
-fn a_pause_is_kept(
-    policy: &SessionPolicy,
-    session: &Session,
-    recorded: &Recorded,
-) -> Result<(), Broken> {
+fn a_pause_is_kept(policy: &Policy, session: &Session, recorded: &Recorded) -> Result<(), Broken> {
+    let (connection, policy) = (&policy.connection, &policy.session);
     let retries = &policy.retries;
-    let refused = |message: &MessageId| session.queue.get(*message).and_then(|m| m.refused);
+    let known = |message: &MessageId| session.queue.get(*message);
     match &recorded.event {
+        // The pause is over, and the connection's sessions have no retry left among them: as long as one takes to
+        // come back, and no longer.
+        Event::RetryScheduled { message, at, .. }
+            if known(message).is_some_and(|message| message.retry_at.is_some()) =>
+        {
+            let due = known(message).and_then(|message| message.retry_at);
+            let (wait, longest) = (at.since(recorded.at), connection.retry_refill);
+            holds!(
+                promise_9_everything_is_bounded,
+                due.is_none_or(|due| due <= recorded.at) && wait <= longest,
+                "{message}: put off for {wait:?}, at {:?}, when its try was due at {due:?}",
+                recorded.at
+            );
+        }
         Event::RetryScheduled { message, at, .. } => {
             let least = |retry: &Retry| retry.backoff.delay_min * 3 / 4;
-            let shortest = match refused(message) {
+            let shortest = match known(message).and_then(|message| message.refused) {
                 Some(RefusedHow::ForNow(asked)) => Duration::from_millis(asked.unwrap_or(0))
                     .min(retries.retry_after_max)
                     .max(least(&retries.for_now)),
@@ -634,10 +752,7 @@ fn a_pause_is_kept(
             );
         }
         Event::DeliveryStarted { message, .. } => {
-            let due = session
-                .queue
-                .get(*message)
-                .and_then(|message| message.retry_at);
+            let due = known(message).and_then(|message| message.retry_at);
             holds!(
                 promise_9_everything_is_bounded,
                 due.is_none_or(|due| due <= recorded.at),

@@ -50,6 +50,11 @@ impl Trace {
         self.write(at.since(self.epoch), who, what);
     }
 
+    /// What time it is in the world.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.epoch.plus(self.began.elapsed())
+    }
+
     /// Whether anybody will read it.
     pub(crate) fn is_read(&self) -> bool {
         self.read
