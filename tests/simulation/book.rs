@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use recount_engine::adapter::http::Request;
 use recount_store::{Event, LogReader, MessageId, Position, Recorded, SessionId, Timestamp};
+use reqwest::Url;
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use crate::promises::{self, Asked};
 use crate::trace::Trace;
@@ -37,13 +39,19 @@ pub(crate) struct Receipt {
 
 /// Clones are the same book.
 #[derive(Debug, Clone)]
-pub(crate) struct Book(Arc<Mutex<Pages>>, Trace);
+pub(crate) struct Book(Arc<(Mutex<Pages>, Notify)>, Trace);
+
+/// How many calls an engine may make in a world: ten times as many as any has needed. One that goes round in a
+/// circle makes more, and would never come to rest.
+const CALLS_MAX: usize = 20_000;
 
 /// What is in it.
 #[derive(Debug, Default)]
 pub(crate) struct Pages {
     /// Every event that a reader of the log has seen. Readers are shown what is durable, so each of them has to stay.
     pub(crate) events: Vec<Recorded>,
+    /// How many calls were made.
+    pub(crate) calls: usize,
     /// How often a request was sent, by what it asks.
     pub(crate) sent: BTreeMap<String, usize>,
     /// The deliveries that were sent, and of whose outcome the network told nobody: the agent's name for the message,
@@ -51,6 +59,8 @@ pub(crate) struct Pages {
     pub(crate) untold: BTreeSet<(String, u32)>,
     /// How often an agent wrote a message, by its name for it.
     pub(crate) written: BTreeMap<String, usize>,
+    /// Which message of the user's is the newest in an agent's session, by host and session, as the engine was shown.
+    pub(crate) newest: BTreeMap<(String, String), String>,
     /// When an agent was asked how it stands, where, and of which of its sessions: `None` is all of them.
     pub(crate) looks: Vec<(Timestamp, String, Option<String>)>,
     /// When a call began to hang, and where.
@@ -64,6 +74,13 @@ pub(crate) struct Pages {
     /// What the application was told.
     pub(crate) receipts: Vec<Receipt>,
     pub(crate) broken: Option<Broken>,
+}
+
+/// The host that a call about a session goes to, and the agent's name for the session.
+fn place(url: &Url) -> (String, String) {
+    let session = url.path_segments().and_then(|mut path| path.nth(1));
+    let session = session.unwrap_or_default().to_owned();
+    (url.authority().to_owned(), session)
 }
 
 impl Pages {
@@ -88,7 +105,7 @@ impl Book {
     }
 
     pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Pages) -> T) -> T {
-        look(&mut self.0.lock().unwrap())
+        look(&mut self.0.0.lock().unwrap())
     }
 
     /// Keeps a promise that was broken, if it is the first.
@@ -96,7 +113,13 @@ impl Book {
         if let Err(broken) = checked {
             self.1.say("BROKEN", broken.to_string());
             self.with(|pages| pages.broken.get_or_insert(broken).promise);
+            self.0.1.notify_one();
         }
+    }
+
+    /// Resolves when a promise was broken. One task may wait.
+    pub(crate) async fn breaks(&self) {
+        self.0.1.notified().await;
     }
 
     pub(crate) fn broken(&self) -> Option<Broken> {
@@ -131,10 +154,19 @@ impl Book {
     pub(crate) fn sent(&self, log: &LogReader, request: &Request) {
         self.read_on(log);
         self.looked(request);
+        let checked = self.with(|pages| {
+            pages.calls += 1;
+            promises::promise_9_calls_are_bounded(pages.calls, CALLS_MAX)
+        });
+        self.check(checked);
         let Some(asked) = Asked::of(request) else {
             return;
         };
         let checked = self.with(|pages| {
+            if let Asked::Work { agent_message } = &asked {
+                let newest = pages.newest.get(&place(&request.url));
+                promises::promise_3_only_the_newest_is_worked_on(agent_message, newest)?;
+            }
             if let Asked::Keep { agent_message } = &asked {
                 let attempt = pages.attempt(agent_message);
                 pages.untold.insert((agent_message.clone(), attempt));
@@ -158,9 +190,27 @@ impl Book {
     }
 
     /// An agent did what it was asked.
-    pub(crate) fn done(&self, asked: Option<&Asked>) {
+    pub(crate) fn done(&self, url: &Url, asked: Option<&Asked>) {
         if let Some(Asked::Keep { agent_message }) = asked {
-            self.with(|pages| *pages.written.entry(agent_message.clone()).or_default() += 1);
+            self.with(|pages| {
+                *pages.written.entry(agent_message.clone()).or_default() += 1;
+                pages.newest.insert(place(url), agent_message.clone());
+            });
+        }
+    }
+
+    /// An answer came whole.
+    pub(crate) fn showed(&self, url: &Url, answer: &[u8]) {
+        let path: Vec<&str> = url.path_segments().into_iter().flatten().collect();
+        let is_newest_page = !url.query_pairs().any(|(name, _)| name == "before");
+        let ["session", _, "message"] = path[..] else {
+            return;
+        };
+        let listed: Vec<Value> = serde_json::from_slice(answer).unwrap_or_default();
+        let newest = listed.iter().rfind(|m| m["info"]["role"] == "user");
+        let newest = newest.and_then(|message| message["info"]["id"].as_str());
+        if let Some(newest) = newest.filter(|_| is_newest_page) {
+            self.with(|pages| pages.newest.insert(place(url), newest.to_owned()));
         }
     }
 

@@ -14,8 +14,8 @@ use futures_util::{StreamExt, stream};
 use recount_engine::adapter::http::{Body, NoAnswer, Request, Response, Transport};
 use recount_engine::adapter::scripted::PortlessServer;
 use recount_store::LogReader;
-use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{StatusCode, Url};
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -158,7 +158,8 @@ impl Transport for Wire {
         };
         network.book.sent(&self.log, &request);
         let asked = Asked::of(&request);
-        let host = request.url.authority().to_owned();
+        let url = request.url.clone();
+        let host = url.authority().to_owned();
         let weather = *network.weather.lock().unwrap();
         let fails = |rate| dice.permille(rate);
         let say = |what: &str| network.trace.say("network", format!("{call}: {what}"));
@@ -204,11 +205,12 @@ impl Transport for Wire {
         let is_stream = request.url.path() == "/global/event";
         // What has arrived is done, whether or not somebody still waits for the answer.
         let answer = {
-            let (server, book, asked) = (server.clone(), network.book.clone(), asked.clone());
+            let (server, book) = (server.clone(), network.book.clone());
+            let (url, asked) = (url.clone(), asked.clone());
             tokio::spawn(async move {
                 let answer = server.answer(request).await;
                 if answer.as_ref().is_some_and(|a| a.status.is_success()) {
-                    book.done(asked.as_ref());
+                    book.done(&url, asked.as_ref());
                 }
                 answer
             })
@@ -238,7 +240,7 @@ impl Transport for Wire {
         answer.body = if is_stream {
             self.stream(answer.body, server, host)
         } else {
-            self.body(answer.body, weather, &host).await
+            self.body(answer.body, weather, &url).await
         };
         Ok(answer)
     }
@@ -255,11 +257,12 @@ impl Wire {
     }
 
     /// The body of a call's answer: whole, or broken off somewhere.
-    async fn body(&self, body: Body, weather: Weather, host: &str) -> Body {
+    async fn body(&self, body: Body, weather: Weather, url: &Url) -> Body {
         let dice = &self.network.dice;
         let chunks: Vec<_> = body.collect().await;
         let bytes: Vec<u8> = chunks.into_iter().flatten().flatten().collect();
         if bytes.is_empty() || !dice.permille(weather.torn) {
+            self.network.book.showed(url, &bytes);
             return stream::iter([Ok(Bytes::from(bytes))]).boxed();
         }
         let part = Bytes::copy_from_slice(&bytes[..dice.below(bytes.len())]);
@@ -267,7 +270,7 @@ impl Wire {
             0 => stream::iter([Err("connection reset".to_owned())]).boxed(),
             1 => stream::empty().boxed(),
             _ => {
-                self.network.book.hangs(host);
+                self.network.book.hangs(url.authority());
                 stream::pending().boxed()
             }
         };

@@ -162,6 +162,20 @@ pub(crate) fn promise_2_recorded_before_it_is_done(
     Ok(())
 }
 
+/// The part of promise 3 that is looked at all along: asked to work on an older message, an agent answers a newer one
+/// that somebody wrote there.
+pub(crate) fn promise_3_only_the_newest_is_worked_on(
+    agent_message: &String,
+    newest: Option<&String>,
+) -> Result<(), Broken> {
+    holds!(
+        promise_3_once_in_order_and_answered,
+        newest.is_none_or(|newest| newest == agent_message),
+        "the agent is asked to work on {agent_message}, and had shown that {newest:?} is newer"
+    );
+    Ok(())
+}
+
 /// What an agent's session holds at the end, by its own word.
 #[derive(Debug)]
 pub(crate) struct History {
@@ -642,6 +656,16 @@ pub(crate) fn promise_7_the_log_proves_that_it_is_whole(log: &LogReader) -> Resu
 
 /// Today's machines decide over what was observed as they did.
 pub(crate) fn promise_8_decisions_can_be_derived_again(_log: &LogReader) -> Result<(), Broken> {
+    Ok(())
+}
+
+/// The part of promise 9 that is looked at all along: nothing goes round in a circle.
+pub(crate) fn promise_9_calls_are_bounded(calls: usize, max: usize) -> Result<(), Broken> {
+    holds!(
+        promise_9_everything_is_bounded,
+        calls <= max,
+        "more than {max} calls were made"
+    );
     Ok(())
 }
 

@@ -71,7 +71,13 @@ enum End {
 /// Lives through the world of a seed. `read`: somebody will read the trace and the records.
 pub(crate) async fn live(seed: u64, read: bool) -> Outcome {
     let mut world = World::new(seed, read);
-    let lived = world.run().await;
+    let book = world.book.clone();
+    let lived = tokio::select! {
+        biased;
+        lived = world.run() => lived,
+        // One that breaks a promise may never come to its end.
+        () = book.breaks() => Ok(()),
+    };
     world.book.check(lived);
     Outcome {
         trace: world.trace.lines(),
