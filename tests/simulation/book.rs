@@ -168,6 +168,7 @@ impl Book {
                 promises::promise_3_only_the_newest_is_worked_on(agent_message, newest)?;
             }
             if let Asked::Keep { agent_message } = &asked {
+                promises::promise_3_nothing_overtakes(&pages.events, agent_message)?;
                 let attempt = pages.attempt(agent_message);
                 pages.untold.insert((agent_message.clone(), attempt));
             }

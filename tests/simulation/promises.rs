@@ -162,6 +162,34 @@ pub(crate) fn promise_2_recorded_before_it_is_done(
     Ok(())
 }
 
+/// The part of promise 3 that is looked at all along: nothing overtakes what was queued before it.
+pub(crate) fn promise_3_nothing_overtakes(
+    events: &[Recorded],
+    agent_message: &str,
+) -> Result<(), Broken> {
+    let sent = events.iter().find(|recorded| {
+        matches!(&recorded.event, Event::DeliveryStarted { agent_message: name, .. } if name == agent_message)
+    });
+    // What was not decided breaks promise 2.
+    let Some(stream) = sent.map(|recorded| recorded.stream) else {
+        return Ok(());
+    };
+    let here = events.iter().filter(|recorded| recorded.stream == stream);
+    let session: Session = fold(here);
+    let messages = session.queue.messages().iter();
+    let before =
+        messages.take_while(|message| message.agent_message.as_deref() != Some(agent_message));
+    let open: Vec<_> = before
+        .filter(|message| !message.state.is_settled())
+        .collect();
+    holds!(
+        promise_3_once_in_order_and_answered,
+        open.is_empty(),
+        "{agent_message} is sent before what was queued before it: {open:?}"
+    );
+    Ok(())
+}
+
 /// The part of promise 3 that is looked at all along: asked to work on an older message, an agent answers a newer one
 /// that somebody wrote there.
 pub(crate) fn promise_3_only_the_newest_is_worked_on(
