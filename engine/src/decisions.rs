@@ -326,7 +326,10 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
 
     /// Reports where a decision is lacking: something else was observed while one was owed by the same process.
     fn overdue(&mut self, next: &Recorded, state: &Session, owed: impl FnOnce() -> Vec<NewEvent>) {
-        if self.other.is_some() || self.engine.began_between(state.last, next.position) {
+        // What one step found out besides comes at the same time.
+        let same_step = next.at == state.last_at;
+        let died = self.engine.began_between(state.last, next.position);
+        if self.other.is_some() || same_step || died {
             return;
         }
         let owed = decided(owed());
