@@ -36,14 +36,14 @@ use std::sync::Arc;
 use recount_projections::{Breaker, Connection, MessageState, Projection, Session};
 use recount_store::{
     Class, ConnectionId, ConnectionState, Event, Json, LogReader, NewEvent, Position, Recorded,
-    Rerun, Seq, SessionId, StreamId, Verdict,
+    Rerun, Seq, SessionId, StreamId, Timestamp, Verdict,
 };
 
 use crate::adapter::AgentAdapter;
 use crate::error::Error;
 use crate::machine::connection::stances::Standing;
 use crate::machine::session::Identity;
-use crate::machine::session::stances::{self, Stance};
+use crate::machine::session::stances::{self, Moment, Stance};
 use crate::policy::Policy;
 
 /// How many events one step of a machine has at most, with room to spare.
@@ -207,15 +207,20 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
         adapters: &[Arc<dyn AgentAdapter>],
     ) -> Result<(), Error> {
         let mut state = Session::default();
+        let mut heard = Timestamp::default();
         let mut ahead = Ahead::of(log, StreamId::Session(id));
         ahead.fill()?;
         while let Some(first) = ahead.events.front() {
             let identity = identity(&state, first, adapters);
-            let next = (&first.event, first.at);
+            let moment = Moment {
+                first: &first.event,
+                now: first.at,
+                heard,
+            };
             let policy = self.engine.policy_at(first.position);
             let decide = |policy: &Policy| {
                 Stance::ALL
-                    .map(|stance| stance.decide(&policy.session, &identity, &state, id, next))
+                    .map(|stance| stance.decide(&policy.session, &identity, &state, id, moment))
             };
             let length = match first.class {
                 Class::Decided if is_a_persons_word(&state, &first.event) => 1,
@@ -226,13 +231,16 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                 }
                 Class::Observed => {
                     self.overdue(first, &state, || {
-                        stances::owed(&policy.session, &identity, &state, id, next)
+                        stances::owed(&policy.session, &identity, &state, id, moment)
                     });
                     1
                 }
                 Class::Asked => 1,
             };
             for recorded in ahead.take(length) {
+                if recorded.frame.is_some() {
+                    heard = recorded.at;
+                }
                 state.apply(&recorded);
             }
             ahead.fill()?;
@@ -326,7 +334,10 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
 
     /// Reports where a decision is lacking: something else was observed while one was owed by the same process.
     fn overdue(&mut self, next: &Recorded, state: &Session, owed: impl FnOnce() -> Vec<NewEvent>) {
-        if self.other.is_some() || self.engine.began_between(state.last, next.position) {
+        // What one step found out besides comes at the same time.
+        let same_step = next.at == state.last_at;
+        let died = self.engine.began_between(state.last, next.position);
+        if self.other.is_some() || same_step || died {
             return;
         }
         let owed = decided(owed());

@@ -50,7 +50,8 @@ fn files(folder: &Path, except: &Path) -> Vec<Vec<u8>> {
         let path = entry.unwrap().path();
         if path == except {
             continue;
-        } else if path.is_dir() {
+        }
+        if path.is_dir() {
             found.extend(files(&path, except));
         } else {
             found.push(fs::read(path).unwrap());
@@ -71,9 +72,9 @@ async fn secrets_are_in_no_trace_no_metric_and_no_log() {
     const SAID: &str = "sk-a-key-that-somebody-typed";
     let told = Told::default();
     told.listen();
-    let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
-    recorder.install().unwrap();
+    let counts = DebuggingRecorder::new();
+    let snapshotter = counts.snapshotter();
+    counts.install().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let script = Script::new(|prompt, _| vec![Step::text(format!("{prompt}?"), 1)]);

@@ -441,7 +441,7 @@ pub(crate) struct NewKey {
 /// Print the policy in force: every bound and choice, as TOML
 ///
 /// That is what `recount run` and `recount recover` would do, but for their own flags: the defaults, over them the
-/// policy file, over that the environment. Each key has a variable: session.runs_max is
+/// policy file, over that the environment. Each key has a variable: `session.runs_max` is
 /// `RECOUNT_POLICY_SESSION_RUNS_MAX`. What each key is for stands in the recount.toml of the project.
 #[derive(Debug, Args)]
 #[command(

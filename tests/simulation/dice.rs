@@ -20,7 +20,7 @@ impl Dice {
         Self::new(what.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, mix))
     }
 
-    /// Any number. SplitMix64.
+    /// Any number. `SplitMix64`.
     pub(crate) fn number(&self) -> u64 {
         const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
         let state = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);

@@ -389,7 +389,7 @@ impl Reading {
                 bytes.extend_from_slice(b"\n\n");
                 continue;
             }
-            for _ in 0..1 + usize::from(dice.permille(weather.frame_twice)) {
+            for _ in 0..=usize::from(dice.permille(weather.frame_twice)) {
                 bytes.extend_from_slice(frame);
                 let data = frame.strip_prefix(b"data: ").unwrap_or(frame);
                 if let Ok(frame) = serde_json::from_slice::<Value>(data) {

@@ -1,11 +1,14 @@
 //! The nine promises, as code. Each is a function with the promise's name, which says what broke it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use recount_engine::adapter::AgentAdapter;
 use recount_engine::adapter::http::Request;
+use recount_engine::adapter::opencode::OpenCode;
 use recount_engine::machine::session::policy::Retry;
-use recount_engine::{MessageState, Policy, SessionManager, Status};
+use recount_engine::{MessageState, Policy, SessionManager, Status, decisions};
 use recount_projections::queue::RefusedHow;
 use recount_projections::state_store::load;
 use recount_projections::{Projection, Session, Transcript, fold};
@@ -683,7 +686,14 @@ pub(crate) fn promise_7_the_log_proves_that_it_is_whole(log: &LogReader) -> Resu
 }
 
 /// Today's machines decide over what was observed as they did.
-pub(crate) fn promise_8_decisions_can_be_derived_again(_log: &LogReader) -> Result<(), Broken> {
+pub(crate) fn promise_8_decisions_can_be_derived_again(log: &LogReader) -> Result<(), Broken> {
+    let adapters: [Arc<dyn AgentAdapter>; 1] = [Arc::new(OpenCode::new())];
+    let derived = decisions::derive(log, None, &adapters);
+    holds!(
+        promise_8_decisions_can_be_derived_again,
+        derived.as_ref().is_ok_and(|derived| derived.different == 0),
+        "{derived:#?}"
+    );
     Ok(())
 }
 

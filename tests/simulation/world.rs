@@ -221,7 +221,7 @@ impl World {
             )),
             _ => None,
         };
-        let (Ok(log), long) = (self.open(&life, fault), dice.millis(1000, 300_000)) else {
+        let (Ok(log), lasts) = (self.open(&life, fault), dice.millis(1000, 300_000)) else {
             return if life.is_dead() {
                 End::Killed
             } else {
@@ -248,7 +248,7 @@ impl World {
         let failed = tokio::select! {
             biased;
             () = life.died() => false,
-            failed = timeout(long, used) => failed.is_ok(),
+            failed = timeout(lasts, used) => failed.is_ok(),
         };
         let end = if life.is_dead() {
             End::Killed
@@ -306,10 +306,10 @@ impl World {
             return Ok(());
         }
         let histories = self.histories().await;
-        let mut live = BTreeMap::new();
+        let mut held = BTreeMap::new();
         for id in self.application.sessions() {
             if let Ok(session) = manager.find(id).await {
-                live.insert(
+                held.insert(
                     id,
                     session.state().map_err(|error| fails(error.to_string()))?,
                 );
@@ -327,7 +327,7 @@ impl World {
             promises::promise_1_acknowledged_means_durable(pages, &log)?;
             promises::promise_3_once_in_order_and_answered(&ended)?;
             promises::promise_4_everything_has_an_end(&ended)?;
-            promises::promise_5_the_log_is_the_only_truth(&log, &live)?;
+            promises::promise_5_the_log_is_the_only_truth(&log, &held)?;
             promises::promise_6_what_was_not_seen_live_says_so(&ended)?;
             promises::promise_7_the_log_proves_that_it_is_whole(&log)?;
             promises::promise_8_decisions_can_be_derived_again(&log)?;

@@ -147,7 +147,9 @@ pub(crate) fn summary(event: &Event) -> String {
             let key = key.as_ref().map(|key| format!(" key {key:?}"));
             format!("{}{} \"{text}\"", short(*message), key.unwrap_or_default())
         }
-        Event::MessageCancelled { message } | Event::TurnAbortAsked { message } => short(*message),
+        Event::MessageCancelled { message }
+        | Event::TurnAbortAsked { message }
+        | Event::MessageSteered { message } => short(*message),
         Event::PermissionAnswered {
             permission, answer, ..
         }
@@ -337,7 +339,8 @@ pub(crate) fn summary(event: &Event) -> String {
         Event::ConnectFailed { attempt, reason } => format!("try {attempt}: {reason}"),
         Event::StreamLost { reason }
         | Event::ProbeFailed { reason }
-        | Event::ServerStopDecided { reason } => reason.clone(),
+        | Event::ServerStopDecided { reason }
+        | Event::TaskPanicked { reason } => reason.clone(),
         Event::GapFound {
             agent_session,
             from,
@@ -376,7 +379,6 @@ pub(crate) fn summary(event: &Event) -> String {
         Event::MessageRequeued { message, again } => {
             format!("{} again, as {}", short(*message), short(*again))
         }
-        Event::MessageSteered { message } => short(*message),
         Event::QuestionAsked {
             question, prompts, ..
         } => format!("{} ({question})", self::prompts(prompts)),
@@ -408,7 +410,6 @@ pub(crate) fn summary(event: &Event) -> String {
         }
         Event::CapabilitiesFound { capabilities } => capabilities.join(", "),
         Event::PolicyAdopted { policy } => json(policy),
-        Event::TaskPanicked { reason } => reason.clone(),
         Event::Unknown { payload, .. } => hex(payload),
     }
 }

@@ -137,7 +137,7 @@ impl Standing<'_> {
                 reason: reason.to_owned(),
                 lasting,
             });
-            steps.push(self.told(self.probing(), failed));
+            steps.push(self.told(Self::probing(), failed));
         }
         steps
     }
@@ -174,7 +174,7 @@ impl Standing<'_> {
     }
 
     /// A probe whose time is over.
-    fn probing(self) -> Phase {
+    fn probing() -> Phase {
         Phase::Probing {
             url: String::new(),
             until: Timestamp(0),

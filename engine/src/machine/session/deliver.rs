@@ -29,7 +29,8 @@ impl SessionMachine {
             return self.wait_for_rest(state, message, earlier, now);
         }
         let attempt = message.attempts + 1;
-        if attempt > 1 && self.leave != Some((message.id, attempt)) {
+        let needs_leave = attempt > 1 && !is_proved_absent(message);
+        if needs_leave && self.leave != Some((message.id, attempt)) {
             self.flight = Some(Flight::AskingLeave);
             return Step::act(Effect::MayRetry);
         }
@@ -150,10 +151,11 @@ impl SessionMachine {
             Some(RefusedHow::ForGood) => (retries.for_good, Duration::ZERO),
             Some(RefusedHow::Absent) => (retries.unknown, Duration::ZERO),
         };
-        let pause = match (message.refused, message.attempts) {
-            // A first one that did not arrive was looked for, and that took its time.
-            (Some(RefusedHow::Absent), 1) => Duration::ZERO,
-            _ => wanted.max(pause(&retry.backoff, message.id, attempt)),
+        // One that was looked for has waited for that.
+        let pause = if is_proved_absent(message) {
+            Duration::ZERO
+        } else {
+            wanted.max(pause(&retry.backoff, message.id, attempt))
         };
         let mut draft = Draft::after(message.moved, now);
         let event = if message.attempts >= retry.attempts_max {
@@ -557,6 +559,12 @@ fn pause(backoff: &Backoff, message: MessageId, attempt: u32) -> Duration {
     let mut seed = [0; 8];
     seed.copy_from_slice(&message.to_bytes()[..8]);
     backoff::delay(backoff, u64::from_le_bytes(seed), attempt.saturating_sub(1))
+}
+
+/// Whether the agent has just said that the first attempt did not arrive: it is there and answers, so the next one
+/// adds to no outage.
+fn is_proved_absent(message: &Message) -> bool {
+    message.refused == Some(RefusedHow::Absent) && message.attempts == 1
 }
 
 fn millis(duration: Duration) -> u64 {

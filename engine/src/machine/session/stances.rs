@@ -12,6 +12,17 @@ use super::policy::SessionPolicy;
 use super::{Identity, Link, SessionMachine};
 use crate::adapter::CallError;
 
+/// What the log tells of a decision's moment beside the fold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    /// What was recorded then: it tells until when the budget's answer was.
+    pub(crate) first: &'a Event,
+    /// When.
+    pub(crate) now: Timestamp,
+    /// When a frame of the agent's last led to an event: the agent was heard then, or a little before.
+    pub(crate) heard: Timestamp,
+}
+
 /// What the process may have known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stance {
@@ -19,7 +30,7 @@ pub(crate) enum Stance {
     Ready,
     /// Somebody else had written into the agent's session.
     Overtaken,
-    /// Nothing came from the agent since the last event.
+    /// Nothing came from the agent since a frame last led to an event.
     Silent,
     /// The breaker was open since before the message was queued.
     Unreachable,
@@ -50,15 +61,13 @@ impl Stance {
     ];
 
     /// The events that the machine would record in this stance, given where the session stands.
-    ///
-    /// `first` is what was recorded: it tells until when the budget's answer was.
     pub(crate) fn decide(
         self,
         policy: &SessionPolicy,
         identity: &Identity,
         state: &Session,
         id: SessionId,
-        (first, now): (&Event, Timestamp),
+        Moment { first, now, heard }: Moment<'_>,
     ) -> Vec<NewEvent> {
         let mut machine = SessionMachine::new(id, policy.clone(), Identity::clone(identity), now);
         let Some((message, turn)) = state.head() else {
@@ -69,6 +78,10 @@ impl Stance {
         machine.attempting = Some((message.id, message.attempts));
         machine.leave = Some((message.id, message.attempts + 1));
         machine.rested = state.turn.as_ref().map(|turn| turn.message);
+        // Its questions are alive, and answers to them on their way.
+        machine.confirmed = true;
+        let questions = turn.into_iter().flat_map(|turn| &turn.questions);
+        machine.answering = questions.map(|question| question.id.clone()).collect();
         // Nothing is looked at: what a look finds is observed, and recorded as such.
         machine.looks.due = Some(Timestamp(u64::MAX));
         let step = match self {
@@ -78,7 +91,8 @@ impl Stance {
                 machine.next(state, now)
             }
             Self::Silent => {
-                machine.last_activity = state.last_at;
+                let gathered = u64::try_from(policy.gather.as_micros()).unwrap_or(u64::MAX);
+                machine.last_activity = Timestamp(heard.0.saturating_sub(gathered));
                 machine.next(state, now)
             }
             Self::Unreachable => {
@@ -138,13 +152,13 @@ pub(crate) fn owed(
     identity: &Identity,
     state: &Session,
     id: SessionId,
-    next: (&Event, Timestamp),
+    moment: Moment<'_>,
 ) -> Vec<NewEvent> {
     let owes =
         |state: MessageState| matches!(state, MessageState::Refused | MessageState::Interrupted);
     match state.head() {
         Some((message, _)) if owes(message.state) && message.retry_at.is_none() => {
-            Stance::Ready.decide(policy, identity, state, id, next)
+            Stance::Ready.decide(policy, identity, state, id, moment)
         }
         _ => Vec::new(),
     }

@@ -500,6 +500,8 @@ fn what_the_agent_forgot_before_it_began_is_sent_again() {
     let mut events = held();
     events.push(requested(M1, 1));
     let mut world = given(events);
+    // The agent is there, since it says so: that needs no leave.
+    world.leave = Err(world.now.plus(second()));
     world.linked().then([], [look()]);
     world.looked(absent()).then(
         [
@@ -529,7 +531,17 @@ fn what_the_agent_forgot_before_it_began_is_sent_again() {
 #[test]
 fn what_the_agent_forgot_is_not_taken_for_begun_by_a_late_frame() {
     let mut events = held();
-    events.push(requested(M1, 1));
+    let (message, attempt) = (M1, 2);
+    events.extend([
+        resolved(
+            1,
+            Resolution::Absent,
+            "the agent's history does not hold it",
+        ),
+        sending(M1, 2),
+        Event::DeliveryAccepted { message, attempt },
+        requested(M1, 1),
+    ]);
     let mut world = given(events);
     world.leave = Err(world.now.plus(second()));
     let _ = world.linked();
