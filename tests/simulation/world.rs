@@ -191,6 +191,13 @@ impl World {
     fn open(&self, life: &Life, fault: Option<(disk::Fault, u64)>) -> Result<Log, Error> {
         let log = self.disk.open(life, fault).inspect_err(|error| {
             self.trace.say("disk", format!("does not open: {error}"));
+            // A death takes what was not synchronised, and nothing else.
+            if let recount_store::Error::Corrupt { .. } = error {
+                self.book.check(Err(Broken {
+                    promise: "promise_1_acknowledged_means_durable",
+                    what: error.to_string(),
+                }));
+            }
         })?;
         self.book.reopened(&log);
         Ok(log)
