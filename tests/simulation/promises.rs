@@ -757,7 +757,7 @@ pub(crate) fn promise_9_everything_is_bounded(ended: &Ended) -> Result<(), Broke
         }
         if let StreamId::Session(id) = recorded.stream {
             let session = sessions.entry(id).or_default();
-            a_pause_is_kept(&ended.policy, session, recorded)?;
+            a_pause_is_kept(ended.policy, session, recorded)?;
             session.apply(recorded);
             let depth = session.queue.open().count();
             holds!(
