@@ -48,6 +48,7 @@
 //! | end in good order | [`SessionManager::shut_down`], [`SessionManager::shut_down_within`] | `shutdown` |
 //! | carry on after a death | [`SessionManager::recover`] | `recovery` |
 //! | look back | [`SessionManager::log`], [`Session::transcript`] | |
+//! | see whether today's rules still decide so, or how others would | [`decisions::derive`](fn@decisions::derive), [`decisions::what_if`] | |
 //!
 //! Each example runs with nothing installed: `cargo run -p recount-engine --example stream`.
 //!

@@ -209,7 +209,10 @@ async fn it_says_what_it_can_do() {
     let world = World::new(Script::default()).await;
     let words = world.agent.capabilities(&world.endpoint).await;
     let words = words.expect("an answer");
-    assert_eq!(words, ["abort", "history", "permissions", "two_phases"]);
+    assert_eq!(
+        words,
+        ["abort", "history", "permissions", "questions", "two_phases"]
+    );
     world.agent.fault("GET doc", 1, Fault::Html);
     let none = world.agent.capabilities(&world.endpoint).await;
     assert!(
