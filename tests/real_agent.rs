@@ -42,7 +42,8 @@ fn count(events: &[Recorded], wanted: impl Fn(&Event) -> bool) -> usize {
 async fn an_answer_is_recorded_byte_for_byte() {
     let scene = Scene::new();
     let mut options = scene.options();
-    // Each delta an event of its own, so that the long answer takes more of them than a snapshot covers.
+    // Each delta an event of its own, so that the long answer takes more of them than a snapshot covers. Those that
+    // wait side by side would be one: hence its pauses.
     options.policy.session.gather = Duration::ZERO;
     let manager = SessionManager::start(options).await.unwrap();
     let session = scene.open(&manager).await;
@@ -51,7 +52,7 @@ async fn an_answer_is_recorded_byte_for_byte() {
         "fake:utf8 words=200 split=5 delay=0",
         "fake:reason words=15",
         "fake:huge bytes=300000",
-        "fake:long delay=0",
+        "fake:long delay=1",
     ] {
         let message = ask(&session, prompt).await;
         let text = answer(manager.log(), &session, message);
