@@ -65,6 +65,8 @@ pub(crate) struct Pages {
     pub(crate) looks: Vec<(Timestamp, String, Option<String>)>,
     /// When a call began to hang, and where.
     pub(crate) hung: Vec<(Timestamp, String)>,
+    /// The agents' sessions that somebody else wrote in.
+    pub(crate) shared: BTreeSet<String>,
     /// How many streams were opened.
     pub(crate) openings: u64,
     /// What streams brought of each part of an answer, by host and name: its text in pieces, by opening, and its

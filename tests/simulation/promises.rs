@@ -395,6 +395,9 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                 "{id}: the agent wrote {message} {written} times, and it was found absent {absences} times"
             );
         }
+        // Where somebody else has the agent work, it goes on by itself with what it holds: a message that was stored
+        // and taken back is answered there all the same.
+        let is_shared = sessions.iter().any(|id| ended.pages.shared.contains(id));
         for (message, text) in &order {
             let end = settled.get(message);
             let asked = (ended.asked)(text);
@@ -411,9 +414,10 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                 end.is_some(),
                 "{id}: {message} has no end"
             );
+            let by_itself = usize::from(is_shared && decided == 0);
             holds!(
                 promise_3_once_in_order_and_answered,
-                asked as usize <= decided,
+                asked as usize <= decided + by_itself,
                 "{id}: the model was asked {asked} times about {message}, and {decided} runs were decided"
             );
             let completed = matches!(end, Some(Event::TurnCompleted { .. }));

@@ -153,7 +153,8 @@ impl World {
         let stranger = self.dice.percent(25).then(|| {
             let (dice, network) = (Dice::new(self.dice.number()), self.network.clone());
             let hosts = self.agents.keys().cloned().collect();
-            tokio::spawn(intrude(hosts, network, dice, self.trace.clone()))
+            let (trace, book) = (self.trace.clone(), self.book.clone());
+            tokio::spawn(intrude(hosts, network, dice, trace, book))
         });
         let weather = Weather::of(&self.dice);
         for _ in 0..self.dice.between(1, 3) {
@@ -390,7 +391,7 @@ async fn ask(server: &PortlessServer, method: Method, path: &str, body: Option<V
 }
 
 /// Somebody who works in the agents themselves, and in the engine's sessions there.
-async fn intrude(hosts: Vec<String>, network: Network, dice: Dice, trace: Trace) {
+async fn intrude(hosts: Vec<String>, network: Network, dice: Dice, trace: Trace, book: Book) {
     for n in 0_u32.. {
         sleep(dice.millis(1000, 120_000)).await;
         let Some(server) = network.host(&hosts[dice.below(hosts.len())]) else {
@@ -401,6 +402,7 @@ async fn intrude(hosts: Vec<String>, network: Network, dice: Dice, trace: Trace)
         if let Some(session) = sessions.get(dice.below(sessions.len())) {
             let id = session["id"].as_str().unwrap_or_default();
             trace.say("stranger", format!("writes in {id}"));
+            book.with(|pages| pages.shared.insert(id.to_owned()));
             let body = json!({
                 "messageID": format!("{}{n:04}", promises::STRANGE),
                 "parts": [{"type": "text", "text": format!("strange {n:04}")}],
