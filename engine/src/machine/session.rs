@@ -391,6 +391,8 @@ impl SessionMachine {
             return;
         }
         self.epoch = epoch;
+        // Somebody may have written into the agent's session meanwhile.
+        self.newest = None;
         self.opened.clear();
         self.confirmed = false;
         self.requests = 0;

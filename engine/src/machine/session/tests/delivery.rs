@@ -552,6 +552,26 @@ fn what_the_agent_forgot_is_not_taken_for_begun_by_a_late_frame() {
 }
 
 #[test]
+fn a_message_held_over_an_earlier_opening_of_the_stream_is_looked_up_before_the_agent_is_asked_to_begin()
+ {
+    let mut world = storing();
+    // The link is lost while the answer is on its way here.
+    let _ = world.unlinked(false);
+    let accepted = Event::DeliveryAccepted {
+        message: M1,
+        attempt: 1,
+    };
+    world.when(Input::Stored(Ok(()))).then([accepted], []);
+    world.linked().then([], [look()]);
+    world
+        .looked(Report {
+            newest: false,
+            ..idle([])
+        })
+        .then([failed(0, "a newer message is in the agent's session")], []);
+}
+
+#[test]
 fn a_message_held_by_an_earlier_process_is_looked_up_before_the_agent_is_asked_to_begin() {
     // Somebody may have written into the agent's session since, and one that is not the newest must not be sent again.
     let mut world = given(held());
