@@ -536,9 +536,11 @@ impl SessionManager {
             let state = states.session(id);
             state.is_ok_and(|state| state.with(recount_projections::Session::questions_open))
         };
-        let keep_servers = presences.awake().into_iter().any(asked);
+        let awake = presences.awake();
         presences.close();
         let ended = timeout_at(deadline, presences.empty()).await;
+        // Asked now and not before: what the log tells already may be on its way into the states.
+        let keep_servers = awake.into_iter().any(asked);
         let left = Left {
             sessions: ended.map_or_else(|_| presences.awake().len(), |()| 0),
             connections: connections.shut_down_by(deadline, keep_servers).await,
