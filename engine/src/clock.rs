@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
+use futures_util::FutureExt;
 use recount_store::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Tells the time to the shell; machines are told it. Waiting is tokio's.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,4 +38,13 @@ impl Clock {
             None => Timestamp::from_system(SystemTime::now()),
         }
     }
+}
+
+/// What `future` gives; `None` where the deadline comes first, or has gone by and it gives nothing at once.
+pub(crate) async fn until<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    // A timer lets up to a millisecond go by for what is due already.
+    if deadline <= Instant::now() {
+        return future.now_or_never();
+    }
+    timeout_at(deadline, future).await.ok()
 }

@@ -10,13 +10,13 @@ use recount_store::{
     Cause, ConnectionId, Event, Expected, Log, NewEvent, Position, Recorded, Seq, StreamId, Target,
 };
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::connection::{Audience, Connection, Driver, Setting, Standing, Transitions};
 use super::server::{self, Files};
 use crate::adapter::{AgentAdapter, Secret};
 use crate::chance::Chance;
-use crate::clock::Clock;
+use crate::clock::{Clock, until};
 use crate::error::Error;
 use crate::limits;
 use crate::machine::connection::Machine;
@@ -182,9 +182,9 @@ impl ConnectionManager {
         };
         let ends = connections
             .values()
-            .map(|connection| timeout_at(deadline, connection.end(!keep_servers)));
+            .map(|connection| until(deadline, connection.end(!keep_servers)));
         let ends = join_all(ends).await;
-        ends.iter().filter(|ended| ended.is_err()).count()
+        ends.iter().filter(|ended| ended.is_none()).count()
     }
 
     fn adapter(&self, agent: &str) -> Result<Arc<dyn AgentAdapter>, Error> {

@@ -10,7 +10,7 @@ use recount_store::{
     Cause, Event, Expected, Log, NewEvent, Position, Seq, SessionId, StreamId, Target,
 };
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use super::connection::{Connection, Standing, Transitions};
@@ -23,7 +23,7 @@ use crate::adapter::opencode::OpenCode;
 use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
 use crate::chance::Chance;
-use crate::clock::Clock;
+use crate::clock::{Clock, until};
 use crate::error::Error;
 use crate::limits;
 use crate::policy::{Policy, SessionPolicy};
@@ -538,11 +538,11 @@ impl SessionManager {
         };
         let awake = presences.awake();
         presences.close();
-        let ended = timeout_at(deadline, presences.empty()).await;
+        let ended = until(deadline, presences.empty()).await;
         // Asked now and not before: what the log tells already may be on its way into the states.
         let keep_servers = awake.into_iter().any(asked);
         let left = Left {
-            sessions: ended.map_or_else(|_| presences.awake().len(), |()| 0),
+            sessions: ended.map_or_else(|| presences.awake().len(), |()| 0),
             connections: connections.shut_down_by(deadline, keep_servers).await,
         };
         if left != Left::default() {

@@ -526,7 +526,9 @@ struct Stranger(std::process::Child);
 impl Stranger {
     fn new(environment: &[(&str, &Path)]) -> Self {
         let mut command = std::process::Command::new("sh");
-        command.args(["-c", "sleep 600; true"]);
+        // It waits for a line that never comes, with no process of its own that would outlive it.
+        command.args(["-c", "read -r line"]);
+        command.stdin(std::process::Stdio::piped());
         command.envs(environment.iter().copied());
         Self(command.spawn().expect("it starts"))
     }
