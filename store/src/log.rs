@@ -17,10 +17,12 @@ pub(crate) mod block;
 mod compact;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod damaged;
+mod excerpt;
 mod files;
 mod follow;
 mod frames;
 pub mod head;
+mod import;
 mod index;
 mod journal;
 mod plan;
@@ -59,7 +61,9 @@ use recent::{Generation, Recent, View};
 use storage::{Fault, Storage};
 
 pub use compact::{Compacted, Progress};
+pub use excerpt::{Excerpt, Piece, RawEvent};
 pub use head::{CheckError, Head, SignedHead};
+pub use import::Import;
 pub use tail::Tail;
 pub use verify::{Verified, check, verify, verify_all};
 
@@ -355,6 +359,17 @@ impl LogReader {
     /// [`Error::Read`], [`Error::CorruptFrame`]; [`Error::Closed`] after the log was closed.
     pub fn frames(&self, from: FrameNumber) -> impl Iterator<Item = Result<Frame>> + use<> {
         ReadFrames::new(Arc::clone(&self.shared), from)
+    }
+
+    /// Some streams as they are now, in pieces that prove themselves, for an [`Import`] or for somebody else.
+    ///
+    /// It reads the log up to the last of their events, in short looks, while others may write.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed. The pieces give the same.
+    pub fn excerpt(&self, select: Select) -> Result<Excerpt> {
+        Excerpt::new(Arc::clone(&self.shared), select)
     }
 
     /// Events from a position on: first what is there, then what comes, without gap or repeat.
