@@ -50,6 +50,7 @@ use crate::codec::Draft;
 use crate::error::{Error, Result};
 use crate::event::{Cause, Event, NewEvent, Recorded};
 use crate::frame::{Frame, FramesBefore};
+use crate::hex;
 use crate::id::{ConnectionId, FrameNumber, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 
@@ -161,6 +162,16 @@ impl serde::Serialize for Hash {
     /// As text.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Hash {
+    /// From text.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        hex::decode(&text)
+            .map(Self)
+            .map_err(serde::de::Error::custom)
     }
 }
 
