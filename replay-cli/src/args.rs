@@ -1,5 +1,8 @@
 //! What can be asked for on the command line. The doc comments here are the help.
 
+mod export;
+mod import;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,6 +11,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use recount_store::{Seq, Timestamp};
 
 use crate::render::time;
+
+pub(crate) use export::{Export, Format};
+pub(crate) use import::Import;
 
 /// Runs agent sessions through a log, and looks back at them.
 ///
@@ -69,6 +75,8 @@ pub(crate) enum Verb {
     Frames(Frames),
     Replay(Replay),
     Verify(Verify),
+    Export(Export),
+    Import(Import),
     Close(Close),
     Cut(Cut),
     Retain(Retain),
@@ -792,6 +800,10 @@ mod tests {
                 "--compact",
             ],
             &["recount", "log", "latest", "--follow", "--reverse"],
+            &["recount", "export"],
+            &["recount", "export", "latest", "--all"],
+            &["recount", "export", "latest", "--format", "xml"],
+            &["recount", "import"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
         }

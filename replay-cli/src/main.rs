@@ -10,6 +10,7 @@
 mod args;
 mod command;
 mod directory;
+mod export;
 mod failure;
 mod front;
 mod key_file;
@@ -137,6 +138,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 let only = verify.session.map(|text| pick::session(&reader, &text));
                 command::verify::run(&reader, only.transpose()?, json, &mut output)?;
             }
+        }
+        Verb::Export(export) => {
+            let reader = directory::open(&data)?;
+            command::export::run(&reader, &export, json, &mut output)?;
+        }
+        Verb::Import(import) => {
+            let directory = import.into.as_deref().unwrap_or(&data);
+            command::import::run(&import.file, directory, json, &mut output)?;
         }
         Verb::Sign(sign) => {
             // The key first: a long look at the log would be in vain without it.
