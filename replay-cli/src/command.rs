@@ -4,6 +4,7 @@
 pub(crate) mod close;
 pub(crate) mod compact;
 pub(crate) mod cut;
+pub(crate) mod decisions;
 pub(crate) mod demo;
 mod engine;
 pub(crate) mod export;
@@ -14,6 +15,7 @@ pub(crate) mod log;
 pub(crate) mod policy;
 pub(crate) mod rebuild;
 pub(crate) mod recover;
+pub(crate) mod reference;
 pub(crate) mod replay;
 pub(crate) mod retain;
 pub(crate) mod run;
@@ -21,6 +23,7 @@ pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod sign;
 pub(crate) mod verify;
+pub(crate) mod wire;
 
 use std::future::Future;
 

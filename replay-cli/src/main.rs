@@ -21,6 +21,7 @@ mod render;
 mod stage;
 mod terminal;
 mod timeline;
+mod wire;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -90,6 +91,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
             command::policy::check(file, json, &mut output)?;
             return Ok(output.flush()?);
         }
+        Verb::Completions(completions) => {
+            command::reference::completions(completions.shell, &mut output)?;
+            return Ok(output.flush()?);
+        }
+        Verb::Man(man) => {
+            command::reference::man(man.out.as_deref(), json, &mut output)?;
+            return Ok(output.flush()?);
+        }
         _ => {}
     }
     let data = directory::find(data)?;
@@ -98,7 +107,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Recover(recover) => {
             return command::recover::run(&data, &recover, json, &mut output);
         }
-        Verb::Demo(_) | Verb::Key(_) => {}
+        Verb::WhatIf(wanted) => {
+            let (reader, id) = open(&data, &wanted.session.id)?;
+            command::decisions::what_if(&reader, id, &wanted, json, &mut output)?;
+        }
+        Verb::Demo(_) | Verb::Key(_) | Verb::Completions(_) | Verb::Man(_) => {}
         Verb::Policy(policy) => {
             command::policy::run(&data, policy.file.path.as_deref(), json, &mut output)?;
         }
@@ -126,6 +139,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Verb::Replay(replay) => {
             let (reader, id) = open(&data, &replay.session.id)?;
+            if replay.wire {
+                command::wire::run(&reader, id, json, &mut output)?;
+                return Ok(output.flush()?);
+            }
             let speed = (!replay.instant).then_some(replay.speed);
             return until_interrupted(command::replay::run(&reader, id, speed, json, output));
         }
@@ -136,7 +153,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 command::verify::signed(&reader, &signed, key, json, &mut output)?;
             } else {
                 let only = verify.session.map(|text| pick::session(&reader, &text));
-                command::verify::run(&reader, only.transpose()?, json, &mut output)?;
+                let decisions = verify.decisions;
+                command::verify::run(&reader, only.transpose()?, decisions, json, &mut output)?;
             }
         }
         Verb::Export(export) => {
