@@ -17,6 +17,7 @@ mod key_file;
 mod output;
 mod pick;
 mod progress;
+mod query;
 mod render;
 mod stage;
 mod terminal;

@@ -39,6 +39,7 @@ mod verify;
 mod writer;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ use tokio::sync::watch;
 
 use crate::codec::Draft;
 use crate::error::{Error, Result};
-use crate::event::{Cause, Event, NewEvent, Recorded};
+use crate::event::{Cause, Envelope, Event, NewEvent, Recorded};
 use crate::frame::{Frame, FramesBefore};
 use crate::hex;
 use crate::id::{ConnectionId, FrameNumber, Position, Seq, StreamId, Timestamp};
@@ -359,6 +360,23 @@ impl LogReader {
     /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
     pub fn read_all(&self, from: Position) -> impl Iterator<Item = Result<Recorded>> + use<> {
         ReadAll::new(Arc::clone(&self.shared), from)
+    }
+
+    /// Of the events from one position through another, those that `keep` wants, in order: to look for something in
+    /// much. What it does not want costs next to nothing, since its payload is never read. Memory is bounded by a
+    /// block.
+    ///
+    /// It ends after the last position, where the log does, or after the first error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
+    pub fn read_range<Keep: Fn(&Envelope) -> bool + Send + 'static>(
+        &self,
+        range: RangeInclusive<Position>,
+        keep: Keep,
+    ) -> impl Iterator<Item = Result<Recorded>> + Send + use<Keep> {
+        ReadAll::of_range(Arc::clone(&self.shared), range, Box::new(keep))
     }
 
     /// The frames that were kept, from a number on, in order; memory is bounded by a chunk of them.
