@@ -1,5 +1,9 @@
 //! What can be asked for on the command line. The doc comments here are the help.
 
+mod step;
+
+pub(crate) use step::Step;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -49,6 +53,7 @@ Examples:
   recount run \"explain this project\"    ask OpenCode, in this folder
   recount sessions                      what there is
   recount show latest                   how the newest session stands
+  recount step latest                   go through it event by event, on a whole screen
   recount log latest --follow           what happens in it, as it happens
   recount recover                       carry on after a crash
   recount retain --older-than 90d       let go of what is old
@@ -65,6 +70,7 @@ pub(crate) enum Verb {
     Recover(Recover),
     Sessions(Sessions),
     Show(Show),
+    Step(Step),
     Log(Log),
     Frames(Frames),
     Replay(Replay),

@@ -55,6 +55,34 @@ pub(crate) fn clip(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..end]))
 }
 
+/// A line in pieces of so many columns, broken after a space where there is one; at least one piece.
+pub(crate) fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut rest = line;
+    loop {
+        let (mut used, mut end, mut space) = (0, rest.len(), None);
+        for (at, c) in rest.char_indices() {
+            used += c.width().unwrap_or(0);
+            if c == ' ' {
+                space = Some(at + 1);
+            }
+            if used > width && at > 0 {
+                end = at;
+                break;
+            }
+        }
+        if end < rest.len() {
+            end = space.unwrap_or(end);
+        }
+        let (piece, left) = rest.split_at(end);
+        pieces.push(piece.trim_end().to_owned());
+        if left.is_empty() {
+            return pieces;
+        }
+        rest = left;
+    }
+}
+
 /// How many columns a text takes.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
@@ -112,6 +140,16 @@ mod tests {
         assert_eq!(bytes(999_999), "999.9 kB");
         assert_eq!(bytes(20_350_000), "20.3 MB");
         assert_eq!(bytes(7_000_000_000_000_000), "7000.0 TB");
+    }
+
+    #[test]
+    fn a_wrapped_line_loses_no_word() {
+        assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("incomprehensible", 6), ["incomp", "rehens", "ible"]);
+        assert_eq!(wrapped("日本語です", 5), ["日本", "語で", "す"]);
+        assert_eq!(wrapped("日本", 1), ["日", "本"]);
+        assert_eq!(wrapped("", 5), [""]);
     }
 
     #[test]
