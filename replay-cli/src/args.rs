@@ -3,6 +3,7 @@
 mod export;
 mod import;
 mod reference;
+mod step;
 mod whatif;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::render::time;
 pub(crate) use export::{Export, Format};
 pub(crate) use import::Import;
 pub(crate) use reference::{Completions, Man};
+pub(crate) use step::Step;
 pub(crate) use whatif::WhatIf;
 
 /// Runs agent sessions through a log, and looks back at them.
@@ -59,6 +61,7 @@ Examples:
   recount run \"explain this project\"    ask OpenCode, in this folder
   recount sessions                      what there is
   recount show latest                   how the newest session stands
+  recount step latest                   go through it event by event, on a whole screen
   recount log latest --follow           what happens in it, as it happens
   recount recover                       carry on after a crash
   recount retain --older-than 90d       let go of what is old
@@ -76,6 +79,7 @@ pub(crate) enum Verb {
     Recover(Recover),
     Sessions(Sessions),
     Show(Show),
+    Step(Step),
     Log(Log),
     Frames(Frames),
     Replay(Replay),

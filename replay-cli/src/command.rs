@@ -22,6 +22,7 @@ pub(crate) mod run;
 pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod sign;
+pub(crate) mod step;
 pub(crate) mod verify;
 pub(crate) mod wire;
 

@@ -20,6 +20,7 @@ mod progress;
 mod query;
 mod render;
 mod stage;
+mod step;
 mod terminal;
 mod timeline;
 mod wire;
@@ -124,6 +125,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Show(show) => {
             let (reader, id) = open(&data, &show.session.id)?;
             command::show::run(&reader, id, show.at, json, &mut output)?;
+        }
+        Verb::Step(step) => {
+            command::step::needs_terminal(json, &output)?;
+            let (reader, id) = open(&data, &step.session.id)?;
+            return command::step::run(reader, id, step.at, &output);
         }
         Verb::Log(log) => {
             let (reader, id) = open(&data, &log.session.id)?;
