@@ -1,5 +1,8 @@
 //! What can be asked for on the command line. The doc comments here are the help.
 
+mod bisect;
+mod find;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,6 +11,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use recount_store::{Seq, Timestamp};
 
 use crate::render::time;
+
+pub(crate) use bisect::Bisect;
+pub(crate) use find::Find;
 
 /// Runs agent sessions through a log, and looks back at them.
 ///
@@ -66,6 +72,8 @@ pub(crate) enum Verb {
     Sessions(Sessions),
     Show(Show),
     Log(Log),
+    Find(Find),
+    Bisect(Bisect),
     Frames(Frames),
     Replay(Replay),
     Verify(Verify),

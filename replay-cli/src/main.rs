@@ -11,6 +11,7 @@ mod args;
 mod command;
 mod directory;
 mod failure;
+mod find;
 mod front;
 mod key_file;
 mod output;
@@ -115,6 +116,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let (reader, id) = open(&data, &log.session.id)?;
             let output = &mut output;
             until_interrupted(command::log::run(&reader, id, &log, json, output))?;
+        }
+        Verb::Find(find) => {
+            let reader = directory::open(&data)?;
+            command::find::run(&reader, &find, json, &mut output)?;
+        }
+        Verb::Bisect(bisect) => {
+            let (reader, id) = open(&data, &bisect.session.id)?;
+            command::bisect::run(&reader, id, &bisect, json, &mut output)?;
         }
         Verb::Frames(frames) => {
             let reader = directory::open(&data)?;
