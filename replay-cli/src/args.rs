@@ -1,7 +1,9 @@
 //! What can be asked for on the command line. The doc comments here are the help.
 
 mod bisect;
+mod diff;
 mod find;
+mod why;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,7 +15,9 @@ use recount_store::{Seq, Timestamp};
 use crate::render::time;
 
 pub(crate) use bisect::Bisect;
+pub(crate) use diff::Diff;
 pub(crate) use find::Find;
+pub(crate) use why::{Which, Why};
 
 /// Runs agent sessions through a log, and looks back at them.
 ///
@@ -74,6 +78,8 @@ pub(crate) enum Verb {
     Log(Log),
     Find(Find),
     Bisect(Bisect),
+    Why(Why),
+    Diff(Diff),
     Frames(Frames),
     Replay(Replay),
     Verify(Verify),

@@ -6,6 +6,7 @@ pub(crate) mod close;
 pub(crate) mod compact;
 pub(crate) mod cut;
 pub(crate) mod demo;
+pub(crate) mod diff;
 mod engine;
 pub(crate) mod find;
 pub(crate) mod frames;
@@ -21,6 +22,7 @@ pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod sign;
 pub(crate) mod verify;
+pub(crate) mod why;
 
 use std::future::Future;
 

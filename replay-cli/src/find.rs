@@ -65,6 +65,7 @@ impl Wanted {
             position: recorded.position,
             stream: Some(recorded.stream),
             at: recorded.at,
+            cause: recorded.cause,
             type_number: recorded.event.type_number(),
         };
         let class = |class: &String| class == recorded.class.name();

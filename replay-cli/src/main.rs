@@ -7,13 +7,16 @@
     )
 )]
 
+mod align;
 mod args;
+mod change;
 mod command;
 mod directory;
 mod failure;
 mod find;
 mod front;
 mod key_file;
+mod knew;
 mod output;
 mod pick;
 mod progress;
@@ -22,6 +25,7 @@ mod render;
 mod stage;
 mod terminal;
 mod timeline;
+mod tree;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -124,6 +128,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Bisect(bisect) => {
             let (reader, id) = open(&data, &bisect.session.id)?;
             command::bisect::run(&reader, id, &bisect, json, &mut output)?;
+        }
+        Verb::Why(why) => {
+            let (reader, id) = open(&data, &why.session.id)?;
+            command::why::run(&reader, id, &why, json, &mut output)?;
+        }
+        Verb::Diff(diff) => {
+            let (reader, id) = open(&data, &diff.session.id)?;
+            command::diff::run(&reader, id, &diff, json, &mut output)?;
         }
         Verb::Frames(frames) => {
             let reader = directory::open(&data)?;

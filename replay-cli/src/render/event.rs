@@ -50,7 +50,7 @@ impl Lines {
 }
 
 /// The event as one line: time, whose it is if that is to be said, number, type, and what it says.
-fn line(recorded: &Recorded, of: Option<&str>, look: &Look) -> String {
+pub(crate) fn line(recorded: &Recorded, of: Option<&str>, look: &Look) -> String {
     let mut clock = time::clock(recorded.at, &look.zone);
     if let Some(of) = of {
         clock = format!("{clock}  {of:16}");
@@ -567,6 +567,15 @@ pub(crate) fn json_line_beside(
         return Ok(line.replace(['\n', '\r'], " "));
     }
     Ok(line)
+}
+
+/// The event as a value of JSON.
+///
+/// # Errors
+///
+/// Where it cannot be said in JSON.
+pub(crate) fn json_value(recorded: &Recorded) -> io::Result<Value> {
+    Ok(serde_json::from_str(&json_line(recorded, None)?)?)
 }
 
 /// Looks at the name and the data that an event gives itself in JSON.

@@ -391,7 +391,7 @@ impl Standing {
 }
 
 /// The word for a breaker's state.
-const fn breaker_name(state: breaker::State) -> &'static str {
+pub(crate) const fn breaker_name(state: breaker::State) -> &'static str {
     match state {
         breaker::State::Closed => "closed",
         breaker::State::Open { .. } => "open",
@@ -741,6 +741,11 @@ mod tests {
               "at": "2026-11-22T09:14:23.000000Z",
               "events": 12,
               "cut": null,
+              "queue": {
+                "open": 1,
+                "bytes": 26,
+                "dead_letters": 0
+              },
               "messages": [
                 {
                   "id": "040g2081040g2081",
