@@ -751,6 +751,7 @@ pub(crate) fn promise_6_what_was_not_seen_live_says_so(ended: &Ended) -> Result<
     for (id, events) in ended.sessions() {
         let transcript: Transcript = fold(&events);
         let session: Session = fold(&events);
+        whose_answer_it_is(ended, id, &events, &session)?;
         let names = session.queue.messages().iter();
         for message in names.filter(|message| message.state == MessageState::Completed) {
             let turn = transcript.turn_of(message.id);
@@ -771,6 +772,40 @@ pub(crate) fn promise_6_what_was_not_seen_live_says_so(ended: &Ended) -> Result<
                     );
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// No words in the agent's answer to one message are recorded as an answer to another.
+fn whose_answer_it_is(
+    ended: &Ended,
+    id: SessionId,
+    events: &[Recorded],
+    session: &Session,
+) -> Result<(), Broken> {
+    let messages = session.queue.messages().iter();
+    let named: BTreeMap<_, _> = messages
+        .filter_map(|message| Some((message.agent_message.as_deref()?, message.id)))
+        .collect();
+    let answers = ended.histories_of(id).flat_map(|history| &history.messages);
+    let mut answered: BTreeMap<&str, MessageId> = BTreeMap::new();
+    for answer in answers {
+        let parent = answer["info"]["parentID"].as_str().unwrap_or_default();
+        let parts = answer["parts"].as_array().into_iter().flatten();
+        let parts = parts.filter_map(|part| part["id"].as_str());
+        if let Some(message) = named.get(parent) {
+            answered.extend(parts.map(|part| (part, *message)));
+        }
+    }
+    for recorded in events {
+        if let Event::OutputAppended { message, part, .. } = &recorded.event {
+            let theirs = answered.get(part.as_str());
+            holds!(
+                promise_6_what_was_not_seen_live_says_so,
+                theirs.is_none_or(|theirs| theirs == message),
+                "{id}: {part} is recorded as an answer to {message}, and answers {theirs:?}"
+            );
         }
     }
     Ok(())

@@ -153,7 +153,7 @@ impl World {
 
     async fn run(&mut self) -> Result<(), Broken> {
         // A log is made whole under another name before it gets its own, so none is ever half made.
-        let made = self.disk.open(&Life::until(u64::MAX), None);
+        let made = self.disk.open(&Life::until(u64::MAX), None, 0);
         let made = made.expect("an empty disk takes a log");
         made.close().await.expect("it is closed");
         let keepers: Vec<_> = self
@@ -216,8 +216,13 @@ impl World {
         ended
     }
 
-    fn open(&self, life: &Life, fault: Option<(disk::Fault, u64)>) -> Result<Log, Error> {
-        let log = self.disk.open(life, fault).inspect_err(|error| {
+    fn open(
+        &self,
+        life: &Life,
+        fault: Option<(disk::Fault, u64)>,
+        slow: u32,
+    ) -> Result<Log, Error> {
+        let log = self.disk.open(life, fault, slow).inspect_err(|error| {
             self.trace.say("disk", format!("does not open: {error}"));
             // A death takes what was not synchronised, and nothing else.
             if let recount_store::Error::Corrupt { .. } = error {
@@ -257,7 +262,8 @@ impl World {
             )),
             _ => None,
         };
-        let (Ok(log), lasts) = (self.open(&life, fault), dice.millis(1000, 300_000)) else {
+        let slow = dice.pick(&[0, 0, 10, 50]);
+        let (Ok(log), lasts) = (self.open(&life, fault, slow), dice.millis(1000, 300_000)) else {
             return if life.is_dead() {
                 End::Killed
             } else {
@@ -320,7 +326,7 @@ impl World {
         };
         let life = Life::until(u64::MAX);
         let log = self
-            .open(&life, None)
+            .open(&life, None, 0)
             .map_err(|error| fails(error.to_string()))?;
         let manager = self
             .start(&life, log)
