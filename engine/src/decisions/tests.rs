@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use recount_projections::MessageState as State;
-use recount_store::{Expected, Log, Refusal, Timestamp};
+use recount_store::{Expected, Log, MessageId, Refusal, Timestamp};
 
 use super::*;
 use crate::adapter::scripted::{Fault, Script, Scripted, Step};
