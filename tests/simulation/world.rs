@@ -1,10 +1,13 @@
 //! A world from a seed: agents, network, disk, application, and the lives of an engine in it.
 
+pub(crate) mod fixtures;
+mod week;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recount_engine::adapter::http::Request;
+use recount_engine::adapter::http::{Request, Transport};
 use recount_engine::adapter::opencode::OpenCode;
 use recount_engine::adapter::scripted::{PortlessServer, Scripted};
 use recount_engine::{Chance, Clock, Error, Options, Policy, RerunPolicy, SessionManager};
@@ -16,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use futures_util::StreamExt;
 
-use crate::application::Application;
+use crate::application::{Application, Habits};
 use crate::book::{Book, Broken};
 use crate::computer::Desk;
 use crate::dice::Dice;
@@ -28,7 +31,7 @@ use crate::script::script;
 use crate::storm::Storm;
 use crate::trace::{Line, Trace};
 
-/// When every world begins.
+/// When a world begins whose promises are looked at.
 const BEGIN: Timestamp = Timestamp(1_800_000_000_000_000);
 
 /// How long a calm world may take to come to rest: longer than any bound of the policy, and all of them in a row.
@@ -46,7 +49,7 @@ pub(crate) struct Outcome {
     pub(crate) broken: Option<Broken>,
 }
 
-struct World {
+pub(crate) struct World {
     dice: Dice,
     clock: Clock,
     chance: Chance,
@@ -65,7 +68,7 @@ struct World {
 }
 
 /// How a life of the engine ended.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum End {
     Killed,
     Failed,
@@ -74,7 +77,7 @@ enum End {
 
 /// Lives through the world of a seed. `read`: somebody will read the trace and the records.
 pub(crate) async fn live(seed: u64, read: bool) -> Outcome {
-    let mut world = World::new(seed, read);
+    let mut world = World::new(seed, BEGIN, read);
     let book = world.book.clone();
     let lived = tokio::select! {
         biased;
@@ -94,10 +97,10 @@ pub(crate) async fn live(seed: u64, read: bool) -> Outcome {
 }
 
 impl World {
-    fn new(seed: u64, read: bool) -> Self {
-        let (dice, trace) = (Dice::of(seed, "world"), Trace::new(BEGIN, read));
+    fn new(seed: u64, begin: Timestamp, read: bool) -> Self {
+        let (dice, trace) = (Dice::of(seed, "world"), Trace::new(begin, read));
         let book = Book::new(trace.clone());
-        let clock = Clock::starting_at(BEGIN);
+        let clock = Clock::starting_at(begin);
         let network = Network::new(Dice::of(seed, "network"), trace.clone(), book.clone());
         let agent = || Scripted::with_clock(script(seed), Duration::from_secs(10), clock);
         let mut agents: BTreeMap<_, _> = (0..dice.between(1, 2))
@@ -115,6 +118,7 @@ impl World {
             trace.clone(),
             book.clone(),
             targets,
+            Habits::HURRIED,
         );
         let storm = Storm::default();
         let desk = Desk::new(
@@ -152,10 +156,7 @@ impl World {
     }
 
     async fn run(&mut self) -> Result<(), Broken> {
-        // A log is made whole under another name before it gets its own, so none is ever half made.
-        let made = self.disk.open(&Life::until(u64::MAX), None, 0);
-        let made = made.expect("an empty disk takes a log");
-        made.close().await.expect("it is closed");
+        self.make_log().await;
         let keepers: Vec<_> = self
             .agents
             .iter()
@@ -216,6 +217,13 @@ impl World {
         ended
     }
 
+    /// A log is made whole under another name before it gets its own, so none is ever half made.
+    async fn make_log(&self) {
+        let made = self.disk.open(&Life::until(u64::MAX), None, 0);
+        let made = made.expect("an empty disk takes a log");
+        made.close().await.expect("it is closed");
+    }
+
     fn open(
         &self,
         life: &Life,
@@ -238,8 +246,17 @@ impl World {
 
     async fn start(&self, life: &Life, log: Log) -> Result<SessionManager, Error> {
         let wire = self.network.wire(life, (*log).clone());
+        self.start_over(life, Arc::new(wire), log).await
+    }
+
+    async fn start_over(
+        &self,
+        life: &Life,
+        wire: Arc<dyn Transport>,
+        log: Log,
+    ) -> Result<SessionManager, Error> {
         let mut options = Options::new(self.desk.folder());
-        options.adapters = vec![Arc::new(OpenCode::over(Arc::new(wire)))];
+        options.adapters = vec![Arc::new(OpenCode::over(wire))];
         options.policy = self.policy.clone();
         options.clock = self.clock;
         options.chance = self.chance.clone();
