@@ -38,6 +38,14 @@ pub(crate) struct Cli {
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
 
+    /// Tell times in UTC, not in the local zone (which is that of `TZ`)
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) utc: bool,
+
+    /// Print long answers at once, without a pager (see also `RECOUNT_PAGER`, `PAGER`)
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) no_pager: bool,
+
     /// Say on standard error what goes on inside; twice says more (see also `RECOUNT_LOG`)
     #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub(crate) verbose: u8,
@@ -88,6 +96,36 @@ pub(crate) enum Verb {
     WhatIf(WhatIf),
     Completions(Completions),
     Man(Man),
+}
+
+impl Verb {
+    /// Whether its answer is to be read and may be long: on a terminal a pager shows it.
+    pub(crate) const fn is_paged(&self) -> bool {
+        match self {
+            Self::Sessions(_)
+            | Self::Show(_)
+            | Self::Frames(_)
+            | Self::Policy(_)
+            | Self::WhatIf(_)
+            | Self::Log(Log { follow: false, .. })
+            | Self::Replay(Replay { wire: true, .. }) => true,
+            Self::Demo(_)
+            | Self::Run(_)
+            | Self::Recover(_)
+            | Self::Log(_)
+            | Self::Replay(_)
+            | Self::Verify(_)
+            | Self::Close(_)
+            | Self::Cut(_)
+            | Self::Retain(_)
+            | Self::Compact(_)
+            | Self::Rebuild(_)
+            | Self::Sign(_)
+            | Self::Key(_)
+            | Self::Completions(_)
+            | Self::Man(_) => false,
+        }
+    }
 }
 
 /// See a session fall and recover, with an agent that is built in

@@ -14,6 +14,7 @@ mod failure;
 mod front;
 mod key_file;
 mod output;
+mod pager;
 mod pick;
 mod progress;
 mod render;
@@ -38,6 +39,9 @@ use output::Output;
 fn main() -> ExitCode {
     // Wrong use ends here with code 2, help and version with 0.
     let cli = Cli::parse();
+    if cli.utc {
+        output::tell_times_in_utc();
+    }
     if let Err(failure) = trace(cli.verbose).and_then(|()| run(cli)) {
         if let Some(message) = failure.message() {
             // Where even this cannot be written, the code says it.
@@ -71,9 +75,17 @@ fn trace(verbose: u8) -> Result<(), Failure> {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli {
-        data, json, verb, ..
+        data,
+        json,
+        no_pager,
+        verb,
+        ..
     } = cli;
-    let mut output = Output::stdout();
+    let mut output = if verb.is_paged() && !no_pager {
+        Output::paged()
+    } else {
+        Output::stdout()
+    };
     // These need no data directory to be named.
     match &verb {
         Verb::Demo(demo) => return command::demo::run(data, &demo.keeping, json, output),
