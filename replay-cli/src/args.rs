@@ -1,5 +1,11 @@
 //! What can be asked for on the command line. The doc comments here are the help.
 
+mod export;
+mod import;
+mod reference;
+mod step;
+mod whatif;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,10 +15,10 @@ use recount_store::{Seq, Timestamp};
 
 use crate::render::time;
 
-mod reference;
-mod whatif;
-
+pub(crate) use export::{Export, Format};
+pub(crate) use import::Import;
 pub(crate) use reference::{Completions, Man};
+pub(crate) use step::Step;
 pub(crate) use whatif::WhatIf;
 
 /// Runs agent sessions through a log, and looks back at them.
@@ -63,6 +69,7 @@ Examples:
   recount run \"explain this project\"    ask OpenCode, in this folder
   recount sessions                      what there is
   recount show latest                   how the newest session stands
+  recount step latest                   go through it event by event, on a whole screen
   recount log latest --follow           what happens in it, as it happens
   recount recover                       carry on after a crash
   recount retain --older-than 90d       let go of what is old
@@ -80,10 +87,13 @@ pub(crate) enum Verb {
     Recover(Recover),
     Sessions(Sessions),
     Show(Show),
+    Step(Step),
     Log(Log),
     Frames(Frames),
     Replay(Replay),
     Verify(Verify),
+    Export(Export),
+    Import(Import),
     Close(Close),
     Cut(Cut),
     Retain(Retain),
@@ -101,30 +111,16 @@ pub(crate) enum Verb {
 impl Verb {
     /// Whether its answer is to be read and may be long: on a terminal a pager shows it.
     pub(crate) const fn is_paged(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::Sessions(_)
-            | Self::Show(_)
-            | Self::Frames(_)
-            | Self::Policy(_)
-            | Self::WhatIf(_)
-            | Self::Log(Log { follow: false, .. })
-            | Self::Replay(Replay { wire: true, .. }) => true,
-            Self::Demo(_)
-            | Self::Run(_)
-            | Self::Recover(_)
-            | Self::Log(_)
-            | Self::Replay(_)
-            | Self::Verify(_)
-            | Self::Close(_)
-            | Self::Cut(_)
-            | Self::Retain(_)
-            | Self::Compact(_)
-            | Self::Rebuild(_)
-            | Self::Sign(_)
-            | Self::Key(_)
-            | Self::Completions(_)
-            | Self::Man(_) => false,
-        }
+                | Self::Show(_)
+                | Self::Frames(_)
+                | Self::Policy(_)
+                | Self::WhatIf(_)
+                | Self::Log(Log { follow: false, .. })
+                | Self::Replay(Replay { wire: true, .. })
+        )
     }
 }
 
@@ -368,7 +364,7 @@ pub(crate) struct Log {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  recount frames --from 120
+  recount frames --from 120 --limit 10
   recount frames --connection latest
   recount frames --json | jq -r '.received // empty | fromjson | .payload.type' | sort | uniq -c")]
 pub(crate) struct Frames {
@@ -379,6 +375,10 @@ pub(crate) struct Frames {
     /// From frame N on
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) from: u64,
+
+    /// No more than so many frames
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
 }
 
 /// Play a session again as it happened, with its pauses
@@ -857,6 +857,10 @@ mod tests {
                 "--compact",
             ],
             &["recount", "log", "latest", "--follow", "--reverse"],
+            &["recount", "export"],
+            &["recount", "export", "latest", "--all"],
+            &["recount", "export", "latest", "--format", "xml"],
+            &["recount", "import"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
         }

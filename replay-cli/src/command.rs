@@ -7,7 +7,9 @@ pub(crate) mod cut;
 pub(crate) mod decisions;
 pub(crate) mod demo;
 mod engine;
+pub(crate) mod export;
 pub(crate) mod frames;
+pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod policy;
@@ -20,6 +22,7 @@ pub(crate) mod run;
 pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod sign;
+pub(crate) mod step;
 pub(crate) mod verify;
 pub(crate) mod wire;
 
@@ -28,10 +31,18 @@ use std::future::Future;
 use recount_store::{Log, Timestamp};
 
 use crate::failure::Failure;
+use crate::render::time;
 
-/// The time now, for saying how long ago something was.
+/// The time now.
 fn now() -> Timestamp {
     Timestamp::from_system(std::time::SystemTime::now())
+}
+
+/// The time from which it is told how long ago something was: now, or what `RECOUNT_NOW` says, so that a view of an old
+/// log can be compared with itself. Nothing is recorded with it.
+fn seen_at() -> Timestamp {
+    let said = std::env::var("RECOUNT_NOW").ok();
+    said.and_then(|said| time::parse(&said)).unwrap_or_else(now)
 }
 
 /// Does the work, and closes the log that it changes, if there is one: all that was changed is on the disk then.

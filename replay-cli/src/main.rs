@@ -10,6 +10,7 @@
 mod args;
 mod command;
 mod directory;
+mod export;
 mod failure;
 mod front;
 mod key_file;
@@ -17,8 +18,10 @@ mod output;
 mod pager;
 mod pick;
 mod progress;
+mod query;
 mod render;
 mod stage;
+mod step;
 mod terminal;
 mod timeline;
 mod wire;
@@ -135,6 +138,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let (reader, id) = open(&data, &show.session.id)?;
             command::show::run(&reader, id, show.at, json, &mut output)?;
         }
+        Verb::Step(step) => {
+            command::step::needs_terminal(json, &output)?;
+            let (reader, id) = open(&data, &step.session.id)?;
+            return command::step::run(reader, id, step.at, &output);
+        }
         Verb::Log(log) => {
             let (reader, id) = open(&data, &log.session.id)?;
             let output = &mut output;
@@ -145,8 +153,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let only = frames
                 .connection
                 .map(|text| pick::connection(&reader, &text));
-            let from = FrameNumber(frames.from);
-            command::frames::run(&reader, from, only.transpose()?, json, &mut output)?;
+            let range = (FrameNumber(frames.from), frames.limit.unwrap_or(u64::MAX));
+            command::frames::run(&reader, range, only.transpose()?, json, &mut output)?;
         }
         Verb::Replay(replay) => {
             let (reader, id) = open(&data, &replay.session.id)?;
@@ -167,6 +175,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 let decisions = verify.decisions;
                 command::verify::run(&reader, only.transpose()?, decisions, json, &mut output)?;
             }
+        }
+        Verb::Export(export) => {
+            let reader = directory::open(&data)?;
+            command::export::run(&reader, &export, json, &mut output)?;
+        }
+        Verb::Import(import) => {
+            let directory = import.into.as_deref().unwrap_or(&data);
+            command::import::run(&import.file, directory, json, &mut output)?;
         }
         Verb::Sign(sign) => {
             // The key first: a long look at the log would be in vain without it.

@@ -85,6 +85,34 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A line in pieces of so many columns, broken after a space where there is one; at least one piece.
+pub(crate) fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut rest = line;
+    loop {
+        let (mut used, mut end, mut space) = (0, rest.len(), None);
+        for (at, c) in rest.char_indices() {
+            used += c.width().unwrap_or(0);
+            if c == ' ' {
+                space = Some(at + 1);
+            }
+            if used > width && at > 0 {
+                end = at;
+                break;
+            }
+        }
+        if end < rest.len() {
+            end = space.unwrap_or(end);
+        }
+        let (piece, left) = rest.split_at(end);
+        pieces.push(piece.trim_end().to_owned());
+        if left.is_empty() {
+            return pieces;
+        }
+        rest = left;
+    }
+}
+
 /// How many columns a text takes.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
@@ -150,6 +178,16 @@ mod tests {
         assert_eq!(wrap("alpha beta gamma", 10), ["alpha beta", "  gamma"]);
         assert_eq!(wrap("abcdefghijkl m", 6), ["abcdef", "  ghij", "  kl m"]);
         assert_eq!(wrap("", 6), [""]);
+    }
+
+    #[test]
+    fn a_wrapped_line_loses_no_word() {
+        assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("incomprehensible", 6), ["incomp", "rehens", "ible"]);
+        assert_eq!(wrapped("日本語です", 5), ["日本", "語で", "す"]);
+        assert_eq!(wrapped("日本", 1), ["日", "本"]);
+        assert_eq!(wrapped("", 5), [""]);
     }
 
     #[test]
