@@ -46,6 +46,8 @@ fn now() -> Timestamp {
 /// What to say of a text that is no condition.
 fn not_a_condition(mistake: &Mistake) -> Failure {
     Failure::usage(format!("this is no condition: {mistake}")).try_next(mistake.shown())
+}
+
 /// The time from which it is told how long ago something was: now, or what `RECOUNT_NOW` says, so that a view of an old
 /// log can be compared with itself. Nothing is recorded with it.
 fn seen_at() -> Timestamp {
