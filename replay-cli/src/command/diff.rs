@@ -9,6 +9,7 @@ use crate::change::{Change, changes};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::pick;
+use crate::progress::with_bar;
 use crate::render::event::{json_value, line};
 use crate::render::show::Standing;
 use crate::render::{Look, text};
@@ -64,7 +65,8 @@ fn moments(
     let mut between = Between::default();
     let through = reader.head()?.position;
     let (mut last, mut done) = (Seq::default(), false);
-    for recorded in timeline.events(reader, through, true) {
+    let events = timeline.events(reader, through, true);
+    for recorded in with_bar(events, "folding", timeline.count(reader)?) {
         let recorded = recorded?;
         let is_in = |moment, standing: &Standing| within(moment, &recorded, standing);
         if !is_in(to, &standing) {
@@ -137,9 +139,33 @@ fn within(moment: At, recorded: &Recorded, before: &Standing) -> bool {
     }
 }
 
+/// How a session stood, as JSON; without the texts that are only what their parts say.
 fn view(standing: &Standing, id: SessionId) -> Result<Value, Failure> {
-    serde_json::to_value(standing.view(id))
-        .map_err(|error| Failure::because("cannot say how it stood", error))
+    let mut view = serde_json::to_value(standing.view(id))
+        .map_err(|error| Failure::because("cannot say how it stood", error))?;
+    let list = |value: &mut Value, name: &str| -> Vec<Value> {
+        value
+            .get_mut(name)
+            .and_then(Value::as_array_mut)
+            .map(std::mem::take)
+            .unwrap_or_default()
+    };
+    let without_text = |mut value: Value| {
+        if let Some(members) = value.as_object_mut() {
+            members.remove("text");
+        }
+        value
+    };
+    let turns = list(&mut view, "turns").into_iter().map(|mut turn| {
+        let runs = list(&mut turn, "runs")
+            .into_iter()
+            .map(without_text)
+            .collect();
+        turn["runs"] = runs;
+        without_text(turn)
+    });
+    view["turns"] = turns.collect();
+    Ok(view)
 }
 
 /// The line as far as there is room for it.
@@ -233,7 +259,7 @@ fn sessions(
         return Ok(output.line(&format!("{a} and {b} are alike: {alike}"))?);
     };
     let count = text::count(aligned.differences.len() as u64, "difference");
-    output.line(&format!("{a} and {b}: {alike} alike, {count}"))?;
+    output.line(&format!("- {a} and + {b}: {alike} alike, {count}"))?;
     output.line(&look.bold("the first difference"))?;
     let print = |difference: &Difference, output: &mut Output| -> Result<(), Failure> {
         let (_, a, b, more) = pair(*difference);
@@ -274,5 +300,7 @@ fn sessions(
 
 fn forest(reader: &LogReader, id: SessionId, through: Position) -> Result<Forest, Failure> {
     let timeline = Timeline::of(reader, id)?;
-    Ok(Forest::of(timeline.events(reader, through, false))?)
+    let events = timeline.events(reader, through, false);
+    let count = timeline.count(reader)?;
+    Ok(Forest::of(with_bar(events, "reading", count))?)
 }

@@ -15,7 +15,7 @@ use crate::args::Which;
 use crate::failure::Failure;
 use crate::knew::{self, Known};
 use crate::output::{Output, note};
-use crate::progress::Bar;
+use crate::progress::{Bar, with_bar};
 use crate::render::event::{Lines, json_line_beside, line};
 use crate::render::{text, time};
 use crate::timeline::Timeline;
@@ -153,7 +153,8 @@ fn known(
         let first = timeline.first;
         event.as_ref().map_or(true, |event| event.position < first)
     });
-    for recorded in before.chain(timeline.events(reader, through, true)) {
+    let events = before.chain(timeline.events(reader, through, true));
+    for recorded in with_bar(events, "folding", timeline.count(reader)?) {
         let recorded = recorded?;
         meet(&recorded, &standing);
         standing.apply(&recorded);
