@@ -17,10 +17,12 @@ pub(crate) mod block;
 mod compact;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod damaged;
+mod excerpt;
 mod files;
 mod follow;
 mod frames;
 pub mod head;
+mod import;
 mod index;
 mod journal;
 mod plan;
@@ -49,6 +51,7 @@ use crate::codec::Draft;
 use crate::error::{Error, Result};
 use crate::event::{Cause, Envelope, Event, NewEvent, Recorded};
 use crate::frame::{Frame, FramesBefore};
+use crate::hex;
 use crate::id::{ConnectionId, FrameNumber, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 
@@ -60,7 +63,9 @@ use recent::{Generation, Recent, View};
 use storage::{Fault, Storage};
 
 pub use compact::{Compacted, Progress};
+pub use excerpt::{Excerpt, Piece, RawEvent};
 pub use head::{CheckError, Head, SignedHead};
+pub use import::Import;
 pub use tail::Tail;
 pub use verify::{Verified, check, verify, verify_all};
 
@@ -158,6 +163,16 @@ impl serde::Serialize for Hash {
     /// As text.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Hash {
+    /// From text.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        hex::decode(&text)
+            .map(Self)
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -373,6 +388,17 @@ impl LogReader {
     /// [`Error::Read`], [`Error::CorruptFrame`]; [`Error::Closed`] after the log was closed.
     pub fn frames(&self, from: FrameNumber) -> impl Iterator<Item = Result<Frame>> + use<> {
         ReadFrames::new(Arc::clone(&self.shared), from)
+    }
+
+    /// Some streams as they are now, in pieces that prove themselves, for an [`Import`] or for somebody else.
+    ///
+    /// It reads the log up to the last of their events, in short looks, while others may write.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed. The pieces give the same.
+    pub fn excerpt(&self, select: Select) -> Result<Excerpt> {
+        Excerpt::new(Arc::clone(&self.shared), select)
     }
 
     /// Events from a position on: first what is there, then what comes, without gap or repeat.
