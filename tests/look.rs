@@ -332,7 +332,7 @@ fn events_are_found_by_what_they_are_like() {
         [1, 17]
     );
     assert_eq!(found(&["--state", "connected"]), [6, 23]);
-    assert_eq!(found(&["--text", "mend"]), [4, 25]);
+    assert_eq!(found(&["--text", r"mend\sthe"]), [4, 25]);
     assert_eq!(found(&["--text", "rm .*target$"]), [16]);
     assert_eq!(
         found(&["--class", "decided", "--session", "081"]),
@@ -657,6 +657,7 @@ fn two_moments_of_a_session_are_compared() {
         --- exit 2
     "#]],
     );
+    place.check(&["diff", "081", "9", "3"], &expect![[r#""#]]);
     place.check(&["diff", "081", "noon", "9"], &expect![[r#"
         --- stderr
         recount: "noon" is no moment: neither the number of an event nor a time like 2026-11-22T09:14:03Z

@@ -59,7 +59,11 @@ pub fn run(bench: &mut Bench) {
             &["find", "--json", "--type", "StreamLost"],
             "\"StreamLost\"",
         ),
-        ("look, find by text", &["find", "--json", "--text", NEEDLE], NEEDLE),
+        (
+            "look, find by text",
+            &["find", "--json", "--text", NEEDLE],
+            NEEDLE,
+        ),
         ("look, incidents", &["incidents"], ""),
     ];
     let times = bench.pick(3, 5);

@@ -70,6 +70,10 @@ fn moments(
         let recorded = recorded?;
         let is_in = |moment, standing: &Standing| within(moment, &recorded, standing);
         if !is_in(to, &standing) {
+            if is_in(from, &standing) {
+                let what = "the second moment is before the first";
+                return Err(Failure::usage(what).try_next("name the earlier one first"));
+            }
             done = true;
             break;
         }
