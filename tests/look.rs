@@ -528,7 +528,6 @@ fn the_causes_of_an_event_are_told_with_what_was_known() {
     "#]]);
     place.check(&["why", "081", "9", "--effects"], &expect![[r#"
         2026-11-22 UTC
-        09:14:10.000    10  OutputAppended         "Let me look. "
         09:14:09.500     9  TurnStarted            040g20
         09:14:09.000     8  TurnRequested          040g20
                             knew: message accepted, 2 attempts, last: 503: busy
@@ -548,7 +547,9 @@ fn the_causes_of_an_event_are_told_with_what_was_known() {
                             knew: connection connected
         09:14:05.000     2  MessageQueued          040g20 "Mend the Build"
                             somebody asked for it
-        nothing followed from it
+        3 events followed from it, over 1.5 s
+          09:14:10.000    10  OutputAppended         "Let me look. "  (and 1 more)
+          09:14:11.000    12  ToolCallStarted        bash {"command": "rm -rf target"} (call)
         --- exit 0
     "#]]);
     place.check(
@@ -607,7 +608,7 @@ fn two_moments_of_a_session_are_compared() {
           messages[040g2081040g2081].reason: null -> "503: busy"
           messages[040g2081040g2081].state: "sending" -> "running"
           status: "queued" -> "busy"
-          turns[040g2081040g2081]: new {"agent_error":null,"begun_at":"2026-11-22T09:14:09.000000Z","ending":null,"message":"040g2081040g2081","questions":[],"runs":[{"parts":[],"run":1,"started":true,"text":"","tools":[]}],"stalled":null,"state":"running","text":""}
+          turns[040g2081040g2081]: new {"agent_error":null,"begun_at":"2026-11-22T09:14:09.000000Z","ending":null,"message":"040g2081040g2081","questions":[],"runs":[{"parts":[],"run":1,"started":true,"tools":[]}],"stalled":null,"state":"running"}
         between: DeliveryRejected, RetryScheduled, DeliveryStarted, DeliveryAccepted, TurnRequested, TurnStarted
         --- exit 0
     "#]]);
@@ -623,9 +624,7 @@ fn two_moments_of_a_session_are_compared() {
               connection.since: "2026-11-22T09:14:06.000000Z" -> "2026-11-22T09:14:12.000000Z"
               connection.state: "connected" -> "disconnected"
               turns[040g2081040g2081].runs[1].parts[prt_040g2081040g2081].text: went on "It says:"
-              turns[040g2081040g2081].runs[1].text: went on "It says:"
               turns[040g2081040g2081].runs[1].tools[call]: new {"id":"call","input":{"command":"rm -rf target"},"outcome":null,"output":null,"tool":"bash"}
-              turns[040g2081040g2081].text: went on "It says:"
             between: OutputAppended, ToolCallStarted, StreamLost, ConnectionChanged
             --- exit 0
         "#]],
@@ -657,7 +656,12 @@ fn two_moments_of_a_session_are_compared() {
         --- exit 2
     "#]],
     );
-    place.check(&["diff", "081", "9", "3"], &expect![[r#""#]]);
+    place.check(&["diff", "081", "9", "3"], &expect![[r#"
+        --- stderr
+        recount: the second moment is before the first
+          name the earlier one first
+        --- exit 2
+    "#]]);
     place.check(&["diff", "081", "noon", "9"], &expect![[r#"
         --- stderr
         recount: "noon" is no moment: neither the number of an event nor a time like 2026-11-22T09:14:03Z
@@ -700,19 +704,19 @@ fn two_sessions_are_laid_beside_each_other() {
     place.check(
         &["diff", "081", "0c1"],
         &expect![[r#"
-        081040g2081040g2 and 0c1g60r30c1g60r3: 3 events alike, 4 differences
-        the first difference
-        - 09:14:05.500    ~2  ConnectionChanged      disconnected to connecting
-                              1 event followed from it
-        and after it
-        - 09:14:07.000     4  DeliveryRejected       040g20 at attempt 1, for now: 503: busy
-                              7 events followed from it
-        + 09:14:16.500     4  DeliveryAccepted       0m2ga1 at attempt 1
-                              4 events followed from it
-        - 09:14:11.500    ~4  StreamLost             it broke
-                              4 events followed from it
-        --- exit 0
-    "#]],
+            - 081040g2081040g2 and + 0c1g60r30c1g60r3: 3 events alike, 4 differences
+            the first difference
+            - 09:14:05.500    ~2  ConnectionChanged      disconnected to connecting
+                                  1 event followed from it
+            and after it
+            - 09:14:07.000     4  DeliveryRejected       040g20 at attempt 1, for now: 503: busy
+                                  7 events followed from it
+            + 09:14:16.500     4  DeliveryAccepted       0m2ga1 at attempt 1
+                                  4 events followed from it
+            - 09:14:11.500    ~4  StreamLost             it broke
+                                  4 events followed from it
+            --- exit 0
+        "#]],
     );
     place.check(
         &["diff", "081", "081"],
