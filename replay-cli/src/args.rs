@@ -1,14 +1,14 @@
 //! What can be asked for on the command line. The doc comments here are the help.
 
+mod bisect;
+mod diff;
+mod find;
+mod why;
 mod export;
 mod import;
 mod reference;
 mod step;
 mod whatif;
-mod bisect;
-mod diff;
-mod find;
-mod why;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -79,6 +79,8 @@ Examples:
   recount show latest                   how the newest session stands
   recount step latest                   go through it event by event, on a whole screen
   recount log latest --follow           what happens in it, as it happens
+  recount find --error                  what went wrong, in all sessions
+  recount why latest last               why the last thing happened
   recount recover                       carry on after a crash
   recount retain --older-than 90d       let go of what is old
   recount verify                        prove that the log is whole

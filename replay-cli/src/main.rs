@@ -28,8 +28,8 @@ mod stage;
 mod step;
 mod terminal;
 mod timeline;
-mod wire;
 mod tree;
+mod wire;
 
 use std::future::Future;
 use std::io::Write as _;
