@@ -2,6 +2,7 @@
 
 mod export;
 mod import;
+mod incidents;
 mod reference;
 mod step;
 mod whatif;
@@ -17,6 +18,7 @@ use crate::render::time;
 
 pub(crate) use export::{Export, Format};
 pub(crate) use import::Import;
+pub(crate) use incidents::Incidents;
 pub(crate) use reference::{Completions, Man};
 pub(crate) use step::Step;
 pub(crate) use whatif::WhatIf;
@@ -83,6 +85,7 @@ pub(crate) enum Verb {
     Log(Log),
     Frames(Frames),
     Replay(Replay),
+    Incidents(Incidents),
     Verify(Verify),
     Export(Export),
     Import(Import),

@@ -10,6 +10,7 @@ mod engine;
 pub(crate) mod export;
 pub(crate) mod frames;
 pub(crate) mod import;
+pub(crate) mod incidents;
 pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod policy;

@@ -523,7 +523,8 @@ mod tests {
             </details>
 
             *It has no end yet.*
-        "##]].assert_eq(&page(&story()));
+        "##]]
+        .assert_eq(&page(&story()));
     }
 
     #[test]
@@ -577,7 +578,8 @@ mod tests {
             **Answer:** allowed once
 
             **Failed after 8.0 s:** \*really\* &lt;i&gt;bad&lt;/i&gt; \# no
-        "#]].assert_eq(&told);
+        "#]]
+        .assert_eq(&told);
     }
 
     /// What of it a reader would take for HTML, for a picture, for a heading of ours, and for code.

@@ -166,89 +166,134 @@ fn check(condition: &str, expected: &Expect) {
 
 #[test]
 fn mistakes_are_pointed_at() {
-    check("conection.state == \"connected\"", &expect![[r#"
+    check(
+        "conection.state == \"connected\"",
+        &expect![[r#"
         there is no `conection` here
         conection.state == "connected"
         ^^^^^^^^^
         there are: session, agent, status, directory, model, title, agent_session, opened_at, at, events, cut, queue, messages, turns, connection, breaker
-    "#]]);
-    check("connection.state == \"down\"", &expect![[r#"
+    "#]],
+    );
+    check(
+        "connection.state == \"down\"",
+        &expect![[r#"
         it is never "down"
         connection.state == "down"
                             ^^^^^^
         it can be: disconnected, connecting, connected
-    "#]]);
-    check("status == idle", &expect![[r#"
+    "#]],
+    );
+    check(
+        "status == idle",
+        &expect![[r#"
         a text stands in quotes
         status == idle
                   ^^^^
         "idle"
-    "#]]);
-    check("events > \"3\"", &expect![[r#"
+    "#]],
+    );
+    check(
+        "events > \"3\"",
+        &expect![[r#"
         a number belongs here, not a text
         events > "3"
                  ^^^
-    "#]]);
-    check("events == \"3\"", &expect![[r#"
+    "#]],
+    );
+    check(
+        "events == \"3\"",
+        &expect![[r#"
         this is compared with a number, and can never be the same
         events == "3"
                   ^^^
-    "#]]);
-    check("messages.statte", &expect![[r#"
+    "#]],
+    );
+    check(
+        "messages.statte",
+        &expect![[r#"
         there is no `statte` here
         messages.statte
                  ^^^^^^
         there are: first, last, count, id, key, state, attempts, text, agent_message, reason, retry_at, waits_for, may_have_arrived, queued_again_as, abort_asked
-    "#]]);
-    check("queue.open = 3", &expect![[r#"
+    "#]],
+    );
+    check(
+        "queue.open = 3",
+        &expect![[r#"
         `=` is no comparison
         queue.open = 3
                    ^
         whether it is the same is asked with ==
-    "#]]);
-    check("(queue.open", &expect![[r#"
+    "#]],
+    );
+    check(
+        "(queue.open",
+        &expect![[r#"
         `)` belongs here, not the end
         (queue.open
                    ^
-    "#]]);
-    check("", &expect![[r#"
+    "#]],
+    );
+    check(
+        "",
+        &expect![[r#"
         the name of a member belongs here, not the end
 
         ^
         there are: session, agent, status, directory, model, title, agent_session, opened_at, at, events, cut, queue, messages, turns, connection, breaker
-    "#]]);
-    check("at > 2026-11-22", &expect![[r#"
+    "#]],
+    );
+    check(
+        "at > 2026-11-22",
+        &expect![[r#"
         this is no number
         at > 2026-11-22
              ^^^^^^^^^^
         a time stands in quotes: "2026-11-22T09:14:03Z"
-    "#]]);
-    check("title matches \"(\"", &expect![[r#"
+    "#]],
+    );
+    check(
+        "title matches \"(\"",
+        &expect![[r#"
         this is no regular expression
         title matches "("
                       ^^^
         error: unclosed group
-    "#]]);
-    check("title == \"日本\" status", &expect![[r#"
+    "#]],
+    );
+    check(
+        "title == \"日本\" status",
+        &expect![[r#"
         a comparison, `and`, `or` or the end belongs here, not `status`
         title == "日本" status
                         ^^^^^^
-    "#]]);
-    check("title contains 'a", &expect![[r#"
+    "#]],
+    );
+    check(
+        "title contains 'a",
+        &expect![[r#"
         this text has no end
         title contains 'a
                        ^^
-    "#]]);
-    check("status[0]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "status[0]",
+        &expect![[r#"
         this picks from a list, and there is a word
         status[0]
                ^
-    "#]]);
-    check("title & 3", &expect![[r#"
+    "#]],
+    );
+    check(
+        "title & 3",
+        &expect![[r#"
         this means nothing here
         title & 3
               ^
-    "#]]);
+    "#]],
+    );
     let deep = format!("{}status", "not ".repeat(100));
     let mistake = Condition::parse(&deep, &shape::SESSION).expect_err("it is too deep");
     assert_eq!(mistake.to_string(), "this is nested more than 64 deep");
