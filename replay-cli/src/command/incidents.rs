@@ -31,10 +31,7 @@ pub(crate) fn run(
     let session = session
         .map(|text| pick::session(reader, text))
         .transpose()?;
-    let found = find(reader, |incident| is_wanted(incident, wanted, session))?;
-    if found.is_empty() {
-        note("recount: no such incident");
-    }
+    let (found, whole) = find(reader, |incident| is_wanted(incident, wanted, session))?;
     if json {
         for incident in &found {
             output.json(&Row::of(incident))?;
@@ -43,7 +40,29 @@ pub(crate) fn run(
         let table = table(&found, &output.look);
         output.line(&table)?;
     }
+    output.flush()?;
+    // What could be read is an answer, too.
+    whole?;
+    if found.is_empty() {
+        note(if is_picky(wanted) {
+            "recount: no such incident"
+        } else {
+            "recount: nothing went wrong"
+        });
+    }
     Ok(())
+}
+
+fn is_picky(wanted: &args::Incidents) -> bool {
+    let args::Incidents {
+        name: _,
+        since,
+        until,
+        session,
+        kind,
+        open,
+    } = wanted;
+    *open || since.is_some() || until.is_some() || session.is_some() || kind.is_some()
 }
 
 fn is_wanted(incident: &Incident, wanted: &args::Incidents, session: Option<SessionId>) -> bool {
@@ -57,16 +76,23 @@ fn is_wanted(incident: &Incident, wanted: &args::Incidents, session: Option<Sess
         && (incident.is_open() || !wanted.open)
 }
 
-/// The incidents that are wanted, in the order of their names: in one pass, with nothing else in memory.
+/// The incidents that are wanted, in the order of their names: in one pass, with nothing else in memory. Beside them,
+/// whether all of the log could be read.
 fn find(
     reader: &LogReader,
     mut wanted: impl FnMut(&Incident) -> bool,
-) -> Result<Vec<Incident>, Failure> {
+) -> Result<(Vec<Incident>, Result<(), Failure>), Failure> {
     let total = reader.head()?.position.0;
     let (mut incidents, mut found) = (Incidents::default(), Vec::new());
-    let mut bar = Bar::new();
+    let (mut whole, mut bar) = (Ok(()), Bar::new());
     for recorded in reader.read_all(Position::FIRST) {
-        let recorded = recorded?;
+        let recorded = match recorded {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                whole = Err(error.into());
+                break;
+            }
+        };
         incidents.apply(&recorded);
         if recorded.position.0.is_multiple_of(STRIDE) {
             found.extend(incidents.take().into_iter().filter(&mut wanted));
@@ -79,7 +105,7 @@ fn find(
     }
     found.extend(incidents.finish().into_iter().filter(wanted));
     found.sort_by_key(|incident| incident.name);
-    Ok(found)
+    Ok((found, whole))
 }
 
 fn report(reader: &LogReader, name: &str, json: bool, output: &mut Output) -> Result<(), Failure> {
@@ -111,22 +137,32 @@ fn report(reader: &LogReader, name: &str, json: bool, output: &mut Output) -> Re
 
 /// The incident that a text means: `latest`, a name, or any event of one.
 fn pick(reader: &LogReader, text: &str) -> Result<Incident, Failure> {
-    let none = |what: String| Err(Failure::new(what).try_next("recount incidents    lists them"));
-    if text == "latest" {
-        return match find(reader, |_| true)?.pop() {
-            Some(newest) => Ok(newest),
-            None => Err(Failure::new("nothing went wrong in this log")),
-        };
-    }
+    let newest = text == "latest";
     let number = text.strip_prefix('i').unwrap_or(text).parse();
-    let Ok(position) = number.map(Position) else {
-        return none(format!(
-            "no incident is called {text:?}: names are like i1042"
-        ));
+    let (what, position) = match number.map(Position) {
+        Ok(position) => (
+            format!("no incident has event {position} of the log"),
+            position,
+        ),
+        Err(_) if newest => ("nothing went wrong".to_owned(), Position::default()),
+        Err(_) => {
+            let what = format!("no incident is called {text:?}: names are like i1042");
+            return Err(Failure::usage(what).try_next(LIST));
+        }
     };
-    let is_it = |incident: &Incident| incident.evidence.contains(&position);
-    match find(reader, is_it)?.pop() {
-        Some(incident) => Ok(incident),
-        None => none(format!("no incident has an event at position {position}")),
+    let is_it = |incident: &Incident| newest || incident.evidence.contains(&position);
+    let (mut found, whole) = find(reader, is_it)?;
+    // One event may end several.
+    let named = found
+        .iter()
+        .position(|incident| incident.name.0 == position);
+    let last = found.len().checked_sub(1);
+    if let Some(n) = named.or(last) {
+        return Ok(found.swap_remove(n));
     }
+    whole?;
+    Err(Failure::new(what).try_next(LIST))
 }
+
+/// How to find the name of one.
+const LIST: &str = "recount incidents    lists them";
