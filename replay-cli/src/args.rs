@@ -131,6 +131,7 @@ impl Verb {
             Self::Sessions(_)
                 | Self::Show(_)
                 | Self::Frames(_)
+                | Self::Incidents(_)
                 | Self::Policy(_)
                 | Self::WhatIf(_)
                 | Self::Log(Log { follow: false, .. })

@@ -159,54 +159,52 @@ impl Report<'_> {
         let mut steps: Vec<(String, &str)> = Vec::new();
         let has = |kind| incident.kinds.contains_key(&kind);
         // The session that it began in, and its number there.
-        let first = self
-            .events
-            .iter()
-            .find_map(|recorded| match recorded.stream {
-                StreamId::Session(id) => Some((id, recorded.seq)),
-                StreamId::Connection(_) | StreamId::Engine => None,
-            });
+        // Where it touched a session first and last.
+        let in_session = |recorded: &Recorded| match recorded.stream {
+            StreamId::Session(id) => Some((id, recorded.seq)),
+            StreamId::Connection(_) | StreamId::Engine => None,
+        };
+        let first = self.events.iter().find_map(in_session);
+        let last = self.events.iter().rev().find_map(in_session);
+        let name = incident.name;
         match incident.ending {
             Ending::Waits => {
-                steps.push((
-                    "recount recover".to_owned(),
-                    "says what waits, and how to decide it",
-                ));
+                let says = "says what waits, and how you decide it";
+                steps.push(("recount recover".to_owned(), says));
             }
             Ending::Open => {
-                let name = incident.name;
-                steps.push((
-                    format!("recount incidents {name}"),
-                    "again, to see how it goes on",
-                ));
+                let says = "again, to see how it goes on";
+                steps.push((format!("recount incidents {name}"), says));
             }
             Ending::Healed | Ending::Filled | Ending::Settled | Ending::Lost | Ending::GivenUp => {}
         }
+        if let Some((id, seq)) = last {
+            steps.push((format!("recount why {id} {seq}"), "why it came to that"));
+        }
         if let Some((id, seq)) = first {
-            steps.push((
-                format!("recount show {id} --at {seq}"),
-                "how the session stood then",
-            ));
-            steps.push((format!("recount show {id}"), "how it stands now"));
-        }
-        let from = time::rfc3339(incident.begin);
-        for id in incident.sessions.keys().take(1) {
-            steps.push((
-                format!("recount log {id} --since {from}"),
-                "everything around it, event by event",
-            ));
-        }
-        if has(Kind::Gap) || has(Kind::Connection) {
-            steps.push((
-                "recount frames".to_owned(),
-                "what the agent sent, as it was received",
-            ));
+            let from = time::rfc3339(incident.begin);
+            for (command, says) in [
+                (
+                    format!("recount show {id} --at {seq}"),
+                    "how the session stood then",
+                ),
+                (format!("recount show {id}"), "how it stands now"),
+                (
+                    format!("recount log {id} --since {from}"),
+                    "everything from then on, event by event",
+                ),
+            ] {
+                steps.push((command, says));
+            }
         }
         if has(Kind::Panic) {
-            steps.push((
-                "recount verify".to_owned(),
-                "proves that the log is whole; then report the mistake",
-            ));
+            let says = "proves that the log is whole; then report the mistake";
+            steps.push(("recount verify".to_owned(), says));
+        }
+        if steps.is_empty() {
+            let from = time::rfc3339(incident.begin);
+            let says = "what went wrong from then on, in all sessions";
+            steps.push((format!("recount find --error --since {from}"), says));
         }
         let width = steps.iter().map(|(command, _)| command.len()).max();
         let width = width.unwrap_or_default();
