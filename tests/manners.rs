@@ -163,6 +163,8 @@ fn the_json_of_verbs_that_look_back_is_what_the_schemas_say() {
         holds("whatif", data, &["whatif", id, "--policy", policy]);
         holds("verify", data, &["verify", id, "--decisions"]);
     }
+    holds("incidents", data, &["incidents"]);
+    holds("incidents", data, &["incidents", "latest"]);
     holds("frames", data, &["frames"]);
     holds("verify", data, &["verify"]);
     holds("verify", data, &["verify", "--decisions"]);

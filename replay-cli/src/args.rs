@@ -6,6 +6,7 @@ mod find;
 mod why;
 mod export;
 mod import;
+mod incidents;
 mod reference;
 mod step;
 mod whatif;
@@ -24,6 +25,7 @@ pub(crate) use diff::Diff;
 pub(crate) use export::{Export, Format};
 pub(crate) use find::Find;
 pub(crate) use import::Import;
+pub(crate) use incidents::Incidents;
 pub(crate) use reference::{Completions, Man};
 pub(crate) use step::Step;
 pub(crate) use whatif::WhatIf;
@@ -105,6 +107,7 @@ pub(crate) enum Verb {
     Diff(Diff),
     Frames(Frames),
     Replay(Replay),
+    Incidents(Incidents),
     Verify(Verify),
     Export(Export),
     Import(Import),
@@ -130,6 +133,7 @@ impl Verb {
             Self::Sessions(_)
                 | Self::Show(_)
                 | Self::Frames(_)
+                | Self::Incidents(_)
                 | Self::Policy(_)
                 | Self::WhatIf(_)
                 | Self::Log(Log { follow: false, .. })

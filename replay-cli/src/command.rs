@@ -13,6 +13,7 @@ pub(crate) mod find;
 pub(crate) mod export;
 pub(crate) mod frames;
 pub(crate) mod import;
+pub(crate) mod incidents;
 pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod policy;

@@ -186,6 +186,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let speed = (!replay.instant).then_some(replay.speed);
             return until_interrupted(command::replay::run(&reader, id, speed, json, output));
         }
+        Verb::Incidents(wanted) => {
+            let reader = directory::open(&data)?;
+            command::incidents::run(&reader, &wanted, json, &mut output)?;
+        }
         Verb::Verify(verify) => {
             let reader = directory::open(&data)?;
             if let Some(signed) = verify.signed {
