@@ -1,5 +1,6 @@
 //! What can be asked for on the command line. The doc comments here are the help.
 
+mod bundle;
 mod export;
 mod import;
 
@@ -12,6 +13,7 @@ use recount_store::{Seq, Timestamp};
 
 use crate::render::time;
 
+pub(crate) use bundle::Bundle;
 pub(crate) use export::{Export, Format};
 pub(crate) use import::Import;
 
@@ -77,6 +79,7 @@ pub(crate) enum Verb {
     Verify(Verify),
     Export(Export),
     Import(Import),
+    Bundle(Bundle),
     Close(Close),
     Cut(Cut),
     Retain(Retain),
@@ -804,6 +807,11 @@ mod tests {
             &["recount", "export", "latest", "--all"],
             &["recount", "export", "latest", "--format", "xml"],
             &["recount", "import"],
+            &["recount", "bundle", "latest"],
+            &["recount", "bundle", "--check", "a", "latest"],
+            &[
+                "recount", "bundle", "latest", "--signed", "a", "--redact", "(",
+            ],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
         }

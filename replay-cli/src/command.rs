@@ -1,6 +1,7 @@
 //! A file per verb. Verbs that look back are given a log to read and nothing else; those that keep it small and
 //! sound are given the log to write; those that run something are given the directory of the log, and share `engine`.
 
+pub(crate) mod bundle;
 pub(crate) mod close;
 pub(crate) mod compact;
 pub(crate) mod cut;

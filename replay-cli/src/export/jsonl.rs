@@ -173,7 +173,7 @@ impl Reader {
             Any {
                 record: Some(record),
                 ..
-            } => Piece::Event(Self::event(record)?),
+            } => Piece::Event(raw_event(record).ok_or(Wrong::NoRecord)?),
             Any {
                 gone: Some(events),
                 head: Some(head),
@@ -220,16 +220,16 @@ impl Reader {
             (true, Some(_)) => Ok(()),
         }
     }
+}
 
-    fn event(record: &RawValue) -> Result<RawEvent, Wrong> {
-        let text: String = serde_json::from_str(record.get()).map_err(|_| Wrong::NoRecord)?;
-        let bytes = BASE64_STANDARD.decode(text).map_err(|_| Wrong::NoRecord)?;
-        RawEvent::from_bytes(bytes).ok_or(Wrong::NoRecord)
-    }
+/// The event whose bytes a line holds; `None` where they are none.
+pub(crate) fn raw_event(record: &RawValue) -> Option<RawEvent> {
+    let text: String = serde_json::from_str(record.get()).ok()?;
+    RawEvent::from_bytes(BASE64_STANDARD.decode(text).ok()?)
 }
 
 /// The line of an event.
-fn event_line(raw: &RawEvent) -> Result<String, NotSaid> {
+pub(crate) fn event_line(raw: &RawEvent) -> Result<String, NotSaid> {
     let mut line = event::json_line(&raw.decode()?, None)?;
     let closed = line.pop();
     debug_assert_eq!(closed, Some('}'), "an object ends like that");
@@ -252,7 +252,7 @@ fn after(head: Head, piece: &Piece) -> Head {
 
 /// Whether two lines of an event say the same, but for what this release does not know of it: a newer one has a name
 /// for its type, and can read its payload.
-fn says_the_same_of_an_unknown(ours: &str, line: &str) -> bool {
+pub(crate) fn says_the_same_of_an_unknown(ours: &str, line: &str) -> bool {
     let envelope = |line: &str| -> Option<Map<String, Value>> {
         let mut fields: Map<String, Value> = serde_json::from_str(line).ok()?;
         fields.remove("data")?;
