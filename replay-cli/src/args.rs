@@ -3,6 +3,13 @@
 mod bundle;
 mod export;
 mod import;
+mod reference;
+mod step;
+mod whatif;
+mod bisect;
+mod diff;
+mod find;
+mod why;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,9 +20,16 @@ use recount_store::{Seq, Timestamp};
 
 use crate::render::time;
 
+pub(crate) use bisect::Bisect;
 pub(crate) use bundle::Bundle;
+pub(crate) use diff::Diff;
 pub(crate) use export::{Export, Format};
+pub(crate) use find::Find;
 pub(crate) use import::Import;
+pub(crate) use reference::{Completions, Man};
+pub(crate) use step::Step;
+pub(crate) use whatif::WhatIf;
+pub(crate) use why::{Which, Why};
 
 /// Runs agent sessions through a log, and looks back at them.
 ///
@@ -40,6 +54,14 @@ pub(crate) struct Cli {
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
 
+    /// Tell times in UTC, not in the local zone (which is that of `TZ`)
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) utc: bool,
+
+    /// Print long answers at once, without a pager (see also `RECOUNT_PAGER`, `PAGER`)
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) no_pager: bool,
+
     /// Say on standard error what goes on inside; twice says more (see also `RECOUNT_LOG`)
     #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub(crate) verbose: u8,
@@ -57,11 +79,13 @@ Examples:
   recount run \"explain this project\"    ask OpenCode, in this folder
   recount sessions                      what there is
   recount show latest                   how the newest session stands
+  recount step latest                   go through it event by event, on a whole screen
   recount log latest --follow           what happens in it, as it happens
   recount recover                       carry on after a crash
   recount retain --older-than 90d       let go of what is old
   recount verify                        prove that the log is whole
   recount policy > recount.toml         every bound and choice, to be changed
+  recount whatif latest --policy FILE   what would have been decided under others
 
 Exit codes: 0 done; 1 failed; 2 wrong use; 130 ended by Ctrl-C.";
 
@@ -73,7 +97,12 @@ pub(crate) enum Verb {
     Recover(Recover),
     Sessions(Sessions),
     Show(Show),
+    Step(Step),
     Log(Log),
+    Find(Find),
+    Bisect(Bisect),
+    Why(Why),
+    Diff(Diff),
     Frames(Frames),
     Replay(Replay),
     Verify(Verify),
@@ -88,6 +117,26 @@ pub(crate) enum Verb {
     Sign(Sign),
     Key(Key),
     Policy(PolicyOf),
+    #[command(name = "whatif")]
+    WhatIf(WhatIf),
+    Completions(Completions),
+    Man(Man),
+}
+
+impl Verb {
+    /// Whether its answer is to be read and may be long: on a terminal a pager shows it.
+    pub(crate) const fn is_paged(&self) -> bool {
+        matches!(
+            self,
+            Self::Sessions(_)
+                | Self::Show(_)
+                | Self::Frames(_)
+                | Self::Policy(_)
+                | Self::WhatIf(_)
+                | Self::Log(Log { follow: false, .. })
+                | Self::Replay(Replay { wire: true, .. })
+        )
+    }
 }
 
 /// See a session fall and recover, with an agent that is built in
@@ -330,7 +379,7 @@ pub(crate) struct Log {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  recount frames --from 120
+  recount frames --from 120 --limit 10
   recount frames --connection latest
   recount frames --json | jq -r '.received // empty | fromjson | .payload.type' | sort | uniq -c")]
 pub(crate) struct Frames {
@@ -341,6 +390,10 @@ pub(crate) struct Frames {
     /// From frame N on
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) from: u64,
+
+    /// No more than so many frames
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
 }
 
 /// Play a session again as it happened, with its pauses
@@ -351,7 +404,10 @@ pub(crate) struct Frames {
 Examples:
   recount replay latest
   recount replay 7kq3 --speed 4
-  recount replay 7kq3 --instant")]
+  recount replay 7kq3 --instant
+  recount replay 7kq3 --wire       does this release read the agent's frames as they were read then?
+
+Exit codes: 0 done; with --wire 1 where a frame is read otherwise; 130 ended by Ctrl-C.")]
 pub(crate) struct Replay {
     #[command(flatten)]
     pub(crate) session: Session,
@@ -363,6 +419,13 @@ pub(crate) struct Replay {
     /// Without pauses
     #[arg(long, conflicts_with = "speed")]
     pub(crate) instant: bool,
+
+    /// Translate the frames again that were kept, and hold what they say against what was recorded from them
+    ///
+    /// Only what was seen live comes from frames. A text is gathered from many of them, so what they add up to is
+    /// compared. What is missing today, what is extra and what is other is named, each with its frame.
+    #[arg(long, conflicts_with_all = ["speed", "instant"])]
+    pub(crate) wire: bool,
 }
 
 /// Prove that the log is whole
@@ -377,11 +440,12 @@ Examples:
   recount verify
   recount verify latest
   recount verify --signed head.json --public-key recount.pub    what `recount sign` printed
+  recount verify --decisions
 
 With --json a log that is not proven has a \"reason\": corrupt (not whole), short (events are missing at
 the end), differs (other events than were signed), cut_off (what was signed was taken out by retention),
-bad_signature, other_key, newer_format.
-Exit codes: 0 whole, and as signed; 1 not; 2 wrong use.")]
+bad_signature, other_key, newer_format; decisions (one is not what today's rules decide).
+Exit codes: 0 whole, and as signed, and as decided; 1 not; 2 wrong use.")]
 pub(crate) struct Verify {
     /// Only this session and its connection: its id, the beginning of it, or `latest`
     #[arg(value_name = "ID")]
@@ -394,6 +458,11 @@ pub(crate) struct Verify {
     /// The key that must have signed: 64 hexadecimal digits, or a file of them or of PEM
     #[arg(long, value_name = "KEY|FILE", requires = "signed")]
     pub(crate) public_key: Option<String>,
+
+    /// Derive, too, each decision again from what was observed, by the rules of this release, and name the first
+    /// that would be another
+    #[arg(long, conflicts_with = "signed")]
+    pub(crate) decisions: bool,
 }
 
 /// Sign where the log stands, to prove later that it was not changed

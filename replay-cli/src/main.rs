@@ -7,20 +7,29 @@
     )
 )]
 
+mod align;
 mod args;
+mod change;
 mod command;
 mod directory;
 mod export;
 mod failure;
+mod find;
 mod front;
 mod key_file;
+mod knew;
 mod output;
+mod pager;
 mod pick;
 mod progress;
+mod query;
 mod render;
 mod stage;
+mod step;
 mod terminal;
 mod timeline;
+mod wire;
+mod tree;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -38,6 +47,9 @@ use output::Output;
 fn main() -> ExitCode {
     // Wrong use ends here with code 2, help and version with 0.
     let cli = Cli::parse();
+    if cli.utc {
+        output::tell_times_in_utc();
+    }
     if let Err(failure) = trace(cli.verbose).and_then(|()| run(cli)) {
         if let Some(message) = failure.message() {
             // Where even this cannot be written, the code says it.
@@ -71,9 +83,17 @@ fn trace(verbose: u8) -> Result<(), Failure> {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli {
-        data, json, verb, ..
+        data,
+        json,
+        no_pager,
+        verb,
+        ..
     } = cli;
-    let mut output = Output::stdout();
+    let mut output = if verb.is_paged() && !no_pager {
+        Output::paged()
+    } else {
+        Output::stdout()
+    };
     // These need no data directory to be named.
     match &verb {
         Verb::Demo(demo) => return command::demo::run(data, &demo.keeping, json, output),
@@ -98,6 +118,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
             command::policy::check(file, json, &mut output)?;
             return Ok(output.flush()?);
         }
+        Verb::Completions(completions) => {
+            command::reference::completions(completions.shell, &mut output)?;
+            return Ok(output.flush()?);
+        }
+        Verb::Man(man) => {
+            command::reference::man(man.out.as_deref(), json, &mut output)?;
+            return Ok(output.flush()?);
+        }
         _ => {}
     }
     let data = directory::find(data)?;
@@ -106,7 +134,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Recover(recover) => {
             return command::recover::run(&data, &recover, json, &mut output);
         }
-        Verb::Demo(_) | Verb::Key(_) => {}
+        Verb::WhatIf(wanted) => {
+            let (reader, id) = open(&data, &wanted.session.id)?;
+            command::decisions::what_if(&reader, id, &wanted, json, &mut output)?;
+        }
+        Verb::Demo(_) | Verb::Key(_) | Verb::Completions(_) | Verb::Man(_) => {}
         Verb::Policy(policy) => {
             command::policy::run(&data, policy.file.path.as_deref(), json, &mut output)?;
         }
@@ -119,21 +151,46 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let (reader, id) = open(&data, &show.session.id)?;
             command::show::run(&reader, id, show.at, json, &mut output)?;
         }
+        Verb::Step(step) => {
+            command::step::needs_terminal(json, &output)?;
+            let (reader, id) = open(&data, &step.session.id)?;
+            return command::step::run(reader, id, step.at, &output);
+        }
         Verb::Log(log) => {
             let (reader, id) = open(&data, &log.session.id)?;
             let output = &mut output;
             until_interrupted(command::log::run(&reader, id, &log, json, output))?;
+        }
+        Verb::Find(find) => {
+            let reader = directory::open(&data)?;
+            command::find::run(&reader, &find, json, &mut output)?;
+        }
+        Verb::Bisect(bisect) => {
+            let (reader, id) = open(&data, &bisect.session.id)?;
+            command::bisect::run(&reader, id, &bisect, json, &mut output)?;
+        }
+        Verb::Why(why) => {
+            let (reader, id) = open(&data, &why.session.id)?;
+            command::why::run(&reader, id, &why, json, &mut output)?;
+        }
+        Verb::Diff(diff) => {
+            let (reader, id) = open(&data, &diff.session.id)?;
+            command::diff::run(&reader, id, &diff, json, &mut output)?;
         }
         Verb::Frames(frames) => {
             let reader = directory::open(&data)?;
             let only = frames
                 .connection
                 .map(|text| pick::connection(&reader, &text));
-            let from = FrameNumber(frames.from);
-            command::frames::run(&reader, from, only.transpose()?, json, &mut output)?;
+            let range = (FrameNumber(frames.from), frames.limit.unwrap_or(u64::MAX));
+            command::frames::run(&reader, range, only.transpose()?, json, &mut output)?;
         }
         Verb::Replay(replay) => {
             let (reader, id) = open(&data, &replay.session.id)?;
+            if replay.wire {
+                command::wire::run(&reader, id, json, &mut output)?;
+                return Ok(output.flush()?);
+            }
             let speed = (!replay.instant).then_some(replay.speed);
             return until_interrupted(command::replay::run(&reader, id, speed, json, output));
         }
@@ -144,7 +201,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 command::verify::signed(&reader, &signed, key, json, &mut output)?;
             } else {
                 let only = verify.session.map(|text| pick::session(&reader, &text));
-                command::verify::run(&reader, only.transpose()?, json, &mut output)?;
+                let decisions = verify.decisions;
+                command::verify::run(&reader, only.transpose()?, decisions, json, &mut output)?;
             }
         }
         Verb::Export(export) => {

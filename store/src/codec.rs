@@ -10,7 +10,7 @@ mod payload;
 mod v1;
 
 use crate::error::{Error, Result};
-use crate::event::{Cause, Class, Event, NewEvent, Provenance, Recorded};
+use crate::event::{Cause, Class, Envelope, Event, NewEvent, Provenance, Recorded};
 use crate::id::{EventId, FrameNumber, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 use crate::log::Hash;
@@ -227,6 +227,10 @@ impl<'a> Record<'a> {
         Timestamp(u64_at(self.bytes, TIME))
     }
 
+    pub(crate) fn cause(self) -> Option<Position> {
+        Some(Position(u64_at(self.bytes, CAUSE))).filter(|cause| cause.0 != 0)
+    }
+
     pub(crate) fn type_number(self) -> u16 {
         u16::from_le_bytes([self.bytes[TYPE_NUMBER], self.bytes[TYPE_NUMBER + 1]])
     }
@@ -271,6 +275,17 @@ impl<'a> Record<'a> {
     /// Whether its hash follows from its bytes and the hash of the record before it in its stream.
     pub(crate) fn follows(self, previous: Hash) -> bool {
         self.hash() == chain(previous, &self.bytes[..self.bytes.len() - HASH_LEN])
+    }
+
+    /// What it says of itself without its payload.
+    pub(crate) fn envelope(self) -> Envelope {
+        Envelope {
+            position: self.position(),
+            stream: StreamId::from_bytes(*self.stream_key()),
+            at: self.at(),
+            cause: self.cause(),
+            type_number: self.type_number(),
+        }
     }
 
     /// The event, its payload read.
@@ -319,7 +334,7 @@ impl<'a> Record<'a> {
                 .ok_or("its stream is of no known kind")?,
             seq: self.seq(),
             at: self.at(),
-            cause: Some(Position(u64_at(self.bytes, CAUSE))).filter(|cause| cause.0 != 0),
+            cause: self.cause(),
             class: match self.bytes[CLASS] {
                 0 => Class::Asked,
                 1 => Class::Observed,

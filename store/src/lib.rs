@@ -44,9 +44,9 @@ pub mod log;
 
 pub use error::{Error, Result};
 pub use event::{
-    Cause, Choice, Class, ConnectionState, Event, Json, NewEvent, OutputKind, PermissionAnswer,
-    Placement, Prompt, Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome,
-    Verdict,
+    Cause, Choice, Class, ConnectionState, Envelope, Event, Json, NewEvent, OutputKind,
+    PermissionAnswer, Placement, Prompt, Provenance, Recorded, Refusal, Rerun, Resolution, Target,
+    ToolOutcome, Verdict,
 };
 pub use frame::{Frame, FrameContent, FramesBefore};
 pub use id::{

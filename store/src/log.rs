@@ -39,8 +39,10 @@ mod verify;
 mod writer;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
@@ -48,7 +50,7 @@ use tokio::sync::watch;
 
 use crate::codec::Draft;
 use crate::error::{Error, Result};
-use crate::event::{Cause, Event, NewEvent, Recorded};
+use crate::event::{Cause, Envelope, Event, NewEvent, Recorded};
 use crate::frame::{Frame, FramesBefore};
 use crate::hex;
 use crate::id::{ConnectionId, FrameNumber, Position, Seq, StreamId, Timestamp};
@@ -361,6 +363,23 @@ impl LogReader {
         ReadAll::new(Arc::clone(&self.shared), from)
     }
 
+    /// Of the events from one position through another, those that `keep` wants, in order: to look for something in
+    /// much. What it does not want costs next to nothing, since its payload is never read. Memory is bounded by a
+    /// block.
+    ///
+    /// It ends after the last position, where the log does, or after the first error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
+    pub fn read_range<Keep: Fn(&Envelope) -> bool + Send + 'static>(
+        &self,
+        range: RangeInclusive<Position>,
+        keep: Keep,
+    ) -> impl Iterator<Item = Result<Recorded>> + Send + use<Keep> {
+        ReadAll::of_range(Arc::clone(&self.shared), range, Box::new(keep))
+    }
+
     /// The frames that were kept, from a number on, in order; memory is bounded by a chunk of them.
     ///
     /// It ends where the frames do, or after the first error.
@@ -460,7 +479,7 @@ impl Log {
         let directory = directory.as_ref();
         let storage = files::open(directory)?;
         let journal = files::open_journal(directory)?;
-        Self::start(storage, journal, options, true)
+        Self::start(storage, journal, options, None)
     }
 
     /// A log in memory, for tests.
@@ -487,11 +506,12 @@ impl Log {
         options: Options,
     ) -> Result<Self> {
         let storage = Self::initialised(storage)?;
-        Self::start(storage, journal, options, true)
+        Self::start(storage, journal, options, None)
     }
 
     /// The same without threads: whoever appends does the writer's work, and settles. For tests in which
-    /// everything happens in an order that they chose.
+    /// everything happens in an order that they chose. Each append is answered as long after it is durable as `pace`
+    /// says, by tokio's clock.
     ///
     /// # Errors
     ///
@@ -501,9 +521,10 @@ impl Log {
         storage: impl StorageBackend,
         journal: [Arc<dyn StorageBackend>; 2],
         options: Options,
+        pace: impl Fn() -> Duration + Send + Sync + 'static,
     ) -> Result<Self> {
         let storage = Self::initialised(storage)?;
-        Self::start(storage, journal, options, false)
+        Self::start(storage, journal, options, Some(Box::new(pace)))
     }
 
     fn initialised(storage: impl StorageBackend) -> Result<Storage> {
@@ -520,7 +541,7 @@ impl Log {
         storage: Storage,
         files: [journal::File; 2],
         options: Options,
-        threads: bool,
+        pace: Option<writer::Pace>,
     ) -> Result<Self> {
         compact::index_settled(&storage, &mut |_| {})?;
         let (recent, mark, journal) = recover(&storage, files, options.settle_bytes)
@@ -533,7 +554,7 @@ impl Log {
                 mark,
                 journal,
                 durable,
-                threads,
+                pace,
             )?),
             reader: LogReader { shared },
             keep_frames: options.keep_frames,

@@ -2,19 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use recount_engine::shell::session::Session;
 use recount_engine::{Error, OpenSession, PermissionAnswer, SessionManager, Status, Word};
 use recount_projections::MessageState;
-use recount_store::{SessionId, Target};
+use recount_projections::turn::Asks;
+use recount_store::{Prompt, SessionId, Target};
 use tokio::time::{sleep, timeout};
 
 use crate::book::{Book, Broken, Receipt};
 use crate::dice::Dice;
 use crate::trace::Trace;
 
-/// How many sessions it opens.
-const SESSIONS_MAX: usize = 4;
+/// How it goes about its day.
+#[derive(Clone, Copy)]
+pub(crate) struct Habits {
+    /// How many sessions it opens.
+    pub(crate) sessions_max: usize,
+    /// How long it rests before it does something.
+    pub(crate) pause: fn(&Dice) -> Duration,
+}
+
+impl Habits {
+    /// Much at once, for a world of minutes.
+    pub(crate) const HURRIED: Self = Self {
+        sessions_max: 4,
+        pause: |dice| match dice.below(8) {
+            0..5 => dice.millis(0, 300),
+            5..7 => dice.millis(300, 5000),
+            _ => dice.millis(5000, 60_000),
+        },
+    };
+}
 
 /// What it remembers over deaths of the engine. Clones are the same application.
 #[derive(Clone)]
@@ -22,7 +42,8 @@ pub(crate) struct Application {
     dice: Dice,
     trace: Trace,
     book: Book,
-    hosts: Vec<String>,
+    targets: Vec<Target>,
+    habits: Habits,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -42,12 +63,19 @@ struct Wanted {
 }
 
 impl Application {
-    pub(crate) fn new(dice: Dice, trace: Trace, book: Book, hosts: Vec<String>) -> Self {
+    pub(crate) fn new(
+        dice: Dice,
+        trace: Trace,
+        book: Book,
+        targets: Vec<Target>,
+        habits: Habits,
+    ) -> Self {
         Self {
             dice,
             trace,
             book,
-            hosts,
+            targets,
+            habits,
             memory: Arc::default(),
         }
     }
@@ -55,12 +83,7 @@ impl Application {
     /// Uses the engine until something fails.
     pub(crate) async fn use_engine(&self, manager: &SessionManager) -> Result<(), Error> {
         loop {
-            let pause = match self.dice.below(8) {
-                0..5 => self.dice.millis(0, 300),
-                5..7 => self.dice.millis(300, 5000),
-                _ => self.dice.millis(5000, 60_000),
-            };
-            sleep(pause).await;
+            sleep((self.habits.pause)(&self.dice)).await;
             match self.act(manager).await {
                 // A refusal is an answer.
                 Ok(()) | Err(Error::Rejected(_)) => {}
@@ -71,7 +94,7 @@ impl Application {
 
     async fn act(&self, manager: &SessionManager) -> Result<(), Error> {
         let known = self.memory.lock().unwrap().sessions.clone();
-        if known.is_empty() || known.len() < SESSIONS_MAX && self.dice.percent(5) {
+        if known.is_empty() || known.len() < self.habits.sessions_max && self.dice.percent(5) {
             return self.open(manager).await;
         }
         let spec = known[self.dice.below(known.len())].clone();
@@ -118,10 +141,7 @@ impl Application {
         id[..8].copy_from_slice(&bytes);
         let spec = OpenSession {
             id: Some(SessionId::from_bytes(id)),
-            target: Target::Url(format!(
-                "http://{}",
-                self.hosts[self.dice.below(self.hosts.len())]
-            )),
+            target: self.targets[self.dice.below(self.targets.len())].clone(),
             ..OpenSession::new("opencode", "/project")
         };
         self.memory.lock().unwrap().sessions.push(spec.clone());
@@ -225,10 +245,7 @@ impl Application {
             let head = state.queue.head().map(|message| message.state);
             let turn = state.turn.as_ref();
             let question = turn.and_then(|turn| turn.open_questions().next());
-            (
-                head == Some(MessageState::Waiting),
-                question.map(|question| question.id.clone()),
-            )
+            (head == Some(MessageState::Waiting), question.cloned())
         })?;
         if waiting {
             let run = self.dice.percent(60);
@@ -248,6 +265,16 @@ impl Application {
         let Some(question) = question else {
             return Ok(());
         };
+        let id = &question.id;
+        if let Asks::Words(prompts) = &question.asks {
+            let Some(answers) = self.words(prompts) else {
+                self.trace.say("person", format!("refuses {id}"));
+                return session.refuse_question(Some(id)).await;
+            };
+            self.trace
+                .say("person", format!("answers {id}: {answers:?}"));
+            return session.answer_question(Some(id), answers).await;
+        }
         let answer = self.dice.pick(&[
             PermissionAnswer::Once,
             PermissionAnswer::Once,
@@ -255,8 +282,22 @@ impl Application {
             PermissionAnswer::Reject,
         ]);
         self.trace
-            .say("person", format!("answers {question}: {answer:?}"));
-        session.answer(Some(&question), answer).await
+            .say("person", format!("answers {id}: {answer:?}"));
+        session.answer(Some(id), answer).await
+    }
+
+    /// What is said to a question in words: something that fits mostly, or nothing at all.
+    fn words(&self, prompts: &[Prompt]) -> Option<Vec<Vec<String>>> {
+        let answer = |prompt: &Prompt| {
+            let labels = prompt.options.iter().map(|choice| choice.label.clone());
+            let mut words: Vec<String> = labels.filter(|_| self.dice.percent(50)).collect();
+            if self.dice.percent(20) {
+                words.push("something else".to_owned());
+            }
+            words
+        };
+        let refused = self.dice.percent(20);
+        (!refused).then(|| prompts.iter().map(answer).collect())
     }
 
     /// Answers whatever waits, until nothing is open.
@@ -285,12 +326,15 @@ impl Application {
         Ok(())
     }
 
-    /// Where the agents of its sessions are.
+    /// What the agents of its sessions are called.
     pub(crate) fn hosts_of_sessions(&self) -> BTreeMap<SessionId, String> {
         let memory = self.memory.lock().unwrap();
-        let host = |spec: &OpenSession| match &spec.target {
-            Target::Url(url) => Some((spec.id?, url.trim_start_matches("http://").to_owned())),
-            Target::Managed { .. } => None,
+        let host = |spec: &OpenSession| {
+            let host = match &spec.target {
+                Target::Url(url) => url.trim_start_matches("http://"),
+                Target::Managed { directory, .. } => directory.trim_start_matches('/'),
+            };
+            Some((spec.id?, host.to_owned()))
         };
         memory.sessions.iter().filter_map(host).collect()
     }

@@ -3,12 +3,42 @@
 use std::time::Duration;
 
 use recount_engine::adapter::scripted::{Script, Step};
+use recount_store::{Choice, Prompt};
 use serde_json::json;
 
 use crate::dice::Dice;
 
 pub(crate) fn script(seed: u64) -> Script {
     Script::new(move |prompt, run| steps(&Dice::of(seed, &format!("{prompt}/{run}")), prompt, run))
+}
+
+/// What they do in a quieter world: mostly what they are asked for, and now and then anything.
+pub(crate) fn quieter(seed: u64) -> Script {
+    Script::new(move |prompt, run| {
+        let dice = Dice::of(seed, &format!("{prompt}/{run}"));
+        match dice.below(100) {
+            0..15 => return steps(&dice, prompt, run),
+            15..18 if run == 1 => {
+                return vec![say(&dice, format!("{prompt}? Let me ")), Step::Stall];
+            }
+            _ => {}
+        }
+        let mut steps: Vec<_> = (0..dice.below(3))
+            .map(|n| Step::Tool {
+                name: dice.pick(&["bash", "edit", "read"]).to_owned(),
+                input: json!({"command": format!("look at {prompt}, {n}")}),
+                output: format!("{n}\n"),
+                permission: dice.percent(10).then(|| format!("look at {prompt}")),
+                delay: dice.millis(100, 5000),
+            })
+            .collect();
+        steps.push(Step::Text {
+            text: format!("About {prompt}: it is done, and the tests pass."),
+            chunks: dice.below(8),
+            delay: dice.millis(5, 100),
+        });
+        steps
+    })
 }
 
 fn steps(dice: &Dice, prompt: &str, run: u32) -> Vec<Step> {
@@ -41,6 +71,21 @@ fn delay(dice: &Dice) -> Duration {
     }
 }
 
+/// Something to ask in words.
+fn prompt_of(dice: &Dice, n: u64) -> Prompt {
+    let choice = |label: &str| Choice {
+        label: label.to_owned(),
+        about: format!("It is {label}."),
+    };
+    Prompt {
+        header: format!("Choice {n}"),
+        text: format!("Which shall it be, {n}?"),
+        options: vec![choice("one"), choice("other")],
+        multiple: dice.percent(30),
+        custom: dice.percent(50),
+    }
+}
+
 fn step(dice: &Dice, prompt: &str, run: u32, n: u64) -> Step {
     match dice.below(100) {
         0..40 => say(dice, format!("{prompt}, run {run}, piece {n}: ünï 漢字. ")),
@@ -49,7 +94,12 @@ fn step(dice: &Dice, prompt: &str, run: u32, n: u64) -> Step {
             chunks: dice.below(4),
             delay: delay(dice),
         },
-        52..80 => Step::Tool {
+        52..59 => Step::Question(
+            (0..dice.between(1, 2))
+                .map(|n| prompt_of(dice, n))
+                .collect(),
+        ),
+        59..80 => Step::Tool {
             name: dice.pick(&["bash", "edit"]).to_owned(),
             input: json!({"command": format!("echo {n}")}),
             output: format!("{n}\n"),

@@ -161,15 +161,13 @@ pub(crate) fn check(
     let cannot =
         |error: io::Error| Failure::because(format!("cannot read {}", file.display()), error);
     let mut checker = Checker::default();
-    let mut number = 0_u64;
-    for line in BufReader::new(File::open(file).map_err(cannot)?).lines() {
-        number += 1;
-        checker
-            .take(&line.map_err(cannot)?, trusted.as_ref())
-            .map_err(|wrong| {
-                let what = format!("not proven: {}, line {number}", file.display());
-                Failure::because(what, wrong)
-            })?;
+    let lines = BufReader::new(File::open(file).map_err(cannot)?).lines();
+    for (number, line) in (1_u64..).zip(lines) {
+        let taken = checker.take(&line.map_err(cannot)?, trusted.as_ref());
+        taken.map_err(|wrong| {
+            let what = format!("not proven: {}, line {number}", file.display());
+            Failure::because(what, wrong)
+        })?;
     }
     let proven = checker.finish().map_err(|wrong| {
         Failure::because(format!("not proven: {}, its end", file.display()), wrong)

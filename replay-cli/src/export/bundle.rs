@@ -62,7 +62,8 @@ struct Withheld {
     #[serde(skip_serializing_if = "Option::is_none")]
     frame: Option<FrameNumber>,
     r#type: String,
-    withheld: Hash,
+    #[serde(rename = "withheld")]
+    hash: Hash,
 }
 
 /// A line for events of other streams.
@@ -142,7 +143,7 @@ impl Withheld {
             id: recorded.id,
             frame: recorded.frame,
             r#type: event::name(&recorded.event),
-            withheld: hash,
+            hash,
         }
     }
 }
@@ -320,7 +321,7 @@ impl Checker {
 
     fn withheld(&mut self, line: &str) -> Result<(), Wrong> {
         let told: Withheld = serde_json::from_str(line).map_err(|_| Wrong::NoLine)?;
-        self.place(told.position, &told.stream, told.seq, told.withheld)?;
+        self.place(told.position, &told.stream, told.seq, told.hash)?;
         self.withheld += 1;
         Ok(())
     }

@@ -137,7 +137,7 @@ pub(crate) enum Wrong {
     #[error("what it says is not what its record holds")]
     Differs,
     #[error("the last line does not say what came before it")]
-    WrongEnd,
+    OtherEnd,
     #[error("lines follow the last one")]
     Surplus,
     #[error("the file is cut short: its last line is missing")]
@@ -191,7 +191,7 @@ impl Reader {
                     head,
                 };
                 if self.writer.last().ok().as_deref() != Some(line) {
-                    return Err(Wrong::WrongEnd);
+                    return Err(Wrong::OtherEnd);
                 }
                 self.last = Some(last);
                 return Ok(None);
@@ -364,9 +364,9 @@ mod tests {
             let pieces = read(&lines).expect("read back");
 
             let mut import = Import::begin(folder.path().join(name)).expect("begin");
-            pieces
-                .iter()
-                .for_each(|piece| import.add(piece).expect("it follows"));
+            for piece in &pieces {
+                import.add(piece).expect("it follows");
+            }
             import.finish().expect("finish");
             let imported = LogReader::open(folder.path().join(name)).expect("open");
             verify(&imported, None).expect("whole");
@@ -418,7 +418,7 @@ mod tests {
         assert_eq!(read(&twice), Err((count + 1, Wrong::Surplus)));
         let mut without = lines.clone();
         without.remove(count - 2);
-        assert_eq!(read(&without), Err((count - 1, Wrong::WrongEnd)));
+        assert_eq!(read(&without), Err((count - 1, Wrong::OtherEnd)));
         let newer = lines[0].replace("v1", "v2");
         let kind = "recount export v2".to_owned();
         assert_eq!(read(&[newer]), Err((1, Wrong::OtherKind(kind))));

@@ -55,13 +55,12 @@ impl Pieces {
             .flat_map(|pattern| pattern.find_iter(&self.text));
         matches.flat_map(|found| {
             let begin = self.ends.partition_point(|(end, _)| *end <= found.start());
-            let pieces = self.ends[begin..]
+            self.ends[begin..]
                 .iter()
                 .scan(false, move |over, (end, position)| {
                     let seen = std::mem::replace(over, *end >= found.end());
                     (!seen).then_some(*position)
-                });
-            pieces
+                })
         })
     }
 }

@@ -89,6 +89,16 @@ async fn what_is_appended_is_read() {
     assert_eq!(read.expect("read"), all);
     assert_eq!(texts(log.read_all(Position(3))), ["c", "d"]);
     assert_eq!(texts(log.read_all(Position(5))), Vec::<String>::new());
+    let of_range = |from, through, stream| {
+        let range = Position(from)..=Position(through);
+        texts(log.read_range(range, move |envelope| envelope.stream == Some(stream)))
+    };
+    for (from, through) in [(1, 4), (2, 3), (3, 9), (4, 2)] {
+        let within = |event: &&Recorded| (from..=through).contains(&event.position.0);
+        let of_it = |event: &&Recorded| event.stream == session(1);
+        let expected: Vec<&str> = all.iter().filter(within).filter(of_it).map(text).collect();
+        assert_eq!(of_range(from, through, session(1)), expected);
+    }
     assert_eq!(texts(log.read(session(1), Seq::FIRST)), ["a", "b", "d"]);
     assert_eq!(texts(log.read(session(1), Seq(3))), ["d"]);
     assert_eq!(texts(log.read(session(1), Seq(4))), Vec::<String>::new());
@@ -124,7 +134,9 @@ async fn a_log_without_threads_is_the_same_log() {
     };
     let journal = || [(); 2].map(|()| Arc::new(InMemoryBackend::new()) as Arc<dyn StorageBackend>);
     let with = Log::with_backends(InMemoryBackend::new(), journal(), options).expect("a log");
-    let without = Log::without_threads(InMemoryBackend::new(), journal(), options).expect("a log");
+    let pace = || Duration::from_micros(1);
+    let without = Log::without_threads(InMemoryBackend::new(), journal(), options, pace);
+    let without = without.expect("a log");
     let mut heads = Vec::new();
     for log in [with, without] {
         let expected: Vec<_> = (0..200)
