@@ -1,15 +1,16 @@
 //! What can be asked for on the command line. The doc comments here are the help.
 
 mod bisect;
+mod bundle;
 mod diff;
-mod find;
-mod why;
 mod export;
+mod find;
 mod import;
 mod incidents;
 mod reference;
 mod step;
 mod whatif;
+mod why;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -21,6 +22,7 @@ use recount_store::{Seq, Timestamp};
 use crate::render::time;
 
 pub(crate) use bisect::Bisect;
+pub(crate) use bundle::Bundle;
 pub(crate) use diff::Diff;
 pub(crate) use export::{Export, Format};
 pub(crate) use find::Find;
@@ -111,6 +113,7 @@ pub(crate) enum Verb {
     Verify(Verify),
     Export(Export),
     Import(Import),
+    Bundle(Bundle),
     Close(Close),
     Cut(Cut),
     Retain(Retain),
@@ -879,6 +882,11 @@ mod tests {
             &["recount", "export", "latest", "--all"],
             &["recount", "export", "latest", "--format", "xml"],
             &["recount", "import"],
+            &["recount", "bundle", "latest"],
+            &["recount", "bundle", "--check", "a", "latest"],
+            &[
+                "recount", "bundle", "latest", "--signed", "a", "--redact", "(",
+            ],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
         }

@@ -2,6 +2,7 @@
 //! sound are given the log to write; those that run something are given the directory of the log, and share `engine`.
 
 pub(crate) mod bisect;
+pub(crate) mod bundle;
 pub(crate) mod close;
 pub(crate) mod compact;
 pub(crate) mod cut;
