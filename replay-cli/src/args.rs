@@ -5,6 +5,10 @@ mod import;
 mod reference;
 mod step;
 mod whatif;
+mod bisect;
+mod diff;
+mod find;
+mod why;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,11 +19,15 @@ use recount_store::{Seq, Timestamp};
 
 use crate::render::time;
 
+pub(crate) use bisect::Bisect;
+pub(crate) use diff::Diff;
 pub(crate) use export::{Export, Format};
+pub(crate) use find::Find;
 pub(crate) use import::Import;
 pub(crate) use reference::{Completions, Man};
 pub(crate) use step::Step;
 pub(crate) use whatif::WhatIf;
+pub(crate) use why::{Which, Why};
 
 /// Runs agent sessions through a log, and looks back at them.
 ///
@@ -89,6 +97,10 @@ pub(crate) enum Verb {
     Show(Show),
     Step(Step),
     Log(Log),
+    Find(Find),
+    Bisect(Bisect),
+    Why(Why),
+    Diff(Diff),
     Frames(Frames),
     Replay(Replay),
     Verify(Verify),

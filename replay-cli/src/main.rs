@@ -7,13 +7,17 @@
     )
 )]
 
+mod align;
 mod args;
+mod change;
 mod command;
 mod directory;
 mod export;
 mod failure;
+mod find;
 mod front;
 mod key_file;
+mod knew;
 mod output;
 mod pager;
 mod pick;
@@ -25,6 +29,7 @@ mod step;
 mod terminal;
 mod timeline;
 mod wire;
+mod tree;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -147,6 +152,22 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let (reader, id) = open(&data, &log.session.id)?;
             let output = &mut output;
             until_interrupted(command::log::run(&reader, id, &log, json, output))?;
+        }
+        Verb::Find(find) => {
+            let reader = directory::open(&data)?;
+            command::find::run(&reader, &find, json, &mut output)?;
+        }
+        Verb::Bisect(bisect) => {
+            let (reader, id) = open(&data, &bisect.session.id)?;
+            command::bisect::run(&reader, id, &bisect, json, &mut output)?;
+        }
+        Verb::Why(why) => {
+            let (reader, id) = open(&data, &why.session.id)?;
+            command::why::run(&reader, id, &why, json, &mut output)?;
+        }
+        Verb::Diff(diff) => {
+            let (reader, id) = open(&data, &diff.session.id)?;
+            command::diff::run(&reader, id, &diff, json, &mut output)?;
         }
         Verb::Frames(frames) => {
             let reader = directory::open(&data)?;
