@@ -584,7 +584,34 @@ pub(crate) fn promise_4_everything_has_an_end(ended: &Ended) -> Result<(), Broke
             status.name()
         );
     }
+    a_server_that_is_started_is_reached(ended)?;
     a_new_stream_brings_a_look(ended)
+}
+
+/// In a calm world a server that the engine starts is connected to. An engine that dials in vain ends every message
+/// visibly, and serves nobody.
+fn a_server_that_is_started_is_reached(ended: &Ended) -> Result<(), Broken> {
+    let mut in_vain: BTreeMap<StreamId, u32> = BTreeMap::new();
+    for recorded in &ended.pages.events {
+        match recorded.event {
+            // The last life is the calm one.
+            Event::EngineStarted { .. } => in_vain.clear(),
+            Event::ServerSpawned { .. } => *in_vain.entry(recorded.stream).or_default() += 1,
+            Event::ConnectionChanged {
+                to: ConnectionState::Connected,
+                ..
+            } => {
+                in_vain.remove(&recorded.stream);
+            }
+            _ => {}
+        }
+    }
+    holds!(
+        promise_4_everything_has_an_end,
+        in_vain.values().all(|starts| *starts <= 1),
+        "servers were started and not reached: {in_vain:?}"
+    );
+    Ok(())
 }
 
 /// The part of promise 4 that is looked at all along: what is ended carries the mark of a server that the engine
