@@ -67,7 +67,8 @@ pub struct Session {
     pub closed: bool,
     /// Its messages.
     pub queue: Queue,
-    /// The turn of the oldest open message, once the agent was asked to begin; the last one's until then.
+    /// The turn of the oldest open message, once the agent was asked to begin or began by itself; the last one's
+    /// until then.
     pub turn: Option<Turn>,
     /// Questions that turns left open when they ended: an agent may go on listing them.
     pub stale_questions: Vec<String>,
@@ -128,7 +129,7 @@ impl Session {
 }
 
 impl Projection for Session {
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const NAME: &'static str = "session";
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -166,7 +167,9 @@ impl Projection for Session {
             }
             Event::AgentSessionLost { .. } => self.agent_session = None,
             Event::FrameUnrecognised { kind, .. } => self.unrecognised.push(kind.clone()),
-            Event::TurnRequested { message, .. } if self.turn_of(*message).is_none() => {
+            Event::TurnRequested { message, .. } | Event::TurnStarted { message, .. }
+                if self.turn_of(*message).is_none() =>
+            {
                 let ended = self.turn.replace(Turn::begin(*message, recorded));
                 let questions = ended.into_iter().flat_map(|turn| turn.questions);
                 let open = questions.filter(|question| !question.settled);

@@ -300,7 +300,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The turn that begins with a request for its first run.
+    /// The turn that begins with a request for its first run, or with the agent's taking it up by itself.
     #[must_use]
     pub fn begin(message: MessageId, recorded: &Recorded) -> Self {
         Self {

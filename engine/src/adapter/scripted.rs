@@ -297,6 +297,10 @@ impl AgentAdapter for Scripted {
         self.opencode.identity(message, now)
     }
 
+    fn can_steer(&self) -> bool {
+        self.opencode.can_steer()
+    }
+
     async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError> {
         self.opencode.health(endpoint).await
     }

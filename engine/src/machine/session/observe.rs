@@ -37,6 +37,10 @@ impl SessionMachine {
         ) {
             return Step::default();
         }
+        if self.is_ahead(state, turn, &observation) {
+            self.look_at(now);
+            return Step::default();
+        }
         let mut draft = Draft::after(message.moved, now);
         match observation {
             Observation::PermissionAsked(permission) => {
@@ -209,12 +213,12 @@ impl SessionMachine {
     }
 
     /// Whether an answer belongs to a run that died, or to the turn before.
-    fn is_past(&self, turn: &Turn, answer: &String) -> bool {
+    pub(super) fn is_past(&self, turn: &Turn, answer: &String) -> bool {
         turn.dead_answers.contains(answer) || self.answers_before.contains(answer)
     }
 
     /// Whether an answer belongs to the turn at hand: to its message, or to one that the agent wrote itself
-    /// meanwhile (it may summarise, and carry on). Turns come one at a time, so what is not another's is ours.
+    /// meanwhile (it may summarise, and carry on). Turns come one after the other, so what is not another's is ours.
     fn is_ours(&self, state: &Session, message: &Message, turn: &Turn, answer: &Answer) -> bool {
         if self.is_past(turn, &answer.id) {
             return false;

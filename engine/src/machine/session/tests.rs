@@ -697,6 +697,7 @@ fn report(activity: Activity, answers: impl IntoIterator<Item = ReportedAnswer>)
     Report {
         stored: true,
         newest: true,
+        went_on: false,
         activity,
         answers: answers.into_iter().collect(),
         permissions: Vec::new(),

@@ -6,6 +6,7 @@ use recount_store::{Event, Provenance, Rerun, Timestamp};
 
 use super::draft::Draft;
 use super::policy::RerunPolicy;
+use super::steer::may_be_overtaken;
 use super::{Effect, Flight, Looks, SessionMachine, Step, look, observe};
 use crate::adapter::{AnswerOutcome, CallError};
 
@@ -185,14 +186,20 @@ impl SessionMachine {
         draft.step()
     }
 
-    pub(super) fn decide_rerun(&mut self, message: &Message, turn: &Turn, now: Timestamp) -> Step {
+    pub(super) fn decide_rerun(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        turn: &Turn,
+        now: Timestamp,
+    ) -> Step {
         let run = turn.run().number;
         let mut draft = Draft::after(message.moved, now);
         if message.abort_asked || turn.stalled.is_some() {
             draft.push(look::ended_on_request(message, turn), Provenance::Inferred);
             return draft.step();
         }
-        let (rerun, reason) = self.choose_rerun(turn);
+        let (rerun, reason) = self.choose_rerun(state, message, turn);
         if rerun == Rerun::Wait {
             // A person may take days, and may work in the agent's session meanwhile.
             self.newest = None;
@@ -220,7 +227,7 @@ impl SessionMachine {
         draft.step()
     }
 
-    fn choose_rerun(&self, turn: &Turn) -> (Rerun, String) {
+    fn choose_rerun(&self, state: &Session, message: &Message, turn: &Turn) -> (Rerun, String) {
         let tools: Vec<&str> = turn.tools_begun().collect();
         if turn.run().number >= self.policy.runs_max {
             return (
@@ -228,7 +235,7 @@ impl SessionMachine {
                 format!("the agent died in all {} runs", self.policy.runs_max),
             );
         }
-        if self.newest == Some(false) {
+        if self.is_newest(message) == Some(false) || may_be_overtaken(state) {
             return (Rerun::GiveUp, look::NOT_THE_NEWEST.to_owned());
         }
         match self.policy.rerun {

@@ -61,7 +61,8 @@ struct Key {
     link: (bool, bool),
     calls: (Option<Flight>, Option<u8>, bool, bool),
     looks: (When, u32, u32, u32),
-    seen: (Option<bool>, bool, bool, bool),
+    seen: (Option<(bool, bool)>, bool, bool, bool),
+    answers: (bool, bool),
     abort: (When, bool),
     wake: When,
 }
@@ -72,7 +73,7 @@ type MessageKey = (
     Option<u8>,
     Option<WaitsFor>,
     When,
-    [bool; 4],
+    [bool; 5],
 );
 type TurnKey = (bool, Option<(TurnState, u32, [bool; 4])>);
 
@@ -127,6 +128,7 @@ impl Node {
                 message.unproved,
                 message.agent_message.is_some(),
                 message.given_up.is_some(),
+                message.steered,
             ];
             let retry_at = when(message.retry_at);
             let (state, waits_for) = (message.state, message.waits_for);
@@ -197,11 +199,12 @@ impl Node {
                 machine.requests,
             ),
             seen: (
-                machine.newest,
+                machine.newest.map(|(about, newest)| (head == Some(about), newest)),
                 machine.rested.is_some(),
                 machine.working_on.is_some(),
                 machine.confirmed,
             ),
+            answers: (!machine.answers.is_empty(), !machine.answers_after.is_empty()),
             abort: (when(machine.aborting), machine.abort_sent),
             wake: when(self.wake_at),
         }
