@@ -180,16 +180,10 @@ impl Queue {
         &self.messages
     }
 
-    /// The oldest message that is not settled: the only one whose turn there may be.
+    /// The oldest message that is not settled: the only one that may be worked on.
     #[must_use]
     pub fn head(&self) -> Option<&Message> {
         self.open().next()
-    }
-
-    /// The message behind the head where it is to steer: the only one that may be sent while another is worked on.
-    #[must_use]
-    pub fn steering(&self) -> Option<&Message> {
-        self.open().nth(1).filter(|message| message.steered)
     }
 
     /// The messages that are not settled, oldest first.
@@ -197,6 +191,12 @@ impl Queue {
         self.messages[self.settled..]
             .iter()
             .filter(|message| !message.state.is_settled())
+    }
+
+    /// The message behind the head where it is to steer: the only one that may be sent while another is worked on.
+    #[must_use]
+    pub fn steering(&self) -> Option<&Message> {
+        self.open().nth(1).filter(|message| message.steered)
     }
 
     /// The bytes of text that wait to be sent.

@@ -128,6 +128,18 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Whether the run of the turn before may have taken this message up, and nobody has seen it.
+    fn may_be_taken_up(&self, message: MessageId) -> bool {
+        let sent = |message: &Message| {
+            let state = message.state;
+            let proved = matches!(state, MessageState::Queued | MessageState::Refused);
+            message.steered && !proved && !state.is_settled()
+        };
+        self.turn_of(message).is_none() && self.queue.get(message).is_some_and(sent)
+    }
+}
+
 impl Projection for Session {
     const VERSION: u32 = 6;
     const NAME: &'static str = "session";
@@ -175,6 +187,15 @@ impl Projection for Session {
                 let open = questions.filter(|question| !question.settled);
                 self.stale_questions
                     .extend(open.map(|question| question.id));
+            }
+            Event::TurnFailed { message, .. }
+            | Event::TurnAborted { message, .. }
+            | Event::MessageDeadLettered { message, .. }
+                if self.may_be_taken_up(*message) =>
+            {
+                if let Some(turn) = &mut self.turn {
+                    turn.ended_unseen = true;
+                }
             }
             // Everything else moves the queue or the turn, below, or nothing.
             _ => {}

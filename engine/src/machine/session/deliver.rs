@@ -96,6 +96,15 @@ impl SessionMachine {
         (self.rested != Some(earlier.id)).then_some(earlier)
     }
 
+    /// Whether this message waits until the agent was seen at rest.
+    pub(super) fn awaits_rest(&self, state: &Session, message: &Message) -> bool {
+        let waits = matches!(
+            message.state,
+            MessageState::Queued | MessageState::Refused | MessageState::Accepted
+        );
+        waits && self.may_be_at_work(state).is_some()
+    }
+
     /// Looks until the agent rests, for no longer than a turn may take.
     fn wait_for_rest(
         &mut self,
@@ -440,13 +449,14 @@ impl SessionMachine {
         turn: Option<&Turn>,
         now: Timestamp,
     ) -> Step {
-        if message.abort_asked {
+        // What was sent beside a turn may be worked on already: a look comes first.
+        let unproved = message.steered && turn.is_none() && self.is_newest(message).is_none();
+        if message.abort_asked && (!unproved || state.agent_session.is_none()) {
             return Self::aborted_unrun(message, turn, now);
         }
         if state.agent_session.is_none() {
             return Self::lost_with_its_session(message, now);
         }
-        // What steers may have come too late for a run that nobody saw end.
         if turn.is_none()
             && let Some(earlier) = self.may_be_at_work(state)
         {

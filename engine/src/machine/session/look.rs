@@ -20,6 +20,7 @@ pub(super) const NOT_THE_NEWEST: &str = "a newer message is in the agent's sessi
 
 /// Why the agent does not hold what it held.
 const SESSION_LOST: &str = "the agent lost the session";
+const ENDED_STALLED: &str = "it was ended since it stalled";
 const NOT_HELD: &str = "the agent's history does not hold it any more";
 
 impl SessionMachine {
@@ -36,6 +37,9 @@ impl SessionMachine {
         let Some((message, turn)) = state.head() else {
             return Step::default();
         };
+        // The turn that it was about may have ended: of interest is then whether the agent rests.
+        let about = about.unwrap_or(message.id);
+        let ours = about == message.id;
         let report = match outcome {
             Ok(report) => report,
             Err(CallError::NoSuchSession { .. }) => {
@@ -43,19 +47,22 @@ impl SessionMachine {
                 self.session_lost(&mut draft, state);
                 return draft.step();
             }
+            Err(_) if !ours && !self.awaits_rest(state, message) => return Step::default(),
             Err(error) => return self.look_failed(message, turn, &error, now),
         };
         self.looks.failures = 0;
         self.looks.last = now;
-        let about = about.unwrap_or(message.id);
-        if about != message.id {
-            // The turn that it was about has ended: what it says of the session is still so.
+        if !ours {
             self.rest_seen(state, report.activity == Activity::Idle, now);
             return Step::default();
         }
         // One that does not work asks nothing: what its history means is decided with another look.
         self.confirmed = report.activity != Activity::Idle;
         self.newest = report.stored.then_some((about, report.newest));
+        if turn.is_none() && !report.answers.is_empty() {
+            // What is answered already is not asked for: the next look takes it up.
+            self.newest = None;
+        }
         match (message.state, turn) {
             (MessageState::Unknown, _) => Self::resolved(message, &report, now),
             (MessageState::Waiting, _) if message.waits_for == Some(WaitsFor::Outcome) => {
@@ -219,8 +226,18 @@ impl SessionMachine {
             .filter(|_| idle || report.went_on)
             .and_then(|(last, refused)| ending(message, turn, last, (*refused, report.went_on)));
         let completed = matches!(ending, Some(Event::TurnCompleted { .. }));
+        let let_go = idle && ending == Some(ended_on_request(message, turn));
         for reported in answers {
             self.backfill(&mut draft, message, turn, reported, completed);
+        }
+        if let_go && self.may_run_again(message, turn) {
+            if !draft.is_empty() {
+                // First what it did until then, so that no tool counts as lost that ended.
+                self.look_at(now);
+                return draft.step();
+            }
+            interrupted(&mut draft, message, turn, (ids, ENDED_STALLED));
+            return draft.step();
         }
         if let Some(ending) = ending {
             self.looks = Looks::default();
@@ -326,6 +343,14 @@ impl SessionMachine {
         (answers, mut draft): (Vec<String>, Draft),
         now: Timestamp,
     ) -> Step {
+        if self.may_run_again(message, turn) {
+            if draft.is_empty() {
+                interrupted(&mut draft, message, turn, (answers, ENDED_STALLED));
+            } else {
+                self.look_at(now);
+            }
+            return draft.step();
+        }
         if message.abort_asked || turn.stalled.is_some() {
             draft.push(ended_on_request(message, turn), Provenance::Inferred);
             return draft.step();

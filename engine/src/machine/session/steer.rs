@@ -97,6 +97,8 @@ impl SessionMachine {
             ..Looks::default()
         };
         self.last_activity = self.last_activity.max(now);
+        self.rested = None;
+        self.working_on = None;
         let seen = if report.activity == Activity::Idle {
             Provenance::Backfilled
         } else {

@@ -8,6 +8,7 @@ mod output;
 mod questions;
 mod reruns;
 mod simulated;
+mod steering;
 mod words;
 
 use recount_projections::{Projection, Transcript, fold};

@@ -195,11 +195,22 @@ impl SessionMachine {
     ) -> Step {
         let run = turn.run().number;
         let mut draft = Draft::after(message.moved, now);
-        if message.abort_asked || turn.stalled.is_some() {
+        let stalled = turn.stalled.as_ref();
+        if message.abort_asked || (stalled.is_some() && !self.may_run_again(message, turn)) {
             draft.push(look::ended_on_request(message, turn), Provenance::Inferred);
             return draft.step();
         }
-        let (rerun, reason) = self.choose_rerun(state, message, turn);
+        let (rerun, why) = self.choose_rerun(state, message, turn);
+        let (reason, end) = match stalled {
+            Some(bound) => (
+                format!("{why}; it stalled: {bound}"),
+                format!("{bound}, and it is not run again: {why}"),
+            ),
+            None => (
+                why.clone(),
+                format!("the agent died in it, and it is not run again: {why}"),
+            ),
+        };
         if rerun == Rerun::Wait {
             // A person may take days, and may work in the agent's session meanwhile.
             self.newest = None;
@@ -209,22 +220,27 @@ impl SessionMachine {
                 message: message.id,
                 run,
                 rerun,
-                reason: reason.clone(),
+                reason,
             },
             Provenance::Live,
         );
         if rerun == Rerun::GiveUp {
-            let reason = format!("the agent died in it, and it is not run again: {reason}");
             draft.push(
                 Event::TurnFailed {
                     message: message.id,
                     run,
-                    reason,
+                    reason: end,
                 },
                 Provenance::Inferred,
             );
         }
         draft.step()
+    }
+
+    /// Whether a turn that stalled may have another run, the agent having let go of this one.
+    pub(super) fn may_run_again(&self, message: &Message, turn: &Turn) -> bool {
+        let within = turn.stalls <= self.policy.stalls_rerun_max;
+        turn.stalled.is_some() && within && !message.abort_asked
     }
 
     fn choose_rerun(&self, state: &Session, message: &Message, turn: &Turn) -> (Rerun, String) {

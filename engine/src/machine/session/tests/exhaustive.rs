@@ -62,7 +62,7 @@ struct Key {
     calls: (Option<Flight>, Option<u8>, bool, bool),
     looks: (When, u32, u32, u32),
     seen: (Option<(bool, bool)>, bool, bool, bool),
-    answers: (bool, bool),
+    answers: (bool, bool, bool),
     abort: (When, bool),
     wake: When,
 }
@@ -178,6 +178,7 @@ impl Node {
             head.is_some_and(|message| attempt == Some((message.id, message.attempts + further)))
         };
         let looks = &machine.looks;
+        let steering = self.state.queue.steering();
         Key {
             messages: messages.collect(),
             agent: (
@@ -199,12 +200,18 @@ impl Node {
                 machine.requests,
             ),
             seen: (
-                machine.newest.map(|(about, newest)| (head == Some(about), newest)),
+                machine
+                    .newest
+                    .map(|(about, newest)| (head == Some(about), newest)),
                 machine.rested.is_some(),
                 machine.working_on.is_some(),
                 machine.confirmed,
             ),
-            answers: (!machine.answers.is_empty(), !machine.answers_after.is_empty()),
+            answers: (
+                !machine.answers.is_empty(),
+                !machine.answers_after.is_empty(),
+                steering.is_some_and(|message| machine.looks.last < message.queued_at),
+            ),
             abort: (when(machine.aborting), machine.abort_sent),
             wake: when(self.wake_at),
         }
@@ -233,6 +240,10 @@ impl Node {
         let Some(head) = self.state.queue.head() else {
             return moves;
         };
+        moves.extend(next.map(|&message| {
+            let (key, text) = (None, text_of(message));
+            Move::Ask(Command::Steer { message, key, text })
+        }));
         for message in self.state.queue.open() {
             let message = message.id;
             moves.push(Move::Ask(Command::Cancel { message }));
@@ -306,6 +317,18 @@ impl Node {
     fn reports(&self, message: &str) -> Vec<Report> {
         let begun = || with(self.answer(message), []);
         let used = AnswerItem::Tool(call("c", runs()));
+        let went_on = || {
+            let answer = Answer {
+                completed: true,
+                finish: Some("tool-calls".to_owned()),
+                ..self.answer(message)
+            };
+            Report {
+                newest: false,
+                went_on: true,
+                ..busy([with(answer, [])])
+            }
+        };
         let ended = Answer {
             completed: true,
             finish: Some("stop".to_owned()),
@@ -318,6 +341,7 @@ impl Node {
         vec![
             absent(),
             newer,
+            went_on(),
             idle([]),
             busy([]),
             idle([begun()]),
@@ -339,8 +363,11 @@ impl Node {
             next: Some(Timestamp(u64::MAX)),
         };
         let began = Observation::AnswerUpdated(self.answer(parent));
+        let steering = self.state.queue.steering();
+        let next = steering.and_then(|message| message.agent_message.as_deref());
+        let next = next.map(|parent| Observation::AnswerUpdated(answer_to(parent, parent)));
         let epoch = self.epoch;
-        let said = [began, Observation::Idle, never].into_iter();
+        let said = [began, Observation::Idle, never].into_iter().chain(next);
         let said = said.map(|observation| Input::Observed {
             epoch,
             frame: None,
@@ -423,9 +450,13 @@ impl Node {
                 assert!(allowed, "from {from:?} to {to:?} by {:?}", new.event);
             }
         }
-        let open = self.state.queue.open();
-        let under_way = open.filter(|message| message.state != MessageState::Queued);
-        assert!(under_way.count() <= 1, "two are under way");
+        let open = self.state.queue.open().enumerate();
+        let mut under_way = open.filter(|(_, message)| message.state != MessageState::Queued);
+        let beside = |at: usize, message: &Message| at == 1 && message.steered;
+        assert!(
+            under_way.all(|(at, message)| at == 0 || beside(at, message)),
+            "two are under way"
+        );
     }
 
     fn states(&self) -> Vec<(MessageId, MessageState)> {
@@ -438,12 +469,21 @@ impl Node {
     /// A call is begun: what it does must be recorded, and it must be the only one.
     fn begin(&mut self, effect: Effect) {
         let head = self.state.queue.head();
-        let is_head = |delivery: &Delivery, state| {
+        let is = |message: Option<&Message>, delivery: &Delivery, state| {
             let identity = Some(&delivery.agent_message);
-            head.is_some_and(|head| head.agent_message.as_ref() == identity && head.state == state)
+            message.is_some_and(|message| {
+                message.agent_message.as_ref() == identity && message.state == state
+            })
+        };
+        let is_head = |delivery: &Delivery, state| is(head, delivery, state);
+        let beside = |delivery: &Delivery| {
+            is(self.state.queue.steering(), delivery, MessageState::Sending)
+                && head.is_some_and(|head| head.state == MessageState::Running)
         };
         match &effect {
-            Effect::Store(delivery) => assert!(is_head(delivery, MessageState::Sending)),
+            Effect::Store(delivery) => {
+                assert!(is_head(delivery, MessageState::Sending) || beside(delivery));
+            }
             Effect::Start(delivery) => assert!(is_head(delivery, MessageState::Requested)),
             Effect::CreateSession(_) => assert!(self.state.bind_requested.is_some()),
             Effect::FindSession(_) | Effect::Look { .. } | Effect::MayRetry => {}
@@ -494,14 +534,15 @@ fn may_go(from: MessageState, to: MessageState) -> bool {
                 | State::Aborted
                 | State::DeadLettered
         ),
-        // Refused: the agent forgot it before it began.
+        // Refused: the agent forgot it before it was asked to begin. Running: a run took it up that it was sent beside.
         State::Accepted => matches!(
             to,
-            State::Requested | State::Refused | State::Failed | State::Aborted
+            State::Requested | State::Running | State::Refused | State::Failed | State::Aborted
         ),
+        // Interrupted: the agent forgot it, and it may have begun.
         State::Requested => matches!(
             to,
-            State::Running | State::Refused | State::Failed | State::Aborted
+            State::Running | State::Interrupted | State::Failed | State::Aborted
         ),
         State::Running => matches!(
             to,
@@ -556,7 +597,6 @@ fn explore(policy: &SessionPolicy, messages: &[MessageId]) -> (usize, HashSet<Me
     let mut words = HashSet::new();
     let mut waiting = VecDeque::from([first]);
     while let Some(node) = waiting.pop_front() {
-        words.extend(node.states().into_iter().map(|(_, state)| state));
         for happens in node.moves(messages) {
             let next = catch_unwind(AssertUnwindSafe(|| node.after(happens.clone(), policy)));
             let next = next.unwrap_or_else(|panic| {
@@ -567,6 +607,7 @@ fn explore(policy: &SessionPolicy, messages: &[MessageId]) -> (usize, HashSet<Me
                 resume_unwind(panic)
             });
             let Some(next) = next else { continue };
+            words.extend(next.states().into_iter().map(|(_, state)| state));
             if known.insert(fingerprint(&next.key())) {
                 waiting.push_back(next);
             }
