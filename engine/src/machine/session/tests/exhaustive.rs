@@ -218,7 +218,7 @@ impl Node {
     }
 
     /// Everything that may happen next.
-    fn moves(&self, messages: &[MessageId]) -> Vec<Move> {
+    fn moves(&self, messages: &[MessageId], second: Second) -> Vec<Move> {
         let mut moves = vec![Move::Die, Move::Ask(Command::Abort)];
         if self.wake_at.is_some() {
             moves.push(Move::Wake);
@@ -235,15 +235,15 @@ impl Node {
         let next = messages.get(self.state.queue.messages().len());
         moves.extend(next.map(|&message| {
             let (key, text) = (None, text_of(message));
-            Move::Ask(Command::Queue { message, key, text })
+            let is_first = Some(&message) == messages.first();
+            Move::Ask(match second {
+                Second::Steers if !is_first => Command::Steer { message, key, text },
+                Second::Steers | Second::Waits => Command::Queue { message, key, text },
+            })
         }));
         let Some(head) = self.state.queue.head() else {
             return moves;
         };
-        moves.extend(next.map(|&message| {
-            let (key, text) = (None, text_of(message));
-            Move::Ask(Command::Steer { message, key, text })
-        }));
         for message in self.state.queue.open() {
             let message = message.id;
             moves.push(Move::Ask(Command::Cancel { message }));
@@ -590,14 +590,27 @@ fn bounded(tries: u32, looks: u32, unknown: UnknownPolicy) -> SessionPolicy {
     }
 }
 
+/// What the second message does.
+#[derive(Clone, Copy)]
+enum Second {
+    /// It waits for its turn.
+    Waits,
+    /// It is to steer.
+    Steers,
+}
+
 /// Tries everything; gives how many states there are, and which words a message was ever in.
-fn explore(policy: &SessionPolicy, messages: &[MessageId]) -> (usize, HashSet<MessageState>) {
+fn explore(
+    policy: &SessionPolicy,
+    messages: &[MessageId],
+    second: Second,
+) -> (usize, HashSet<MessageState>) {
     let first = Node::new(policy);
     let mut known = HashSet::from([fingerprint(&first.key())]);
     let mut words = HashSet::new();
     let mut waiting = VecDeque::from([first]);
     while let Some(node) = waiting.pop_front() {
-        for happens in node.moves(messages) {
+        for happens in node.moves(messages, second) {
             let next = catch_unwind(AssertUnwindSafe(|| node.after(happens.clone(), policy)));
             let next = next.unwrap_or_else(|panic| {
                 println!("{happens:?}, which came after, last first:");
@@ -627,7 +640,7 @@ const WORDS: usize = 13;
 
 #[test]
 fn every_input_in_every_state_of_one_message() {
-    let (states, words) = explore(&bounded(2, 1, UnknownPolicy::Ask), &[M1]);
+    let (states, words) = explore(&bounded(2, 1, UnknownPolicy::Ask), &[M1], Second::Waits);
     println!("{states} states");
     assert!(states > 30_000, "{states} are suspiciously few");
     assert_eq!(words.len(), WORDS, "{words:?}");
@@ -636,7 +649,7 @@ fn every_input_in_every_state_of_one_message() {
 #[test]
 fn every_input_in_every_state_where_nobody_is_asked() {
     for (tries, unknown) in [(2, UnknownPolicy::Resend), (1, UnknownPolicy::DeadLetter)] {
-        let (states, _) = explore(&bounded(tries, 1, unknown), &[M1]);
+        let (states, _) = explore(&bounded(tries, 1, unknown), &[M1], Second::Waits);
         println!("{states} states where the policy is {unknown:?}");
         assert!(states > 7_000, "{states} are suspiciously few");
     }
@@ -644,15 +657,26 @@ fn every_input_in_every_state_where_nobody_is_asked() {
 
 #[test]
 fn every_input_in_every_state_of_two_messages() {
-    let (states, _) = explore(&bounded(1, 1, UnknownPolicy::Ask), &[M1, M2]);
+    let policy = bounded(1, 1, UnknownPolicy::Ask);
+    let (states, _) = explore(&policy, &[M1, M2], Second::Waits);
     println!("{states} states");
     assert!(states > 30_000, "{states} are suspiciously few");
 }
 
 #[test]
+fn every_input_in_every_state_of_a_message_and_one_that_steers() {
+    let policy = bounded(1, 1, UnknownPolicy::Ask);
+    let (states, _) = explore(&policy, &[M1, M2], Second::Steers);
+    println!("{states} states where the second steers");
+    assert!(states > 50_000, "{states} are suspiciously few");
+}
+
+#[test]
 #[ignore = "takes minutes: a million states and more"]
 fn every_input_in_every_state_with_wider_bounds() {
-    let (states, words) = explore(&bounded(2, 2, UnknownPolicy::Ask), &[M1, M2]);
-    println!("{states} states");
-    assert_eq!(words.len(), WORDS, "{words:?}");
+    for second in [Second::Waits, Second::Steers] {
+        let (states, words) = explore(&bounded(2, 2, UnknownPolicy::Ask), &[M1, M2], second);
+        println!("{states} states");
+        assert_eq!(words.len(), WORDS, "{words:?}");
+    }
 }
