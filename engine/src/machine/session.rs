@@ -206,6 +206,8 @@ pub struct SessionMachine {
     answers_before: HashSet<String>,
     /// The answers to the message that steers which were seen while the one before it was still at hand.
     answers_after: HashSet<String>,
+    /// The answers that are being written to something else than the message at hand.
+    answers_beside: HashSet<String>,
     last_activity: Timestamp,
     /// Since when the turn is to be ended, and whether the agent was told since it was last seen at work.
     aborting: Option<Timestamp>,
@@ -247,6 +249,7 @@ impl SessionMachine {
             answers: HashSet::new(),
             answers_before: HashSet::new(),
             answers_after: HashSet::new(),
+            answers_beside: HashSet::new(),
             last_activity: now,
             aborting: None,
             abort_sent: false,
