@@ -15,4 +15,4 @@ mod told;
 mod panics;
 mod route;
 mod server;
-mod process;
+pub mod process;

@@ -1,5 +1,11 @@
 //! What can be asked for on the command line. The doc comments here are the help.
 
+mod dead_letters;
+mod doctor;
+mod requeue;
+mod resolve;
+mod salvage;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,6 +13,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recount_store::{Seq, Timestamp};
 
+pub(crate) use self::dead_letters::DeadLetters;
+pub(crate) use self::doctor::Doctor;
+pub(crate) use self::requeue::Requeue;
+pub(crate) use self::resolve::{Resolve, Word};
+pub(crate) use self::salvage::Salvage;
 use crate::render::time;
 
 /// Runs agent sessions through a log, and looks back at them.
@@ -63,6 +74,9 @@ pub(crate) enum Verb {
     Demo(Demo),
     Run(Run),
     Recover(Recover),
+    DeadLetters(DeadLetters),
+    Requeue(Requeue),
+    Resolve(Resolve),
     Sessions(Sessions),
     Show(Show),
     Log(Log),
@@ -74,6 +88,8 @@ pub(crate) enum Verb {
     Retain(Retain),
     Compact(Compact),
     Rebuild(Rebuild),
+    Doctor(Doctor),
+    Salvage(Salvage),
     Sign(Sign),
     Key(Key),
     Policy(PolicyOf),

@@ -66,7 +66,7 @@ pub(crate) fn open_if_any(directory: &Path) -> Result<Result<LogReader, String>,
 }
 
 /// A directory without a log that holds other things is somebody else's, as the writer sees it.
-fn not_ours(directory: &Path, error: Error) -> Error {
+pub(crate) fn not_ours(directory: &Path, error: Error) -> Error {
     let Error::NoLog { path } = error else {
         return error;
     };

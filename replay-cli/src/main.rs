@@ -12,6 +12,7 @@ mod command;
 mod directory;
 mod failure;
 mod front;
+mod health;
 mod key_file;
 mod output;
 mod pick;
@@ -89,6 +90,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             command::policy::check(file, json, &mut output)?;
             return Ok(output.flush()?);
         }
+        Verb::Salvage(salvage) => {
+            return command::salvage::run(salvage, json, &mut output);
+        }
         _ => {}
     }
     let data = directory::find(data)?;
@@ -97,7 +101,23 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Recover(recover) => {
             return command::recover::run(&data, &recover, json, &mut output);
         }
-        Verb::Demo(_) | Verb::Key(_) => {}
+        Verb::Demo(_) | Verb::Key(_) | Verb::Salvage(_) => {}
+        Verb::DeadLetters(only) => {
+            if let Some(reader) = command::sessions::open(&data)? {
+                let only = only.session.map(|text| pick::session(&reader, &text));
+                command::dead_letters::run(&reader, only.transpose()?, json, &mut output)?;
+            }
+        }
+        Verb::Requeue(requeue) => {
+            let log = directory::open_to_write(&data)?;
+            let work = command::requeue::run(&log, &data, &requeue, json, &mut output);
+            command::change(Some(&log), work)?;
+        }
+        Verb::Resolve(resolve) => {
+            let (reader, log) = open_unless_dry(&data, resolve.word.is_none())?;
+            let work = command::resolve::run(&reader, log.as_ref(), &resolve, json, &mut output);
+            command::change(log.as_ref(), work)?;
+        }
         Verb::Policy(policy) => {
             command::policy::run(&data, policy.file.path.as_deref(), json, &mut output)?;
         }
@@ -137,6 +157,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 let only = verify.session.map(|text| pick::session(&reader, &text));
                 command::verify::run(&reader, only.transpose()?, json, &mut output)?;
             }
+        }
+        Verb::Doctor(doctor) => {
+            let directory = doctor.directory.unwrap_or(data);
+            command::doctor::run(&directory, doctor.quick, json, &mut output)?;
         }
         Verb::Sign(sign) => {
             // The key first: a long look at the log would be in vain without it.

@@ -203,9 +203,45 @@ impl<'a> Record<'a> {
         (length >= before_payload + HASH_LEN).then_some((Self { bytes }, rest))
     }
 
+    /// How long the record would be that begins here, if one does: a guess from the fields of its envelope, for
+    /// whoever looks for records among other bytes.
+    pub(crate) fn may_begin(bytes: &[u8]) -> Option<usize> {
+        let envelope = bytes.get(..OPTIONAL)?;
+        // What differs most often first: this is asked of every byte of a file.
+        if envelope[FORMAT] != RECORD_FORMAT
+            || envelope[CLASS] > 2
+            || envelope[PROVENANCE] > 2
+            || envelope[FLAGS] & !FLAGS_KNOWN != 0
+        {
+            return None;
+        }
+        let length = u32_at(envelope, LENGTH) as usize;
+        let least = OPTIONAL + optional_len(envelope[FLAGS]) + HASH_LEN;
+        let (position, seq) = (u64_at(envelope, POSITION), u64_at(envelope, SEQ));
+        let possible = (least..=limits::APPEND_BYTES_MAX).contains(&length)
+            && (1..=position).contains(&seq)
+            && StreamId::from_bytes(*envelope[STREAM..].first_chunk()?).is_some();
+        possible.then_some(length)
+    }
+
     /// All its bytes.
     pub(crate) fn bytes(self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// The bytes of the same event at another place in the log, following the record with this hash in its stream.
+    pub(crate) fn moved(
+        self,
+        position: Position,
+        cause: Option<Position>,
+        previous: Hash,
+    ) -> Vec<u8> {
+        let mut bytes = self.bytes.to_vec();
+        put_u64(&mut bytes, POSITION, position.0);
+        put_u64(&mut bytes, CAUSE, cause.map_or(0, |cause| cause.0));
+        let (before, hash) = bytes.split_at_mut(self.bytes.len() - HASH_LEN);
+        hash.copy_from_slice(&chain(previous, before).0);
+        bytes
     }
 
     pub(crate) fn position(self) -> Position {
@@ -225,6 +261,11 @@ impl<'a> Record<'a> {
 
     pub(crate) fn at(self) -> Timestamp {
         Timestamp(u64_at(self.bytes, TIME))
+    }
+
+    /// The position of the event that it follows from.
+    pub(crate) fn cause(self) -> Option<Position> {
+        Some(Position(u64_at(self.bytes, CAUSE))).filter(|cause| cause.0 != 0)
     }
 
     pub(crate) fn type_number(self) -> u16 {
@@ -319,7 +360,7 @@ impl<'a> Record<'a> {
                 .ok_or("its stream is of no known kind")?,
             seq: self.seq(),
             at: self.at(),
-            cause: Some(Position(u64_at(self.bytes, CAUSE))).filter(|cause| cause.0 != 0),
+            cause: self.cause(),
             class: match self.bytes[CLASS] {
                 0 => Class::Asked,
                 1 => Class::Observed,

@@ -54,6 +54,7 @@ pub use id::{
 };
 pub use key::{PublicKey, SigningKey};
 pub use log::{
-    Append, CheckError, Compacted, Expected, Hash, Head, Log, LogReader, Options, Progress, Select,
-    SignedHead, Snapshot, StreamHead, Tail, Verified, check, verify, verify_all,
+    Append, CheckError, Compacted, Expected, Hash, Head, Holder, Log, LogReader, Options, Progress,
+    Salvaged, SalvagedStream, Select, SignedHead, Snapshot, StreamHead, Tail, Verified, check,
+    salvage, verify, verify_all,
 };

@@ -24,7 +24,8 @@ pub(super) fn of(pid: u32) -> Process {
 }
 
 /// Whether it lives. One that has ended and waits for its parent to notice does not.
-pub(super) fn is_alive(process: Process) -> bool {
+#[must_use]
+pub fn is_alive(process: Process) -> bool {
     if cfg!(target_os = "linux") {
         return stat(process.pid).is_some_and(|stat| {
             !stat.ended && (process.started == 0 || stat.started == process.started)

@@ -11,7 +11,7 @@ use recount_projections::{Breaker, Connection, Message, Session, Status, Transcr
 use recount_store::{ConnectionId, ConnectionState, MessageId, SessionId, Target, Timestamp};
 use serde::Serialize;
 
-use super::{Look, event, scene, text, time};
+use super::{Look, dead_letter, event, scene, text, time};
 use crate::front::Cut;
 
 /// What is known of a session up to a moment.
@@ -255,9 +255,9 @@ impl Standing {
                 turn_text(&mut out, turn, look);
             }
             if let Some(known) = self.session.queue.get(message.id) {
-                given_up_text(&mut out, known, look);
+                given_up_text(&mut out, known, self.session.closed, look);
                 for (command, what) in scene::settled_by(known, turn) {
-                    let _ = writeln!(out, "    {command:<40}{what}");
+                    let _ = writeln!(out, "    {command:<46}{what}");
                 }
             }
         }
@@ -440,7 +440,7 @@ fn question_view(question: &Question) -> QuestionView<'_> {
 }
 
 /// What a message waits for though no turn says so, and what is to be known of one that was given up.
-fn given_up_text(out: &mut String, message: &Message, look: &Look) {
+fn given_up_text(out: &mut String, message: &Message, closed: bool, look: &Look) {
     let mut say = |what: &str| {
         let _ = writeln!(out, "  {}", look.warn(what));
     };
@@ -455,6 +455,9 @@ fn given_up_text(out: &mut String, message: &Message, look: &Look) {
     }
     if let Some(again) = given_up.again {
         say(&format!("queued again as {again}"));
+    } else if !closed {
+        let command = dead_letter::requeue_with(message.id, given_up.unknown);
+        let _ = writeln!(out, "    {command}");
     }
 }
 
