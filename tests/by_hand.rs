@@ -175,8 +175,30 @@ fn with_dead_letters() -> Place {
 #[test]
 fn what_was_given_up_is_listed_with_the_command_that_queues_it_again() {
     let place = with_dead_letters();
-    place.check(&["dead-letters"], &expect![[r#""#]]);
-    place.check(&["dead-letters", "--session", "latest"], &expect![[r#""#]]);
+    place.check(&["dead-letters"], &expect![[r#"
+        message 0w3ge1r70w3ge1r7  session 0c1g60r30c1g60r3, given up at 2026-11-22T09:14:12.000000Z after 0 attempts
+          > too late
+          the server could not be reached
+          its session is closed and takes no message
+        message 0r30c1g60r30c1g6  session 081040g2081040g2, given up at 2026-11-22T09:14:10.000000Z after 1 attempt
+          > And the README\nwith it
+          the server could not be reached
+          the agent may have it all the same: queued again it may be answered twice
+            recount requeue 0r30c1g60r30c1g6 --even-if-it-may-double
+        message 0m2ga1850m2ga185  session 081040g2081040g2, given up at 2026-11-22T09:14:07.000000Z after 0 attempts
+          > Update the changelog
+          key "nightly-42"
+          the server could not be reached
+            recount requeue 0m2ga1850m2ga185
+        --- exit 0
+    "#]]);
+    place.check(&["dead-letters", "--session", "latest"], &expect![[r#"
+        message 0w3ge1r70w3ge1r7  session 0c1g60r30c1g60r3, given up at 2026-11-22T09:14:12.000000Z after 0 attempts
+          > too late
+          the server could not be reached
+          its session is closed and takes no message
+        --- exit 0
+    "#]]);
     let listed = place.json(&["dead-letters", "--session", "081", "--json"]);
     assert_eq!(
         listed,
@@ -196,10 +218,31 @@ fn what_was_given_up_is_listed_with_the_command_that_queues_it_again() {
         ]
     );
     let place = Place::holding(opened());
-    place.check(&["dead-letters"], &expect![[r#""#]]);
-    place.check(&["dead-letters", "--json"], &expect![[r#""#]]);
+    place.check(
+        &["dead-letters"],
+        &expect![[r#"
+        no dead letters
+        --- exit 0
+    "#]],
+    );
+    place.check(
+        &["dead-letters", "--json"],
+        &expect![[r#"
+        --- exit 0
+    "#]],
+    );
     let nowhere = Place::new();
-    nowhere.check(&["dead-letters"], &expect![[r#""#]]);
+    nowhere.check(
+        &["dead-letters"],
+        &expect![[r#"
+        --- stderr
+        recount: there is no log in HERE/data; nothing was recorded there yet
+          recount demo           shows all of it at work
+          recount run MESSAGE    begins a session
+          --data DIR             or RECOUNT_DATA names another data directory
+        --- exit 0
+    "#]],
+    );
     assert!(!nowhere.data().exists());
 }
 
@@ -243,7 +286,12 @@ fn a_dead_letter_is_queued_again_once() {
 fn what_cannot_be_queued_again_is_refused_in_words() {
     let place = with_dead_letters();
     let six = message(6).to_string();
-    place.check(&["requeue", &six], &expect![[r#""#]]);
+    place.check(&["requeue", &six], &expect![[r#"
+        --- stderr
+        recount: cannot queue it again: nobody found out whether the agent got the message 0r30c1g60r30c1g6 before it was given up: queued again it may be answered twice; say that it may, to queue it all the same
+          recount requeue 0r30c1g60r30c1g6 --even-if-it-may-double    queues it all the same
+        --- exit 1
+    "#]]);
     let told = place.told(&["requeue", &six, "--even-if-it-may-double"]);
     assert!(told.starts_with("queued again as message "), "{told}");
     assert!(
@@ -251,12 +299,53 @@ fn what_cannot_be_queued_again_is_refused_in_words() {
         "{told}"
     );
     let seven = message(7).to_string();
-    place.check(&["requeue", &seven], &expect![[r#""#]]);
-    place.check(&["requeue", "zz"], &expect![[r#""#]]);
-    Place::holding(opened()).check(&["requeue", "latest"], &expect![[r#""#]]);
-    Place::new().check(&["requeue", "latest"], &expect![[r#""#]]);
+    place.check(
+        &["requeue", &seven],
+        &expect![[r#"
+        --- stderr
+        recount: cannot queue it again: the session is closed: open another one
+          recount show 0c1g60r30c1g60r3    shows where it stands
+        --- exit 1
+    "#]],
+    );
+    place.check(
+        &["requeue", "zz"],
+        &expect![[r#"
+        --- stderr
+        recount: which dead letter: no dead letter is called "zz"; there are:
+          0w3ge1r70w3ge1r7    session 0c1g60r30c1g60r3, the server could not be reached
+          0m2ga1850m2ga185    session 081040g2081040g2, the server could not be reached
+        --- exit 1
+    "#]],
+    );
+    Place::holding(opened()).check(
+        &["requeue", "latest"],
+        &expect![[r#"
+        --- stderr
+        recount: which dead letter: no dead letter is called "latest", and there are none yet
+          recount show ID    shows a session's messages and where they stand
+        --- exit 1
+    "#]],
+    );
+    Place::new().check(
+        &["requeue", "latest"],
+        &expect![[r#"
+        --- stderr
+        recount: cannot open the log: there is no log in HERE/data; nothing was recorded there yet
+          recount demo           shows all of it at work
+          recount run MESSAGE    begins a session
+          --data DIR             or RECOUNT_DATA names another data directory
+        --- exit 1
+    "#]],
+    );
     let _writer = Log::open(place.data()).unwrap();
-    place.check(&["requeue", &six], &expect![[r#""#]]);
+    place.check(&["requeue", &six], &expect![[r#"
+        --- stderr
+        recount: cannot open the log: another process is writing HERE/data/log.redb: wait for it to end, or name another data directory
+          end that process, if it is to end, and run this again
+          recount sessions, show, log, dead-letters, doctor    look at it meanwhile
+        --- exit 1
+    "#]]);
 }
 
 /// A turn that waits for its rerun, and a message of which nobody knows whether it arrived.
@@ -328,8 +417,32 @@ fn with_waits() -> Place {
 fn what_waits_is_shown_before_a_word_is_given() {
     let place = with_waits();
     let before = fs::read(place.data().join("log.redb")).unwrap();
-    place.check(&["resolve", &message(5).to_string()], &expect![[r#""#]]);
-    place.check(&["resolve", "latest"], &expect![[r#""#]]);
+    place.check(
+        &["resolve", &message(5).to_string()],
+        &expect![[r#"
+        session 081040g2081040g2 message 0m2ga1850m2ga185
+          waits since 2026-11-22T09:14:14.000000Z
+          tool bash {"command":"make"}: gave made
+          recount resolve 0m2ga1850m2ga185 rerun
+          recount resolve 0m2ga1850m2ga185 give-up
+          recount recover --rerun auto
+          recount recover --rerun never
+        --- exit 0
+    "#]],
+    );
+    place.check(
+        &["resolve", "latest"],
+        &expect![[r#"
+        session 0c1g60r30c1g60r3 message 0r30c1g60r30c1g6
+          waits since 2026-11-22T09:14:18.000000Z
+          recount resolve 0r30c1g60r30c1g6 arrived
+          recount resolve 0r30c1g60r30c1g6 resend
+          recount resolve 0r30c1g60r30c1g6 dead-letter
+          recount recover --unknown resend
+          recount recover --unknown dead-letter
+        --- exit 0
+    "#]],
+    );
     // It was only looked at.
     assert_eq!(fs::read(place.data().join("log.redb")).unwrap(), before);
 }
@@ -346,7 +459,15 @@ fn a_persons_word_is_recorded_as_one() {
             "--because",
             "make is safe to repeat",
         ],
-        &expect![[r#""#]],
+        &expect![[r#"
+            session 081040g2081040g2 message 0m2ga1850m2ga185
+              waits since 2026-11-22T09:14:14.000000Z
+              tool bash {"command":"make"}: gave made
+            recorded: rerun: make is safe to repeat
+            --- stderr
+              recount recover    carries on with it
+            --- exit 0
+        "#]],
     );
     let log = place.json(&["log", &SESSION.to_string(), "--json"]);
     let last = log.last().unwrap();
@@ -375,8 +496,21 @@ fn a_persons_word_is_recorded_as_one() {
         "nobody knows whether it arrived, and a person gave it up"
     );
     // There is nothing to say twice.
-    place.check(&["resolve", &five, "rerun"], &expect![[r#""#]]);
-    place.check(&["resolve", "latest", "arrived"], &expect![[r#""#]]);
+    place.check(
+        &["resolve", &five, "rerun"],
+        &expect![[r#"
+        --- stderr
+        recount: message 0m2ga1850m2ga185 is accepted: nothing about it waits for a person
+          recount show 081040g2081040g2    shows where it stands
+        --- exit 1
+    "#]],
+    );
+    place.check(&["resolve", "latest", "arrived"], &expect![[r#"
+        --- stderr
+        recount: which waiting message: no waiting message is called "latest", and there are none yet
+          recount show ID    shows a session's messages and where they stand
+        --- exit 1
+    "#]]);
 }
 
 #[test]
@@ -384,15 +518,46 @@ fn a_word_that_does_not_fit_is_told_with_code_2() {
     let place = with_waits();
     place.check(
         &["resolve", &message(5).to_string(), "arrived"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            session 081040g2081040g2 message 0m2ga1850m2ga185
+              waits since 2026-11-22T09:14:14.000000Z
+              tool bash {"command":"make"}: gave made
+            --- stderr
+            recount: "arrived" does not fit: it waits for a word on whether its turn is run again
+              recount resolve 0m2ga1850m2ga185 rerun
+              recount resolve 0m2ga1850m2ga185 give-up
+              recount recover --rerun auto
+              recount recover --rerun never
+            --- exit 2
+        "#]],
     );
     place.check(
         &["resolve", &message(6).to_string(), "rerun"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            session 0c1g60r30c1g60r3 message 0r30c1g60r30c1g6
+              waits since 2026-11-22T09:14:18.000000Z
+            --- stderr
+            recount: "rerun" does not fit: it waits for a word on whether it arrived
+              recount resolve 0r30c1g60r30c1g6 arrived
+              recount resolve 0r30c1g60r30c1g6 resend
+              recount resolve 0r30c1g60r30c1g6 dead-letter
+              recount recover --unknown resend
+              recount recover --unknown dead-letter
+            --- exit 2
+        "#]],
     );
     place.check(
         &["resolve", "latest", "--because", "I say so"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            error: the following required arguments were not provided:
+              <WORD>
+
+            Usage: recount resolve --because <TEXT> --data <DIR> <MESSAGE> <WORD>
+
+            For more information, try '--help'.
+            --- exit 2
+        "#]],
     );
 }
 
@@ -444,8 +609,24 @@ fn of_a_directory_that_is_well_nothing_is_said() {
 #[test]
 fn what_is_open_or_left_is_told_with_what_to_do() {
     let place = with_waits();
-    expect![[r#""#]].assert_eq(&doctor(&place));
-    expect![[r#""#]].assert_eq(&doctor(&with_dead_letters()));
+    expect![[r#"
+        warning: 2 messages wait for you
+          only a person can say how it goes on
+            recount resolve latest    shows the newest, and takes your word on it
+            recount recover           lists all of them
+        --- stderr
+        recount: 1 thing needs doing in HERE/data
+        --- exit 1
+    "#]]
+    .assert_eq(&doctor(&place));
+    expect![[r#"
+        note: 3 messages were given up
+          they are kept, and nothing happens to them by itself
+            recount dead-letters    lists them
+        nothing needs doing
+        --- exit 0
+    "#]]
+    .assert_eq(&doctor(&with_dead_letters()));
 
     let mut events = opened();
     let mark = "5ca1ab1e".to_owned();
@@ -471,7 +652,28 @@ fn what_is_open_or_left_is_told_with_what_to_do() {
         PermissionsExt::from_mode(0o644),
     )
     .unwrap();
-    expect![[r#""#]].assert_eq(&doctor(&place));
+    expect![[r#"
+        error: cannot use the policy: HERE/data/recount.toml: session.runs_max is 0; it must be at least 1
+          no engine starts with it
+            recount policy check FILE    says what is allowed
+        warning: HERE/data/log.redb has mode 0644
+          others than its owner can read what was said, or passwords of servers
+            chmod go= HERE/data/log.redb
+        warning: 1 message is open, and nobody works on them
+          an engine ended before they did; nothing happens to them by itself
+            recount recover    carries them to their end
+        note: the server of connection 0g2081040g208104 is gone
+          nobody has recorded that yet
+            recount recover    does
+        note: files of 1 server are left over
+          their passwords are of no use any more
+            recount recover    clears them away
+        note: log.redb.new-17-0 was never finished
+          a process was killed while it made a log; it is cleared away when the log is next opened to be written
+        --- stderr
+        recount: 3 things need doing in HERE/data
+        --- exit 1
+    "#]].assert_eq(&doctor(&place));
 }
 
 #[test]
@@ -485,7 +687,13 @@ fn a_process_that_writes_and_one_that_was_killed_are_told_apart() {
             .await;
         appended.unwrap();
     });
-    expect![[r#""#]].assert_eq(&doctor(&place));
+    expect![[r#"
+        note: another process writes the log
+          it can be looked at meanwhile; whatever changes it has to wait for that process to end
+        nothing needs doing
+        --- exit 0
+    "#]]
+    .assert_eq(&doctor(&place));
     // As the files are at this moment: what a kill would leave.
     let killed = Place::new();
     fs::create_dir(killed.data()).unwrap();
@@ -493,27 +701,77 @@ fn a_process_that_writes_and_one_that_was_killed_are_told_apart() {
     for name in ["log.redb", "journal-a", "journal-b"] {
         fs::copy(place.data().join(name), killed.data().join(name)).unwrap();
     }
-    expect![[r#""#]].assert_eq(&doctor(&killed));
+    expect![[r#"
+        warning: 1 message is open, and nobody works on them
+          an engine ended before they did; nothing happens to them by itself
+            recount recover    carries them to their end
+        note: the last process that wrote the log was killed
+          nothing is lost: what its journal holds is read, and settles when the log is next opened to be written
+        --- stderr
+        recount: 1 thing needs doing in HERE/data
+        --- exit 1
+    "#]].assert_eq(&doctor(&killed));
 }
 
 #[test]
 fn what_is_no_log_or_a_damaged_one_is_told() {
     let nowhere = Place::new();
-    expect![[r#""#]].assert_eq(&doctor(&nowhere));
+    expect![[r#"
+        note: there is no such directory
+          nothing was recorded there, or its name is mistyped
+            recount run MESSAGE    begins a session, and makes it
+        nothing needs doing
+        --- exit 0
+    "#]]
+    .assert_eq(&doctor(&nowhere));
     assert!(!nowhere.data().exists());
 
     let empty = Place::new();
     fs::create_dir(empty.data()).unwrap();
     fs::set_permissions(empty.data(), PermissionsExt::from_mode(0o700)).unwrap();
-    expect![[r#""#]].assert_eq(&doctor(&empty));
+    expect![[r#"
+        note: there is no log in HERE/data; nothing was recorded there yet
+          it is empty, and ready to be used
+            recount run MESSAGE    begins a session
+        nothing needs doing
+        --- exit 0
+    "#]]
+    .assert_eq(&doctor(&empty));
     fs::write(empty.data().join("letter.txt"), "dear").unwrap();
-    expect![[r#""#]].assert_eq(&doctor(&empty));
+    expect![[r#"
+        error: HERE/data is not a data directory of recount: it holds "letter.txt" and no log; name an empty or a new directory
+          its name is mistyped, or the log was moved away
+            name another one: --data DIR, or RECOUNT_DATA
+        --- stderr
+        recount: 1 thing needs doing in HERE/data
+        --- exit 1
+    "#]].assert_eq(&doctor(&empty));
     fs::write(empty.data().join("log.redb"), "dear").unwrap();
-    expect![[r#""#]].assert_eq(&doctor(&empty).replace("0644", "0664"));
+    expect![[r#"
+        error: HERE/data/log.redb is not a log of recount (Not a redb database: magic number mismatch); it was left as it is: move it away, or name another data directory
+          another program's file stands in its place, or its first pages are damaged
+            recount salvage HERE/data --into NEW-DIR    takes out what can still be proven
+        warning: HERE/data/log.redb has mode 0664
+          others than its owner can read what was said, or passwords of servers
+            chmod go= HERE/data/log.redb
+        --- stderr
+        recount: 2 things need doing in HERE/data
+        --- exit 1
+    "#]].assert_eq(&doctor(&empty).replace("0644", "0664"));
 
     let place = with_dead_letters();
     damage(&place, b"Update the changelog");
-    expect![[r#""#]].assert_eq(&doctor(&place));
+    expect![[r#"
+        error: the log is damaged at position 4: its hash does not follow from it and the event before it in its stream
+          what was recorded before position 4 can be read; what follows may not be what was recorded
+            recount salvage HERE/data --into NEW-DIR    takes out what can still be proven
+        note: 3 messages were given up
+          they are kept, and nothing happens to them by itself
+            recount dead-letters    lists them
+        --- stderr
+        recount: 1 thing needs doing in HERE/data
+        --- exit 1
+    "#]].assert_eq(&doctor(&place));
     let quick = place.told(&["doctor", "--quick"]);
     assert!(!quick.contains("damaged"), "{quick}");
 }
@@ -546,7 +804,19 @@ fn what_can_be_proven_of_a_damaged_log_becomes_a_new_one() {
             "--unproven",
             "rest.jsonl",
         ],
-        &expect![[r#""#]],
+        &expect![[r#"
+            8 events taken into new
+              session/081040g2081040g2  events 1 to 3
+              session/0c1g60r30c1g60r3  events 1 to 4
+              connection/0g2081040g208104  event 1
+            up to position 5 they stand as they stood: heads that were signed up to there still hold
+            not taken: session/081040g2081040g2  events 4 to 6
+              event 4 is missing or damaged, and what follows it cannot be proven without it
+            closed: 1 session, of which events are missing
+            --- stderr
+            recount: not everything could be taken
+            --- exit 1
+        "#]],
     );
     assert_eq!(fs::read(place.data().join("log.redb")).unwrap(), damaged);
     let rest = fs::read_to_string(place.0.path().join("rest.jsonl")).unwrap();
@@ -558,7 +828,9 @@ fn what_can_be_proven_of_a_damaged_log_becomes_a_new_one() {
         .iter()
         .map(|event| event["type"].as_str().unwrap())
         .collect();
-    assert_eq!(types, ["DeliveryStarted", "MessageDeadLettered"]);
+    // The first of them is the one that is not what was recorded.
+    let behind = ["MessageQueued", "DeliveryStarted", "MessageDeadLettered"];
+    assert_eq!(types, behind);
     place.check(&["--data", "new", "verify", "--json"], &expect![[r#""#]]);
     place.check(&["--data", "new", "sessions"], &expect![[r#""#]]);
     place.check(&["salvage", "data", "--into", "new"], &expect![[r#""#]]);
@@ -569,7 +841,16 @@ fn what_can_be_proven_of_a_damaged_log_becomes_a_new_one() {
     assert_eq!(
         salvaged,
         json!({
-            "whole": false, "events": 0,
+            "whole": false, "events": 8, "missing": 0, "last": 11, "whole_through": 5, "unreadable": 0,
+            "dead_letters": 0, "closed": 1,
+            "streams": [
+                {
+                    "stream": format!("session/{SESSION}"), "taken": [1, 3], "unproven": [[4, 6]],
+                    "reason": "event 4 is missing or damaged, and what follows it cannot be proven without it",
+                },
+                { "stream": format!("session/{OTHER}"), "taken": [1, 4], "unproven": [], "reason": null },
+                { "stream": format!("connection/{CONNECTION}"), "taken": [1, 1], "unproven": [], "reason": null },
+            ],
         })
     );
 }
@@ -584,8 +865,26 @@ fn what_is_open_in_a_salvaged_log_is_sent_by_nobody() {
     fs::write(&path, bytes).unwrap();
     let told = place.told(&["sessions"]);
     assert!(told.contains("is not a log of recount"), "{told}");
-    place.check(&["salvage", "data", "--into", "new"], &expect![[r#""#]]);
-    place.check(&["--data", "new", "recover"], &expect![[r#""#]]);
+    place.check(
+        &["salvage", "data", "--into", "new"],
+        &expect![[r#"
+        16 events taken into new
+          session/081040g2081040g2  events 1 to 10
+          session/0c1g60r30c1g60r3  events 1 to 5
+          connection/0g2081040g208104  event 1
+        all of them stand as they stood: heads that were signed still hold
+        given up: 2 messages that had not come to an end; what became of them since, nobody knows
+          recount --data new dead-letters
+        --- exit 0
+    "#]],
+    );
+    place.check(
+        &["--data", "new", "recover"],
+        &expect![[r#"
+        nothing was open
+        --- exit 0
+    "#]],
+    );
     let letters = place.json(&["--data", "new", "dead-letters", "--json"]);
     assert_eq!(letters.len(), 2);
 }
@@ -594,7 +893,20 @@ fn what_is_open_in_a_salvaged_log_is_sent_by_nobody() {
 fn what_holds_no_log_is_not_salvaged() {
     let place = Place::new();
     fs::write(place.0.path().join("letter"), "dear").unwrap();
-    place.check(&["salvage", "letter", "--into", "new"], &expect![[r#""#]]);
-    place.check(&["salvage", "nothing", "--into", "new"], &expect![[r#""#]]);
+    place.check(&["salvage", "letter", "--into", "new"], &expect![[r#"
+        --- stderr
+        recount: cannot salvage: letter is not a log of recount (no event of a log can be proven in it); it was left as it is: move it away, or name another data directory
+          recount doctor DIR    says what else may be wrong
+        --- exit 1
+    "#]]);
+    place.check(
+        &["salvage", "nothing", "--into", "new"],
+        &expect![[r#"
+        --- stderr
+        recount: cannot salvage: cannot open nothing: No such file or directory (os error 2)
+          recount doctor DIR    says what else may be wrong
+        --- exit 1
+    "#]],
+    );
     assert!(!place.0.path().join("new").exists());
 }

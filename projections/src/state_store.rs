@@ -1,5 +1,7 @@
 //! The one owner of session state: on disk as events and snapshots, in memory as folds, bounded.
 
+mod milestone;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +15,9 @@ use serde::de::DeserializeOwned;
 use crate::Projection;
 use crate::pending::Pending;
 use crate::session::Session;
+
+use milestone::Milestones;
+pub use milestone::{kept_through, load_through};
 
 /// How many events a session may have beyond its snapshot: what a load folds at most, more or less.
 const SNAPSHOT_EVERY: u64 = 1000;
@@ -58,13 +63,15 @@ struct Held {
     loaded: bool,
     /// The number of the first event at which a snapshot is due.
     snapshot_due: u64,
+    milestones: Milestones,
 }
 
 impl Held {
     fn load(&mut self, log: &Log, stream: StreamId) -> Result<()> {
         let kept = snapshot::<Session>(log, stream)?.unwrap_or_default();
         self.snapshot_due = kept.due();
-        self.session = fold_on(log, stream, kept)?;
+        self.session = fold_on(log, stream, kept, Seq(u64::MAX))?;
+        self.milestones = Milestones::at(self.session.seq);
         self.loaded = true;
         Ok(())
     }
@@ -159,6 +166,12 @@ impl StateStore {
             let bytes = put_snapshot(&self.log, stream, seq, &held.session);
             held.snapshot_due = snapshot_due(seq, bytes);
         }
+        let Held {
+            session,
+            milestones,
+            ..
+        } = &mut *held;
+        milestones.pass(&self.log, stream, session.seq, session);
         Ok(recorded)
     }
 
@@ -199,7 +212,12 @@ pub fn snapshot_all(log: &Log, mut report: impl FnMut(Progress)) -> Result<u64> 
         total: sessions.iter().map(|(_, head)| length(head)).sum(),
     };
     for (stream, head) in &sessions {
-        let session: Session = load(log, *stream)?;
+        let mut milestones = Milestones::at(Seq(0));
+        let mut session = Session::default();
+        for recorded in log.read(*stream, Seq::FIRST) {
+            session.apply(&recorded?);
+            milestones.pass(log, *stream, session.seq, &session);
+        }
         put_snapshot(log, *stream, session.seq, &session);
         progress.done += length(head);
         report(progress);
@@ -300,14 +318,23 @@ impl<P> Kept<P> {
 /// Where the log cannot be read.
 pub fn load<P: Projection + DeserializeOwned>(reader: &LogReader, stream: StreamId) -> Result<P> {
     let kept = snapshot::<P>(reader, stream)?.unwrap_or_default();
-    fold_on(reader, stream, kept)
+    fold_on(reader, stream, kept, Seq(u64::MAX))
 }
 
-/// What a kept state has become since.
-fn fold_on<P: Projection>(reader: &LogReader, stream: StreamId, kept: Kept<P>) -> Result<P> {
+/// What a kept state had become by the event of this number.
+fn fold_on<P: Projection>(
+    reader: &LogReader,
+    stream: StreamId,
+    kept: Kept<P>,
+    through: Seq,
+) -> Result<P> {
     let Kept { mut state, seq, .. } = kept;
     for recorded in reader.read(stream, seq.next()) {
-        state.apply(&recorded?);
+        let recorded = recorded?;
+        if recorded.seq > through {
+            break;
+        }
+        state.apply(&recorded);
     }
     Ok(state)
 }
@@ -316,7 +343,16 @@ fn snapshot<P: Projection + DeserializeOwned>(
     reader: &LogReader,
     stream: StreamId,
 ) -> Result<Option<Kept<P>>> {
-    let Some(kept) = reader.snapshot(stream, P::NAME)? else {
+    named(reader, stream, P::NAME)
+}
+
+/// The state that was kept under a name, if this build can read it.
+fn named<P: Projection + DeserializeOwned>(
+    reader: &LogReader,
+    stream: StreamId,
+    name: &str,
+) -> Result<Option<Kept<P>>> {
+    let Some(kept) = reader.snapshot(stream, name)? else {
         return Ok(None);
     };
     if kept.fold_version != P::VERSION {

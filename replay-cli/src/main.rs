@@ -10,6 +10,7 @@
 mod args;
 mod command;
 mod directory;
+mod export;
 mod failure;
 mod front;
 mod health;
@@ -17,10 +18,13 @@ mod key_file;
 mod output;
 mod pick;
 mod progress;
+mod query;
 mod render;
 mod stage;
+mod step;
 mod terminal;
 mod timeline;
+mod wire;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -93,6 +97,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Salvage(salvage) => {
             return command::salvage::run(salvage, json, &mut output);
         }
+        Verb::Completions(completions) => {
+            command::reference::completions(completions.shell, &mut output)?;
+            return Ok(output.flush()?);
+        }
+        Verb::Man(man) => {
+            command::reference::man(man.out.as_deref(), json, &mut output)?;
+            return Ok(output.flush()?);
+        }
         _ => {}
     }
     let data = directory::find(data)?;
@@ -101,7 +113,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Recover(recover) => {
             return command::recover::run(&data, &recover, json, &mut output);
         }
-        Verb::Demo(_) | Verb::Key(_) | Verb::Salvage(_) => {}
         Verb::DeadLetters(only) => {
             if let Some(reader) = command::sessions::open(&data)? {
                 let only = only.session.map(|text| pick::session(&reader, &text));
@@ -118,6 +129,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let work = command::resolve::run(&reader, log.as_ref(), &resolve, json, &mut output);
             command::change(log.as_ref(), work)?;
         }
+        Verb::WhatIf(wanted) => {
+            let (reader, id) = open(&data, &wanted.session.id)?;
+            command::decisions::what_if(&reader, id, &wanted, json, &mut output)?;
+        }
+        Verb::Demo(_) | Verb::Key(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Salvage(_) => {}
         Verb::Policy(policy) => {
             command::policy::run(&data, policy.file.path.as_deref(), json, &mut output)?;
         }
@@ -129,6 +145,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Show(show) => {
             let (reader, id) = open(&data, &show.session.id)?;
             command::show::run(&reader, id, show.at, json, &mut output)?;
+        }
+        Verb::Step(step) => {
+            command::step::needs_terminal(json, &output)?;
+            let (reader, id) = open(&data, &step.session.id)?;
+            return command::step::run(reader, id, step.at, &output);
         }
         Verb::Log(log) => {
             let (reader, id) = open(&data, &log.session.id)?;
@@ -145,6 +166,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Verb::Replay(replay) => {
             let (reader, id) = open(&data, &replay.session.id)?;
+            if replay.wire {
+                command::wire::run(&reader, id, json, &mut output)?;
+                return Ok(output.flush()?);
+            }
             let speed = (!replay.instant).then_some(replay.speed);
             return until_interrupted(command::replay::run(&reader, id, speed, json, output));
         }
@@ -155,12 +180,21 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 command::verify::signed(&reader, &signed, key, json, &mut output)?;
             } else {
                 let only = verify.session.map(|text| pick::session(&reader, &text));
-                command::verify::run(&reader, only.transpose()?, json, &mut output)?;
+                let decisions = verify.decisions;
+                command::verify::run(&reader, only.transpose()?, decisions, json, &mut output)?;
             }
         }
         Verb::Doctor(doctor) => {
             let directory = doctor.directory.unwrap_or(data);
             command::doctor::run(&directory, doctor.quick, json, &mut output)?;
+        }
+        Verb::Export(export) => {
+            let reader = directory::open(&data)?;
+            command::export::run(&reader, &export, json, &mut output)?;
+        }
+        Verb::Import(import) => {
+            let directory = import.into.as_deref().unwrap_or(&data);
+            command::import::run(&import.file, directory, json, &mut output)?;
         }
         Verb::Sign(sign) => {
             // The key first: a long look at the log would be in vain without it.

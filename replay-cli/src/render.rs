@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod dead_letter;
+pub(crate) mod decision;
 pub(crate) mod event;
 pub(crate) mod frame;
 pub(crate) mod scene;

@@ -104,6 +104,98 @@ impl Timeline {
     }
 }
 
+/// A place in a timeline: the last events of both streams up to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Of the session.
+    pub(crate) session: Seq,
+    /// Of its connection.
+    pub(crate) connection: Seq,
+}
+
+impl Timeline {
+    /// The place of a position.
+    ///
+    /// # Errors
+    ///
+    /// Where the log cannot be read.
+    pub(crate) fn place(&self, reader: &LogReader, at: Position) -> Result<Place> {
+        let connection = match self.connection {
+            Some(id) => last_through(reader, StreamId::Connection(id), at)?,
+            None => Seq::default(),
+        };
+        let session = last_through(reader, StreamId::Session(self.session), at)?;
+        Ok(Place {
+            session,
+            connection,
+        })
+    }
+
+    /// The events after a place, in order.
+    pub(crate) fn after(
+        &self,
+        reader: &LogReader,
+        place: Place,
+    ) -> impl Iterator<Item = Result<Recorded>> + use<> {
+        let first = self.first;
+        let session = reader.read(StreamId::Session(self.session), place.session.next());
+        let connection = self
+            .connection
+            .map(|id| reader.read(StreamId::Connection(id), place.connection.next()))
+            .into_iter()
+            .flatten()
+            .skip_while(move |event| event.as_ref().is_ok_and(|event| event.position < first));
+        merge(session, connection, true, |a, b| a < b)
+    }
+
+    /// The events up to a place, the last one first.
+    pub(crate) fn before(
+        &self,
+        reader: &LogReader,
+        place: Place,
+    ) -> impl Iterator<Item = Result<Recorded>> + use<> {
+        let first = self.first;
+        // There is no event of number 0 to begin with.
+        let back = |stream, from: Seq| {
+            let some = from >= Seq::FIRST;
+            let events = some.then(|| reader.read_backwards(stream, from));
+            events.into_iter().flatten()
+        };
+        let session = back(StreamId::Session(self.session), place.session);
+        let connection = self
+            .connection
+            .map(|id| back(StreamId::Connection(id), place.connection))
+            .into_iter()
+            .flatten()
+            .take_while(move |event| event.as_ref().map_or(true, |event| event.position >= first));
+        merge(session, connection, true, |a, b| a > b)
+    }
+}
+
+/// The number of the last event of a stream up to a position, found by halves.
+///
+/// # Errors
+///
+/// Where the log cannot be read.
+fn last_through(reader: &LogReader, stream: StreamId, at: Position) -> Result<Seq> {
+    let Some(head) = reader.stream_head(stream)? else {
+        return Ok(Seq::default());
+    };
+    if head.last <= at {
+        return Ok(head.seq);
+    }
+    let (mut low, mut high) = (head.from.0 - 1, head.seq.0);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        let event = reader.read(stream, Seq(middle)).next().transpose()?;
+        match event {
+            Some(event) if event.position <= at => low = middle,
+            _ => high = middle - 1,
+        }
+    }
+    Ok(Seq(low))
+}
+
 /// Both in the order of their positions, as `precedes` says it; ends with `leading` unless `trailing`.
 fn merge(
     leading: impl Iterator<Item = Result<Recorded>>,

@@ -10,7 +10,7 @@ mod payload;
 mod v1;
 
 use crate::error::{Error, Result};
-use crate::event::{Cause, Class, Event, NewEvent, Provenance, Recorded};
+use crate::event::{Cause, Class, Envelope, Event, NewEvent, Provenance, Recorded};
 use crate::id::{EventId, FrameNumber, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 use crate::log::Hash;
@@ -229,21 +229,6 @@ impl<'a> Record<'a> {
         self.bytes
     }
 
-    /// The bytes of the same event at another place in the log, following the record with this hash in its stream.
-    pub(crate) fn moved(
-        self,
-        position: Position,
-        cause: Option<Position>,
-        previous: Hash,
-    ) -> Vec<u8> {
-        let mut bytes = self.bytes.to_vec();
-        put_u64(&mut bytes, POSITION, position.0);
-        put_u64(&mut bytes, CAUSE, cause.map_or(0, |cause| cause.0));
-        let (before, hash) = bytes.split_at_mut(self.bytes.len() - HASH_LEN);
-        hash.copy_from_slice(&chain(previous, before).0);
-        bytes
-    }
-
     pub(crate) fn position(self) -> Position {
         Position(u64_at(self.bytes, POSITION))
     }
@@ -261,11 +246,6 @@ impl<'a> Record<'a> {
 
     pub(crate) fn at(self) -> Timestamp {
         Timestamp(u64_at(self.bytes, TIME))
-    }
-
-    /// The position of the event that it follows from.
-    pub(crate) fn cause(self) -> Option<Position> {
-        Some(Position(u64_at(self.bytes, CAUSE))).filter(|cause| cause.0 != 0)
     }
 
     pub(crate) fn type_number(self) -> u16 {
@@ -314,6 +294,16 @@ impl<'a> Record<'a> {
         self.hash() == chain(previous, &self.bytes[..self.bytes.len() - HASH_LEN])
     }
 
+    /// What it says of itself without its payload.
+    pub(crate) fn envelope(self) -> Envelope {
+        Envelope {
+            position: self.position(),
+            stream: StreamId::from_bytes(*self.stream_key()),
+            at: self.at(),
+            type_number: self.type_number(),
+        }
+    }
+
     /// The event, its payload read.
     ///
     /// # Errors
@@ -360,7 +350,7 @@ impl<'a> Record<'a> {
                 .ok_or("its stream is of no known kind")?,
             seq: self.seq(),
             at: self.at(),
-            cause: self.cause(),
+            cause: Some(Position(u64_at(self.bytes, CAUSE))).filter(|cause| cause.0 != 0),
             class: match self.bytes[CLASS] {
                 0 => Class::Asked,
                 1 => Class::Observed,

@@ -21,7 +21,7 @@ Examples:
   recount salvage log.redb --into rescued --unproven rest.jsonl
   recount --data rescued dead-letters
 
-With --json one object: events, streams (each with taken, unproven, reason), missing, last, same_through, unreadable,
+With --json one object: events, streams (each with taken, unproven, reason), missing, last, whole_through, unreadable,
 dead_letters, closed.
 Exit codes: 0 everything that was found was taken, and nothing between is missing; 1 not everything, or nothing;
 2 wrong use.")]

@@ -182,7 +182,7 @@ fn told_json(salvaged: &Salvaged, settled: Settled) -> Value {
         "streams": streams.collect::<Vec<_>>(),
         "missing": salvaged.missing,
         "last": salvaged.last,
-        "same_through": salvaged.same_through,
+        "whole_through": salvaged.whole_through,
         "unreadable": salvaged.unreadable,
         "dead_letters": settled.dead_letters,
         "closed": settled.closed,
@@ -200,16 +200,12 @@ fn told(salvaged: &Salvaged, settled: Settled, into: &Path) -> String {
             let _ = writeln!(out, "  {stream}  {}", events(*from, *to));
         }
     }
-    let same = match salvaged.same_through {
-        last if last == salvaged.last => {
-            "all of them stand as they stood: heads that were signed still hold".to_owned()
-        }
-        last if last.0 == 0 => "their positions changed, and so did their hashes".to_owned(),
-        last => format!(
-            "up to position {last} they stand as they stood: heads that were signed up to there still hold"
-        ),
+    let heads = match salvaged.whole_through {
+        last if last == salvaged.last => "heads that were signed still hold".to_owned(),
+        last if last.0 == 0 => "no head that was signed holds any more".to_owned(),
+        last => format!("heads that were signed hold up to position {last}"),
     };
-    let _ = writeln!(out, "{same}");
+    let _ = writeln!(out, "each stands where it stood; {heads}");
     let left = salvaged.streams.iter();
     for found in left.filter(|found| !found.unproven.is_empty() || !found.reason.is_empty()) {
         for (from, to) in &found.unproven {

@@ -36,7 +36,7 @@ impl Lines {
 }
 
 /// The event as one line: time, number, type, and what it says.
-fn line(recorded: &Recorded, look: &Look) -> String {
+pub(crate) fn line(recorded: &Recorded, look: &Look) -> String {
     let clock = time::clock(recorded.at, &look.zone);
     let number = match recorded.stream {
         StreamId::Session(_) => recorded.seq.to_string(),
@@ -72,14 +72,20 @@ fn line(recorded: &Recorded, look: &Look) -> String {
 }
 
 /// How much an event asks for a person's eye.
-enum Weight {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// No more than any other.
     Plain,
+    /// It went well.
     Good,
+    /// A person may have to look at it.
     Warning,
+    /// It went wrong.
     Bad,
 }
 
-fn weight(event: &Event) -> Weight {
+/// How much this event does.
+pub(crate) fn weight(event: &Event) -> Weight {
     match event {
         Event::TurnCompleted { .. } => Weight::Good,
         Event::DeliveryRejected { .. }
@@ -534,6 +540,24 @@ pub(crate) fn json_line(recorded: &Recorded, told_by: Option<&Frame>) -> io::Res
         return Ok(line.replace(['\n', '\r'], " "));
     }
     Ok(line)
+}
+
+/// What an event holds: each member of its data and its value, a text as it is and all else as JSON.
+pub(crate) fn data(event: &Event) -> Vec<(String, String)> {
+    let members: serde_json::Map<String, serde_json::Value> = own_json(event, |_, data| {
+        data.and_then(|data| serde_json::from_str(data.get()).ok())
+    })
+    .ok()
+    .flatten()
+    .unwrap_or_default();
+    let told = |(name, value)| match value {
+        serde_json::Value::String(text) => (name, text),
+        value => {
+            let json = serde_json::to_string_pretty(&value);
+            (name, json.unwrap_or_default())
+        }
+    };
+    members.into_iter().map(told).collect()
 }
 
 /// Looks at the name and the data that an event gives itself in JSON.

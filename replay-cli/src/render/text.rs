@@ -55,6 +55,64 @@ pub(crate) fn clip(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..end]))
 }
 
+/// A line of text in lines of so many columns, at spaces where there are any; what goes on is indented.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    const INDENT: &str = "  ";
+    let mut lines = Vec::new();
+    let (mut line, mut used, mut fresh) = (String::new(), 0, true);
+    for word in text.split(' ') {
+        if !fresh && used + 1 + word.width() > width {
+            lines.push(std::mem::replace(&mut line, INDENT.to_owned()));
+            (used, fresh) = (INDENT.len(), true);
+        }
+        if !fresh {
+            line.push(' ');
+            used += 1;
+        }
+        for c in word.chars() {
+            let columns = c.width().unwrap_or(0);
+            // A word that is longer than a line goes on in the next.
+            if !fresh && used + columns > width {
+                lines.push(std::mem::replace(&mut line, INDENT.to_owned()));
+                used = INDENT.len();
+            }
+            line.push(c);
+            used += columns;
+            fresh = false;
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+/// A line in pieces of so many columns, broken after a space where there is one; at least one piece.
+pub(crate) fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut rest = line;
+    loop {
+        let (mut used, mut end, mut space) = (0, rest.len(), None);
+        for (at, c) in rest.char_indices() {
+            used += c.width().unwrap_or(0);
+            if c == ' ' {
+                space = Some(at + 1);
+            }
+            if used > width && at > 0 {
+                end = at;
+                break;
+            }
+        }
+        if end < rest.len() {
+            end = space.unwrap_or(end);
+        }
+        let (piece, left) = rest.split_at(end);
+        pieces.push(piece.trim_end().to_owned());
+        if left.is_empty() {
+            return pieces;
+        }
+        rest = left;
+    }
+}
+
 /// How many columns a text takes.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
@@ -112,6 +170,24 @@ mod tests {
         assert_eq!(bytes(999_999), "999.9 kB");
         assert_eq!(bytes(20_350_000), "20.3 MB");
         assert_eq!(bytes(7_000_000_000_000_000), "7000.0 TB");
+    }
+
+    #[test]
+    fn a_wrapped_text_keeps_to_the_width() {
+        assert_eq!(wrap("a bc def", 20), ["a bc def"]);
+        assert_eq!(wrap("alpha beta gamma", 10), ["alpha beta", "  gamma"]);
+        assert_eq!(wrap("abcdefghijkl m", 6), ["abcdef", "  ghij", "  kl m"]);
+        assert_eq!(wrap("", 6), [""]);
+    }
+
+    #[test]
+    fn a_wrapped_line_loses_no_word() {
+        assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("incomprehensible", 6), ["incomp", "rehens", "ible"]);
+        assert_eq!(wrapped("日本語です", 5), ["日本", "語で", "す"]);
+        assert_eq!(wrapped("日本", 1), ["日", "本"]);
+        assert_eq!(wrapped("", 5), [""]);
     }
 
     #[test]

@@ -18,6 +18,14 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     u64::try_from(moment.as_microsecond()).ok().map(Timestamp)
 }
 
+/// A time of day, as the hour with its minutes and maybe seconds, on the day that a moment is of in a zone.
+pub(crate) fn on_day(text: &str, day: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    let time: jiff::civil::Time = text.parse().ok()?;
+    let day = moment(day).to_zoned(zone.clone());
+    let then = day.with().time(time).build().ok()?.timestamp();
+    u64::try_from(then.as_microsecond()).ok().map(Timestamp)
+}
+
 /// The day and the time of day, in a zone: `2026-11-22 09:14:03`.
 pub(crate) fn full(at: Timestamp, zone: &TimeZone) -> String {
     zoned(at, zone, "%Y-%m-%d %H:%M:%S")
@@ -98,6 +106,12 @@ mod tests {
         // No clock says this, but a damaged one may: it is told, not panicked over.
         assert_eq!(rfc3339(Timestamp(u64::MAX)), "9999-12-30T22:00:00.999999Z");
         assert_eq!(parse("1969-01-01T00:00:00Z"), None);
+        let same_day = |text| on_day(text, at, &TimeZone::UTC).map(rfc3339);
+        let then = "2026-11-22T09:14:59.500000Z".to_owned();
+        assert_eq!(same_day("09:14:59.5"), Some(then));
+        let then = "2026-11-22T23:00:00.000000Z".to_owned();
+        assert_eq!(same_day("23:00"), Some(then));
+        assert_eq!(same_day("tea time"), None);
     }
 
     #[test]

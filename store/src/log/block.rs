@@ -267,17 +267,12 @@ fn split_gone(bytes: &[u8]) -> Option<(Item<'_>, &[u8])> {
     Some((Item::Gone(Hash(*hash)), rest))
 }
 
-/// An empty block of so many records, all gone, and where the log stands after it: its head is taken as it says.
-pub(crate) fn empty(before: Tip, count: u32) -> (Vec<u8>, Tip) {
-    let mut bytes = vec![0; RECORDS];
-    bytes[0] = EMPTY;
-    bytes[COUNT..HEAD].copy_from_slice(&count.to_le_bytes());
-    bytes[HEAD..RECORDS].copy_from_slice(&before.hash.0);
-    let after = Tip {
-        position: Position(before.position.0 + u64::from(count)),
-        hash: before.hash,
-    };
-    (bytes, after)
+/// The block of so many records that are all gone, after which the log stood at `head`.
+pub(crate) fn empty(count: u32, head: Hash) -> Vec<u8> {
+    let mut bytes = vec![EMPTY];
+    bytes.extend_from_slice(&count.to_le_bytes());
+    bytes.extend_from_slice(&head.0);
+    bytes
 }
 
 /// Empty blocks that follow each other, as one, if they are and it can be.

@@ -10,10 +10,9 @@
 //! follows from something that nobody has any more. It is not taken, since the log would say of it what it
 //! cannot prove, and whoever folds the stream would go on over the hole; it is told instead.
 //!
-//! **What becomes of it**: numbers stay, and so do times, ids, payloads and chains. Positions have no gaps, so
-//! those behind a lost event move up, and with them the hashes that cover them; the causes that name them are
-//! moved along. Up to the first hole nothing changes: heads that were signed up to there still hold. Frames are not
-//! taken: their numbers count as dropped, as retention drops them.
+//! **What becomes of it**: every event keeps its place, and so its hash; for what is lost or was cut off, empty blocks
+//! stand, as in a [part of a log](super::import). Heads that were signed before the first of them still hold.
+//! Frames are not taken: their numbers count as dropped.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,12 +25,8 @@ use redb::backends::FileBackend;
 use crate::codec::{Record, StreamKey};
 use crate::error::{Error, Result};
 use crate::event::Recorded;
-use crate::id::{FrameNumber, Position, Seq, StreamId};
-use crate::limits;
-use crate::log::block::{self, Builder, Tip};
-use crate::log::compact::{Progress, index_settled};
-use crate::log::storage::{Fault, Storage};
-use crate::log::{Hash, files, journal, table};
+use crate::id::{Position, Seq, StreamId};
+use crate::log::{Hash, Import, Piece, Progress, RawEvent, files, journal, table};
 
 /// What a damaged log still held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +35,8 @@ pub struct Salvaged {
     pub events: u64,
     /// The streams of which anything was found.
     pub streams: Vec<SalvagedStream>,
-    /// Up to here each event stands where it stood, with the same hashes: what was signed up to here still holds.
-    pub same_through: Position,
+    /// Up to here nothing is missing: heads that were signed up to here still hold.
+    pub whole_through: Position,
     /// The last position at which an event was found, in the damaged log.
     pub last: Position,
     /// How many events up to there were not found at all, cut off ones aside: of which streams, nobody can say. What
@@ -75,15 +70,15 @@ pub struct SalvagedStream {
 /// Takes everything that can be proven out of the damaged log `file`, and makes a new log of it in the directory
 /// `into`.
 ///
-/// `file` is a log's file, or the directory of one; the journal beside it is read, too. Nothing of it is changed. `unproven`
-/// is given what was found and not taken: whole as far as anybody can tell, and nothing to rely on.
+/// `file` is a log's file, or the directory of one; the journal beside it is read, too. Nothing of it is changed.
+/// `unproven` is given what was found and not taken: as far as it can be read, and nothing to rely on.
 ///
 /// It holds about 100 bytes for each event. It can be killed at any time: the new log is there whole or not at all.
 ///
 /// # Errors
 ///
-/// [`Error::NotALog`] where no event can be proven; [`Error::NotADataDirectory`] or [`Error::Io`] where the new log
-/// cannot be made there, because there is one for example; [`Error::Io`] where `file` cannot be opened.
+/// [`Error::NotALog`] where no event can be proven; [`Error::LogExists`], [`Error::NotADataDirectory`],
+/// [`Error::Failed`] or [`Error::Io`] where the new log cannot be made there; [`Error::Io`] where `file` cannot be opened.
 pub fn salvage(
     file: &Path,
     into: &Path,
@@ -91,25 +86,17 @@ pub fn salvage(
     mut report: impl FnMut(Progress),
 ) -> Result<Salvaged> {
     let (mut search, path) = Search::open(file)?;
+    // First, since a long search would be in vain where it cannot be made.
+    let new = Import::begin(into)?;
     search.run(&mut report)?;
-    let streams = search.prove();
-    let mut taken: Vec<usize> = Vec::new();
-    let (mut told, mut gone) = (Vec::new(), 0);
-    for (key, proof) in streams {
-        let Some(stream) = StreamId::from_bytes(key) else {
-            continue;
-        };
-        for index in &proof.unproven {
-            if let Some(recorded) = search.event(*index) {
-                unproven(recorded);
-            }
+    let proofs = search.prove();
+    for index in proofs.iter().flat_map(|(_, proof)| &proof.unproven) {
+        if let Some(recorded) = search.event(*index) {
+            unproven(recorded);
         }
-        taken.extend(&proof.taken);
-        gone += proof
-            .front
-            .map_or(0, |(before, _)| before.0.saturating_sub(1));
-        told.push((proof, stream));
     }
+    let taken = proofs.iter().flat_map(|(_, proof)| &proof.taken);
+    let mut taken: Vec<usize> = taken.copied().collect();
     if taken.is_empty() {
         return Err(Error::NotALog {
             path,
@@ -117,31 +104,25 @@ pub fn salvage(
         });
     }
     taken.sort_unstable_by_key(|index| search.found[*index].position);
-    let mut written = Written::default();
-    files::create_with(into, |storage| {
-        let fronts = told.iter().filter_map(|(proof, stream)| {
-            let (_, hash) = proof.front?;
-            Some((stream.to_bytes(), hash))
-        });
-        written = search.write(storage, &taken, gone, fronts.collect(), &mut report)?;
-        Ok(())
-    })?;
-    let last = told
-        .iter()
-        .flat_map(|(proof, _)| proof.taken.iter().chain(&proof.sure));
-    let last = last.map(|index| search.found[*index].position).max();
-    let last = Position(last.unwrap_or_default());
-    let unproven: u64 = told.iter().map(|(proof, _)| proof.sure.len() as u64).sum();
+    let whole_through = search.write(new, &taken, &mut report)?;
+
+    let sure = proofs.iter().flat_map(|(_, proof)| &proof.sure);
+    let position = |index: &usize| search.found[*index].position;
+    let last = taken.iter().chain(sure.clone()).map(position).max();
+    let last = last.unwrap_or_default();
+    let cut_off = proofs.iter().filter_map(|(_, proof)| proof.front);
+    let cut_off: u64 = cut_off.map(|front| front.0.saturating_sub(1)).sum();
     let events = taken.len() as u64;
+    let found = events + sure.count() as u64 + cut_off;
     Ok(Salvaged {
         events,
-        streams: told
+        streams: proofs
             .iter()
-            .map(|(proof, stream)| search.tell(*stream, proof))
+            .map(|(stream, proof)| search.tell(*stream, proof))
             .collect(),
-        same_through: written.same_through,
-        last,
-        missing: last.0.saturating_sub(events + unproven + gone),
+        whole_through,
+        last: Position(last),
+        missing: last.saturating_sub(found),
         unreadable: search.unreadable,
     })
 }
@@ -183,8 +164,8 @@ impl Marker {
 #[derive(Debug, Default)]
 struct Proof {
     taken: Vec<usize>,
-    /// Where its front was cut: the first number that remains, and the hash that it follows.
-    front: Option<(Seq, Hash)>,
+    /// Where its front was cut: the first number that remains.
+    front: Option<Seq>,
     /// What can be read behind a hole.
     unproven: Vec<usize>,
     /// Those of them that another one follows, or that follow another one: they are records for sure.
@@ -193,11 +174,6 @@ struct Proof {
     forked: bool,
     /// Whether it ends before an event that is whole, and may never have been acknowledged.
     unfinished: bool,
-}
-
-#[derive(Debug, Default)]
-struct Written {
-    same_through: Position,
 }
 
 /// The bytes of a damaged log, and what looks like records in them.
@@ -214,6 +190,8 @@ struct Search {
 const WINDOW: usize = 4 << 20;
 const OVERLAP: usize = 64 << 10;
 const PAGE: usize = 4096;
+/// After how many events it is told how far it has come.
+const REPORTED_EVERY: usize = 4096;
 
 impl Search {
     /// The files of a log; and the path of its storage.
@@ -342,13 +320,15 @@ impl Search {
     }
 
     /// What can be proven of each stream.
-    fn prove(&self) -> Vec<(StreamKey, Proof)> {
+    fn prove(&self) -> Vec<(StreamId, Proof)> {
         let mut proofs = Vec::new();
         let mut start = 0;
         for found in self.found.chunk_by(|a, b| a.stream == b.stream) {
-            let stream = found[0].stream;
-            let proof = self.prove_stream(&stream, start..start + found.len());
-            if !proof.taken.is_empty() || !proof.unproven.is_empty() {
+            let key = found[0].stream;
+            let proof = self.prove_stream(&key, start..start + found.len());
+            if let Some(stream) = StreamId::from_bytes(key)
+                && !(proof.taken.is_empty() && proof.unproven.is_empty())
+            {
                 proofs.push((stream, proof));
             }
             start += found.len();
@@ -364,7 +344,7 @@ impl Search {
         let proven = markers.iter();
         let proven = proven.filter(|marker| marker.is_among(&proof.taken, &self.found));
         if let Some(front) = proven.max_by_key(|marker| marker.before) {
-            proof.front = Some((front.before, front.hash));
+            proof.front = Some(front.before);
             proof
                 .taken
                 .retain(|index| self.found[*index].seq >= front.before);
@@ -445,87 +425,43 @@ impl Search {
         origin.unwrap_or(Origin::Nothing)
     }
 
-    /// Writes what was taken, in its order, after so many positions of what was cut off.
+    /// Makes a log of what was taken, in its order; gives up to where nothing is missing.
     fn write(
         &self,
-        storage: &Storage,
+        mut new: Import,
         taken: &[usize],
-        gone: u64,
-        mut tips: HashMap<StreamKey, Hash>,
         report: &mut impl FnMut(Progress),
-    ) -> Result<Written, Fault> {
-        let mut builder = Builder::after(self.leave_out(storage, gone)?);
-        let (mut same_through, mut same) = (Position(0), true);
-        let mut frames_from = None;
-        let mut bytes = 0;
-        let old = |index: &usize| self.found[*index].position;
+    ) -> Result<Position> {
+        let mut whole_through = Position(0);
+        let mut next = Position::FIRST;
         for (number, index) in taken.iter().enumerate() {
-            let found = self.found[*index];
-            let previous = tips.get(&found.stream).copied().unwrap_or(Hash::ZERO);
-            let position = Position(gone + number as u64 + 1);
-            let moved = self.record(*index, |record| {
-                let place = record
-                    .cause()
-                    .and_then(|cause| taken.binary_search_by_key(&cause.0, old).ok());
-                let cause = place.map(|place| Position(gone + place as u64 + 1));
-                frames_from = frames_from.max(record.frame());
-                record.moved(position, cause, previous)
-            });
-            let moved =
-                moved.ok_or_else(|| Fault::Damaged("it changed while it was read".to_owned()))?;
-            let (record, _) = Record::split(&moved).expect("it has the length of the one it is of");
-            tips.insert(found.stream, record.hash());
-            same &= position.0 == found.position && record.hash() == found.hash;
-            if same {
-                same_through = position;
+            let position = Position(self.found[*index].position);
+            while next < position {
+                let events = u32::try_from(position.0 - next.0).unwrap_or(u32::MAX);
+                // Nobody knows the head there, and what comes next follows from any.
+                let head = Hash::ZERO;
+                new.add(&Piece::Gone { events, head })?;
+                next.0 += u64::from(events);
             }
-            builder.push(record);
-            bytes += moved.len();
-            if bytes > limits::COMMIT_BYTES_MAX || number + 1 == taken.len() {
-                let tip = builder.tip();
-                let blocks = std::mem::replace(&mut builder, Builder::after(tip)).finish();
-                storage.change(|transaction| {
-                    let mut rows = transaction.open_table(table::BLOCKS)?;
-                    for (first, block) in &blocks {
-                        rows.insert(first.0, block.as_slice())?;
-                    }
-                    Ok(())
-                })?;
-                bytes = 0;
+            let raw = self.record(*index, |record| RawEvent::of(record));
+            let raw = raw.ok_or_else(|| Error::Read {
+                reason: "the file changed while it was read".to_owned(),
+            })?;
+            new.add(&Piece::Event(raw))?;
+            if whole_through.next() == next {
+                whole_through = next;
+            }
+            next = next.next();
+            if number % REPORTED_EVERY == 0 {
                 report(Progress {
                     doing: "writing",
-                    done: number as u64 + 1,
+                    done: number as u64,
                     total: taken.len() as u64,
                 });
             }
         }
-        if let Some(FrameNumber(last)) = frames_from {
-            let next = (last + 1).to_le_bytes();
-            storage.change(|transaction| {
-                let mut meta = transaction.open_table(table::META)?;
-                meta.insert(table::FRAMES_FROM, next.as_slice())?;
-                Ok(())
-            })?;
-        }
-        index_settled(storage, &mut |_| {})?;
-        Ok(Written { same_through })
-    }
-
-    /// Keeps the places of what was cut off, so that the numbers that remain are explained; gives where the log
-    /// stands then.
-    fn leave_out(&self, storage: &Storage, gone: u64) -> Result<Tip, Fault> {
-        let mut tip = Tip::START;
-        while tip.position.0 < gone {
-            let count = u32::try_from(gone - tip.position.0).unwrap_or(u32::MAX);
-            let (block, after) = block::empty(tip, count);
-            storage.change(|transaction| {
-                let mut rows = transaction.open_table(table::BLOCKS)?;
-                rows.insert(tip.position.next().0, block.as_slice())?;
-                Ok(())
-            })?;
-            tip = after;
-        }
-        Ok(tip)
+        new.finish()?;
+        Ok(whole_through)
     }
 
     fn tell(&self, stream: StreamId, proof: &Proof) -> SalvagedStream {
@@ -539,7 +475,7 @@ impl Search {
                 _ => unproven.push((seq, seq)),
             }
         }
-        let front = proof.front.map_or(Seq::FIRST, |(before, _)| before);
+        let front = proof.front.unwrap_or(Seq::FIRST);
         let next = proof.taken.last().map_or(front, |last| seq(last).next());
         let reason = if proof.forked {
             format!("two different events claim to be event {next}")
