@@ -16,6 +16,7 @@ use recount_store::{
     ConnectionId, Event, Expected, Json, Log, MessageId, NewEvent, Rerun, SessionId, StreamId,
     Target, Timestamp, ToolOutcome, Verdict,
 };
+use recount_tests::fixture::{Fixture, fixture};
 use recount_tests::process::recount;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -809,7 +810,7 @@ fn what_can_be_proven_of_a_damaged_log_becomes_a_new_one() {
               session/081040g2081040g2  events 1 to 3
               session/0c1g60r30c1g60r3  events 1 to 4
               connection/0g2081040g208104  event 1
-            up to position 5 they stand as they stood: heads that were signed up to there still hold
+            each stands where it stood; heads that were signed hold up to position 5
             not taken: session/081040g2081040g2  events 4 to 6
               event 4 is missing or damaged, and what follows it cannot be proven without it
             closed: 1 session, of which events are missing
@@ -831,9 +832,22 @@ fn what_can_be_proven_of_a_damaged_log_becomes_a_new_one() {
     // The first of them is the one that is not what was recorded.
     let behind = ["MessageQueued", "DeliveryStarted", "MessageDeadLettered"];
     assert_eq!(types, behind);
-    place.check(&["--data", "new", "verify", "--json"], &expect![[r#""#]]);
-    place.check(&["--data", "new", "sessions"], &expect![[r#""#]]);
-    place.check(&["salvage", "data", "--into", "new"], &expect![[r#""#]]);
+    place.check(&["--data", "new", "verify", "--json"], &expect![[r#"
+        {"events":9,"frames":0,"head":"a02f8a22666599bd1de110ea03ed331b3f1ca1a4259d2d36ac41b670c29f32e2","ok":true,"position":12,"streams":3,"unknown":0}
+        --- exit 0
+    "#]]);
+    place.check(&["--data", "new", "sessions"], &expect![[r#"
+        SESSION           AGENT     STATE   MESSAGES  LAST EVENT     AGE
+        0c1g60r30c1g60r3  opencode  closed         1  SessionClosed  9 h ago
+        081040g2081040g2  opencode  closed         1  SessionClosed  just now
+        --- exit 0
+    "#]]);
+    place.check(&["salvage", "data", "--into", "new"], &expect![[r#"
+        --- stderr
+        recount: cannot salvage: there is a log in new already; name a new directory
+          recount doctor DIR    says what else may be wrong
+        --- exit 1
+    "#]]);
     let salvaged = &place
         .run(&["salvage", "data/log.redb", "--into", "again", "--json"])
         .stdout;
@@ -868,15 +882,15 @@ fn what_is_open_in_a_salvaged_log_is_sent_by_nobody() {
     place.check(
         &["salvage", "data", "--into", "new"],
         &expect![[r#"
-        16 events taken into new
-          session/081040g2081040g2  events 1 to 10
-          session/0c1g60r30c1g60r3  events 1 to 5
-          connection/0g2081040g208104  event 1
-        all of them stand as they stood: heads that were signed still hold
-        given up: 2 messages that had not come to an end; what became of them since, nobody knows
-          recount --data new dead-letters
-        --- exit 0
-    "#]],
+            16 events taken into new
+              session/081040g2081040g2  events 1 to 10
+              session/0c1g60r30c1g60r3  events 1 to 5
+              connection/0g2081040g208104  event 1
+            each stands where it stood; heads that were signed still hold
+            given up: 2 messages that had not come to an end; what became of them since, nobody knows
+              recount --data new dead-letters
+            --- exit 0
+        "#]],
     );
     place.check(
         &["--data", "new", "recover"],
@@ -909,4 +923,144 @@ fn what_holds_no_log_is_not_salvaged() {
     "#]],
     );
     assert!(!place.0.path().join("new").exists());
+}
+
+/// A fixture whose files are its owner's alone, as a log's are.
+fn private(name: &str) -> Fixture {
+    let fixture = fixture(name);
+    fs::set_permissions(fixture.data(), PermissionsExt::from_mode(0o700)).unwrap();
+    for file in fs::read_dir(fixture.data()).unwrap() {
+        let path = file.unwrap().path();
+        fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    fixture
+}
+
+#[test]
+fn each_log_that_is_kept_is_told_what_it_needs() {
+    let told = |name: &str| private(name).told(&["doctor"]);
+    expect![[r#"
+        nothing needs doing
+        --- exit 0
+    "#]].assert_eq(&told("clean"));
+    expect![[r#"
+        note: the last process that wrote the log was killed
+          nothing is lost: what its journal holds is read, and settles when the log is next opened to be written
+        note: 12 messages were given up
+          they are kept, and nothing happens to them by itself
+            recount dead-letters    lists them
+        nothing needs doing
+        --- exit 0
+    "#]].assert_eq(&told("week"));
+    expect![[r#"
+        warning: 1 message is open, and nobody works on them
+          an engine ended before they did; nothing happens to them by itself
+            recount recover    carries them to their end
+        note: the last process that wrote the log was killed
+          nothing is lost: what its journal holds is read, and settles when the log is next opened to be written
+        --- stderr
+        recount: 1 thing needs doing in HERE/data
+        --- exit 1
+    "#]].assert_eq(&told("torn"));
+    expect![[r#"
+        error: the log is damaged at position 52: its hash does not follow from it and the event before it in its stream
+          what was recorded before position 52 can be read; what follows may not be what was recorded
+            recount salvage HERE/data --into NEW-DIR    takes out what can still be proven
+        note: the last process that wrote the log was killed
+          nothing is lost: what its journal holds is read, and settles when the log is next opened to be written
+        --- stderr
+        recount: 1 thing needs doing in HERE/data
+        --- exit 1
+    "#]].assert_eq(&told("mangled"));
+    expect![[r#"
+        error: the log is damaged at position 1: it is cut short
+          what was recorded before position 1 can be read; what follows may not be what was recorded
+            recount salvage HERE/data --into NEW-DIR    takes out what can still be proven
+        --- stderr
+        recount: 1 thing needs doing in HERE/data
+        --- exit 1
+    "#]].assert_eq(&told("short"));
+    expect![[r#"
+        nothing needs doing
+        --- exit 0
+    "#]].assert_eq(&told("newer_event"));
+    expect![[r#"
+        error: HERE/data/log.redb has format 2, and this release reads up to 1; it was left as it is: use the release that wrote it or a newer one
+          nothing is wrong with it
+            recount --version    says which release this is
+        --- stderr
+        recount: 1 thing needs doing in HERE/data
+        --- exit 1
+    "#]].assert_eq(&told("newer_format"));
+}
+
+#[test]
+fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
+    let told = |name: &str| private(name).told(&["salvage", "data", "--into", "new"]);
+    expect![[r#"
+        97 events taken into new
+          engine  events 1 to 3
+          session/040g2081040g2081  events 1 to 63
+          session/081040g2081040g2  events 1 to 23
+          connection/yqakrmzrfz07ze6h  events 1 to 8
+        each stands where it stood; heads that were signed still hold
+        --- exit 0
+    "#]].assert_eq(&told("clean"));
+    expect![[r#"
+        84 events taken into new
+          engine  events 1 to 2
+          session/040g2081040g2081  events 1 to 63
+          session/081040g2081040g2  events 1 to 13
+          connection/yqakrmzrfz07ze6h  events 1 to 6
+        each stands where it stood; heads that were signed still hold
+        given up: 1 message that had not come to an end; what became of them since, nobody knows
+          recount --data new dead-letters
+        --- exit 0
+    "#]].assert_eq(&told("torn"));
+    expect![[r#"
+        64 events taken into new
+          engine  events 1 to 2
+          session/040g2081040g2081  events 1 to 43
+          session/081040g2081040g2  events 1 to 13
+          connection/yqakrmzrfz07ze6h  events 1 to 6
+        each stands where it stood; heads that were signed hold up to position 51
+        not taken: session/040g2081040g2081  events 51 to 63
+          event 44 is missing or damaged, and what follows it cannot be proven without it
+        not found: 7 events of those up to position 84; of which streams, nobody can say
+        closed: 1 session, of which events are missing
+        given up: 1 message that had not come to an end; what became of them since, nobody knows
+          recount --data new dead-letters
+        --- stderr
+        recount: not everything could be taken
+        --- exit 1
+    "#]].assert_eq(&told("mangled"));
+    expect![[r#"
+        63 events taken into new
+          engine  events 1 to 3
+          session/040g2081040g2081  events 1 to 52
+          connection/yqakrmzrfz07ze6h  events 1 to 8
+        each stands where it stood; heads that were signed hold up to position 60
+        not taken: session/081040g2081040g2  events 6 to 23
+          event 1 is missing or damaged, and what follows it cannot be proven without it
+        not found: 16 events of those up to position 97; of which streams, nobody can say
+        given up: 1 message that had not come to an end; what became of them since, nobody knows
+          recount --data new dead-letters
+        --- stderr
+        recount: not everything could be taken
+        --- exit 1
+    "#]].assert_eq(&told("short"));
+    expect![[r#"
+        98 events taken into new
+          engine  events 1 to 3
+          session/040g2081040g2081  events 1 to 63
+          session/081040g2081040g2  events 1 to 24
+          connection/yqakrmzrfz07ze6h  events 1 to 8
+        each stands where it stood; heads that were signed still hold
+        --- exit 0
+    "#]].assert_eq(&told("newer_event"));
+    expect![[r#"
+        --- stderr
+        recount: cannot salvage: data/log.redb has format 2, and this release reads up to 1; it was left as it is: use the release that wrote it or a newer one
+        --- exit 1
+    "#]].assert_eq(&told("newer_format"));
 }

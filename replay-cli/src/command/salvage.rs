@@ -7,8 +7,8 @@ use std::path::Path;
 
 use recount_projections::{Session, state_store};
 use recount_store::{
-    Cause, Error, Event, Expected, Log, NewEvent, Recorded, Salvaged, SalvagedStream, Seq,
-    SessionId, StreamId, salvage, verify_all,
+    Cause, Error, Event, Expected, Log, LogReader, NewEvent, Recorded, Salvaged, SalvagedStream,
+    Seq, SessionId, StreamId, salvage, verify_all,
 };
 use serde_json::{Value, json};
 
@@ -29,6 +29,7 @@ pub(crate) fn run(asked: &Salvage, json: bool, output: &mut Output) -> Result<()
         into,
         unproven,
     } = asked;
+    refuse_newer(file)?;
     let mut rest = unproven.as_deref().map(create).transpose()?;
     let mut written = Ok(());
     let mut bar = Bar::over("bytes");
@@ -70,6 +71,18 @@ pub(crate) fn run(asked: &Salvage, json: bool, output: &mut Output) -> Result<()
         return Ok(());
     }
     Err(Failure::new("not everything could be taken"))
+}
+
+/// Refuses a log of a newer release: nothing is known to be wrong with it, and its bytes may mean something else.
+fn refuse_newer(file: &Path) -> Result<(), Failure> {
+    let directory = match file.parent() {
+        Some(parent) if !file.is_dir() => parent,
+        _ => file,
+    };
+    match LogReader::open(directory) {
+        Err(error @ Error::NewerLog { .. }) => Err(Failure::because("cannot salvage", error)),
+        _ => Ok(()),
+    }
 }
 
 /// What was done so that no engine goes on where something may be missing.

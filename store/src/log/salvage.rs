@@ -619,18 +619,18 @@ impl<'a> Tree<'a> {
 }
 
 /// The key of a log's journal, where the row of the storage's `meta` table begins that holds it: the names of its
-/// rows stand there, and then their values.
+/// rows stand there in their order, and then their values.
 fn journal_key(before: &[u8], here: &[u8]) -> Option<journal::Key> {
-    const NAMES: &[u8] = b"journal_keymagic";
     const FORMAT_LEN: usize = 4;
-    const FRAMES_FROM_LEN: usize = 8;
-    let values = here.strip_prefix(NAMES)?;
-    let more = if before.ends_with(table::FRAMES_FROM.as_bytes()) {
-        FRAMES_FROM_LEN
-    } else {
-        0
-    };
-    let (key, magic) = values.get(FORMAT_LEN + more..)?.split_first_chunk()?;
+    let number_len = |is_there: bool| if is_there { 8 } else { 0 };
+    let names = here.strip_prefix(table::JOURNAL_KEY.as_bytes())?;
+    let left_out = names.strip_prefix(table::LEFT_OUT.as_bytes());
+    let values = left_out.unwrap_or(names);
+    let values = values.strip_prefix(table::MAGIC.as_bytes())?;
+    let frames_from = before.ends_with(table::FRAMES_FROM.as_bytes());
+    let values = values.get(FORMAT_LEN + number_len(frames_from)..)?;
+    let (key, values) = values.split_first_chunk()?;
+    let magic = values.get(number_len(left_out.is_some())..)?;
     magic.starts_with(table::MAGIC_VALUE).then_some(*key)
 }
 

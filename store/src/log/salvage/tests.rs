@@ -410,12 +410,64 @@ fn streams_whose_front_was_cut_keep_their_numbers() {
 }
 
 #[test]
+fn the_key_of_the_journal_is_found_whatever_stands_beside_it() {
+    let key = [7; 32];
+    for (names, frames_from, left_out) in [
+        ("formatjournal_keymagic", 0, 0),
+        ("formatframes_fromjournal_keymagic", 8, 0),
+        ("formatjournal_keyleft_outmagic", 0, 8),
+        ("formatframes_fromjournal_keyleft_outmagic", 8, 8),
+    ] {
+        let values = [
+            &[1; 4][..],
+            &[2; 8][..frames_from],
+            &key,
+            &[3; 8][..left_out],
+        ];
+        let row = [names.as_bytes(), &values.concat(), table::MAGIC_VALUE].concat();
+        let at = position(&row, b"journal_key").expect("it is there");
+        assert_eq!(journal_key(&row[..at], &row[at..]), Some(key), "{names}");
+    }
+}
+
+#[test]
+fn what_was_salvaged_can_be_salvaged_again() {
+    let sample = Sample::new(false);
+    let mut files = sample.files.clone();
+    // So that something is left out, and numbers of frames are.
+    let third = &sample.records[&stream(2).to_bytes()][2];
+    for file in &mut files {
+        while let Some(at) = position(file, third) {
+            file[at + 60] ^= 1;
+        }
+    }
+    let (folder, target) = (folder_of(&files), tempfile::tempdir().expect("a folder"));
+    let (once, twice) = (target.path().join("once"), target.path().join("twice"));
+    salvage(folder.path(), &once, |_| {}, |_| {}).expect("it is a log");
+    let events = |from: &Path| -> Vec<Recorded> {
+        let reader = LogReader::open(from).expect("a log");
+        let read: Result<_> = reader.read_all(Position::FIRST).collect();
+        read.expect("read")
+    };
+    // Its journal holds something, too.
+    let told = runtime().block_on(async {
+        let log = Log::open(&once).expect("a log");
+        append(&log, 70..80).await;
+        let told = salvage(&once, &twice, |_| {}, |_| {}).expect("it is a log");
+        log.close().await.expect("closed");
+        told
+    });
+    assert_eq!(events(&twice), events(&once));
+    assert!(told.streams.iter().all(|found| found.unproven.is_empty()));
+}
+
+#[test]
 fn what_holds_no_log_and_where_one_is_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("letter");
     fs::write(
         &file,
-        b"recount log, journal_keymagic, and nothing else".repeat(1000),
+        b"journal_keymagic, recount log, and nothing else".repeat(1000),
     )
     .expect("a file");
     let into = folder.path().join("new");
