@@ -165,7 +165,12 @@ fn damage(facts: &Facts) -> Option<Finding> {
         }
         Error::Corrupt { position, .. } => Finding::error(
             what,
-            format!("what was recorded before position {position} can be read; what follows may not be what was recorded"),
+            match position.0 {
+                0 | 1 => "even its first events cannot be read".to_owned(),
+                _ => format!(
+                    "what was recorded before position {position} can be read; what follows may not be what was recorded"
+                ),
+            },
         )
         .then(format!(
             "recount salvage {} --into NEW-DIR    takes out what can still be proven",
@@ -387,7 +392,42 @@ mod tests {
                 facts.left_over = 1;
                 facts.unfinished = vec!["log.redb.new-17-0".to_owned()];
             },
-            &expect![[r#""#]],
+            &expect![[r#"
+                Error: its disk has 5.2 MB left
+                  the next write may fail; what was acknowledged is safe then, and no more is taken
+                  make room; recount retain --older-than 30d --compact helps
+                Error: session.runs_max: 0 is not allowed
+                  no engine starts with it
+                  recount policy check FILE    says what is allowed
+                Warning: /data/log.redb has mode 0644
+                  others than its owner can read what was said, or passwords of servers
+                  chmod go= /data/log.redb
+                Warning: the server of connection 040g2081040g2081 still runs (pid 4711)
+                  an engine started it and died before it could stop it
+                  recount recover    uses it again, or stops it
+                Warning: 2 messages are open, and nobody works on them
+                  an engine ended before they did; nothing happens to them by itself
+                  recount recover    carries them to their end
+                Warning: 1 message waits for you
+                  only a person can say how it goes on
+                  recount resolve latest    shows the newest, and takes your word on it
+                recount recover           lists all of them
+                Note: the last process that wrote the log was killed
+                  nothing is lost: what its journal holds is read, and settles when the log is next opened to be written
+                  -
+                Note: the server of connection 081040g2081040g2 is gone
+                  nobody has recorded that yet
+                  recount recover    does
+                Note: files of 1 server are left over
+                  their passwords are of no use any more
+                  recount recover    clears them away
+                Note: 2 messages were given up
+                  they are kept, and nothing happens to them by itself
+                  recount dead-letters    lists them
+                Note: log.redb.new-17-0 was never finished
+                  a process was killed while it made a log; it is cleared away when the log is next opened to be written
+                  -
+            "#]],
         );
     }
 
@@ -404,7 +444,21 @@ mod tests {
                 facts.room = Some(100 << 20);
                 facts.events = Position(FOLDED_AT_ONCE + 1);
             },
-            &expect![[r#""#]],
+            &expect![[r#"
+                Warning: its disk has 104.8 MB left
+                  it may be full soon
+                  make room; recount retain --older-than 30d --compact helps
+                Warning: 1 message waits for you
+                  only a person can say how it goes on
+                  recount resolve latest    shows the newest, and takes your word on it
+                recount recover           lists all of them
+                Note: another process (pid 4711) writes the log
+                  it can be looked at meanwhile; whatever changes it has to wait for that process to end
+                  -
+                Note: there is no snapshot of what is open
+                  the next start takes longer, and makes it
+                  recount rebuild    makes it now
+            "#]],
         );
     }
 
@@ -458,6 +512,77 @@ mod tests {
             };
             told.push_str(&format!("{:#?}\n", findings(&facts)));
         }
-        expect![[r#""#]].assert_eq(&told);
+        expect![[r#"
+            [
+                Finding {
+                    severity: Error,
+                    what: "the log is damaged at position 17: its hash does not follow",
+                    means: "what was recorded before position 17 can be read; what follows may not be what was recorded",
+                    next: Some(
+                        "recount salvage /data --into NEW-DIR    takes out what can still be proven",
+                    ),
+                },
+            ]
+            [
+                Finding {
+                    severity: Error,
+                    what: "the log is damaged at position 17: the index does not agree with the blocks of its stream",
+                    means: "all events are whole; what helps to find them is not",
+                    next: Some(
+                        "recount rebuild    makes it anew",
+                    ),
+                },
+            ]
+            [
+                Finding {
+                    severity: Warning,
+                    what: "the frames as received are damaged at number 3: it is missing",
+                    means: "what agents sent cannot be looked at there; all events are whole, and do not need it",
+                    next: Some(
+                        "recount retain --frames-older-than 0s    lets go of the frames",
+                    ),
+                },
+            ]
+            [
+                Finding {
+                    severity: Error,
+                    what: "/data/log.redb is not a log of recount (it is empty); it was left as it is: move it away, or name another data directory",
+                    means: "another program's file stands in its place, or its first pages are damaged",
+                    next: Some(
+                        "recount salvage /data --into NEW-DIR    takes out what can still be proven",
+                    ),
+                },
+            ]
+            [
+                Finding {
+                    severity: Error,
+                    what: "/data/log.redb has format 9, and this release reads up to 1; it was left as it is: use the release that wrote it or a newer one",
+                    means: "nothing is wrong with it",
+                    next: Some(
+                        "recount --version    says which release this is",
+                    ),
+                },
+            ]
+            [
+                Finding {
+                    severity: Error,
+                    what: "cannot open /data/log.redb: permission denied",
+                    means: "the system does not let it be read",
+                    next: Some(
+                        "see to its owner and its mode, or run this as its owner",
+                    ),
+                },
+            ]
+            [
+                Finding {
+                    severity: Error,
+                    what: "cannot read the log: it panicked",
+                    means: "its tables lead nowhere",
+                    next: Some(
+                        "recount salvage /data --into NEW-DIR    takes out what can still be proven",
+                    ),
+                },
+            ]
+        "#]].assert_eq(&told);
     }
 }

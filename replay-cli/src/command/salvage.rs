@@ -246,7 +246,7 @@ fn told(salvaged: &Salvaged, settled: Settled, into: &Path) -> String {
         let open = text::count(settled.dead_letters, "message");
         let _ = writeln!(
             out,
-            "given up: {open} that had not come to an end; what became of them since, nobody knows\n  recount --data {} dead-letters",
+            "given up: {open} that had not come to an end: nobody knows what came after\n  recount --data {} dead-letters",
             into.display()
         );
     }

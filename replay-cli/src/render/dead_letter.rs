@@ -114,6 +114,16 @@ mod tests {
         let told = [Row::new(letter, false), Row::new(cut_off, true)]
             .map(|row| row.told(&fixture::plain()))
             .join("\n");
-        expect![[r#""#]].assert_eq(&told);
+        expect![[r#"
+            message 040g2081040g2081  session 081040g2081040g2, given up at 2026-11-22T09:14:10.000000Z after 3 attempts
+              > Why did it fail?\nAnd why again? And why again? And why again? And why …
+              key "build-17"
+              the agent\u{1b}[2J refused it
+              the agent may have it all the same: queued again it may be answered twice
+                recount requeue 040g2081040g2081 --even-if-it-may-double
+            message 040g2081040g2081  session 081040g2081040g2, given up at 2026-11-22T09:14:10.000000Z after 1 attempt
+              > its text was cut off
+              the agent\u{1b}[2J refused it
+              its session is closed and takes no message"#]].assert_eq(&told);
     }
 }

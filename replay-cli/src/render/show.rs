@@ -698,8 +698,10 @@ mod tests {
                   It
                   [bash {"command":"make"}] lost
                   = the agent died in it, and a person has to say what comes next
-                    recount recover --rerun auto            runs it again
-                    recount recover --rerun never           gives it up"#]],
+                    recount resolve 040g2081040g2081 rerun        says: run it again
+                    recount resolve 040g2081040g2081 give-up      says: give it up
+                    recount recover --rerun auto                  runs again all that wait
+                    recount recover --rerun never                 gives up all that wait"#]],
         );
     }
 
@@ -746,6 +748,11 @@ mod tests {
               "at": "2026-11-22T09:14:23.000000Z",
               "events": 12,
               "cut": null,
+              "queue": {
+                "open": 1,
+                "bytes": 26,
+                "dead_letters": 0
+              },
               "messages": [
                 {
                   "id": "040g2081040g2081",
@@ -850,22 +857,25 @@ mod tests {
             &shown,
             None,
             &expect![[r#"
-            session 081040g2081040g2  waiting, as of event 6 of 12
-              agent      opencode
-              directory  /home/project
-              model      test/model
-              opened     2026-11-22 09:14:04
-              last event 2026-11-22 09:14:09 (74 s ago)
-              connection connected, http://127.0.0.1:4101 version 1.18.3
-              breaker    closed
+                session 081040g2081040g2  waiting, as of event 6 of 12
+                  agent      opencode
+                  directory  /home/project
+                  model      test/model
+                  opened     2026-11-22 09:14:04
+                  last event 2026-11-22 09:14:09 (74 s ago)
+                  connection connected, http://127.0.0.1:4101 version 1.18.3
+                  breaker    closed
 
-            message 1 040g2081040g2081  waiting, 1 attempt, key "build-17"
-              > Why did it fail?
-              > Be brief.
-              the answer was lost
-              = nobody knows whether it arrived, and a person has to say what comes next
-                recount recover --unknown resend        sends it again, and the agent may have it twice
-                recount recover --unknown dead-letter   gives it up, and the agent may have it all the same"#]],
+                message 1 040g2081040g2081  waiting, 1 attempt, key "build-17"
+                  > Why did it fail?
+                  > Be brief.
+                  the answer was lost
+                  = nobody knows whether it arrived, and a person has to say what comes next
+                    recount resolve 040g2081040g2081 arrived      says: the agent has it
+                    recount resolve 040g2081040g2081 resend       says: send it again, and the agent may have it twice
+                    recount resolve 040g2081040g2081 dead-letter  says: give it up, and the agent may have it all the same
+                    recount recover --unknown resend              sends again all that wait
+                    recount recover --unknown dead-letter         gives up all that wait"#]],
         );
 
         let given_up = Event::MessageDeadLettered {

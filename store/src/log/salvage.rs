@@ -228,8 +228,8 @@ impl Search {
             let mut offset = 0;
             let mut bytes = Vec::new();
             while offset < self.sources[source].length {
-                self.unreadable += self.sources[source].window(offset, &mut bytes)?;
-                self.look(source, offset, &bytes, &whole)?;
+                self.unreadable += self.sources[source].window(offset, &mut bytes);
+                self.look(source, offset, &bytes, &whole);
                 offset += WINDOW as u64;
                 let through = offset.min(self.sources[source].length);
                 report(Progress {
@@ -247,13 +247,7 @@ impl Search {
     }
 
     /// Notes what could be a record, or the key, in a window.
-    fn look(
-        &mut self,
-        source: usize,
-        offset: u64,
-        bytes: &[u8],
-        whole: &[(u64, u64)],
-    ) -> Result<()> {
+    fn look(&mut self, source: usize, offset: u64, bytes: &[u8], whole: &[(u64, u64)]) {
         let mut long = Vec::new();
         for at in 0..bytes.len().min(WINDOW) {
             let here = &bytes[at..];
@@ -265,17 +259,13 @@ impl Search {
             if offset + length as u64 > self.sources[source].length {
                 continue;
             }
-            let record = match here.get(..length) {
-                Some(record) => record,
-                None => {
-                    long.resize(length, 0);
-                    if self.sources[source].read(offset, &mut long).is_err() {
-                        continue;
-                    }
-                    &long
-                }
-            };
-            let Some((record, _)) = Record::split(record) else {
+            let mut record = here.get(..length);
+            if record.is_none() {
+                long.resize(length, 0);
+                let read = self.sources[source].read(offset, &mut long);
+                record = read.is_ok().then_some(&long);
+            }
+            let Some((record, _)) = record.and_then(Record::split) else {
                 continue;
             };
             if let Some((before, hash)) = record.cut() {
@@ -301,7 +291,6 @@ impl Search {
                 acknowledged: whole.iter().any(|(from, to)| *from <= offset && end <= *to),
             });
         }
-        Ok(())
     }
 
     /// Looks at a record that was found; `None` where the disk does not give it.
@@ -443,7 +432,7 @@ impl Search {
                 new.add(&Piece::Gone { events, head })?;
                 next.0 += u64::from(events);
             }
-            let raw = self.record(*index, |record| RawEvent::of(record));
+            let raw = self.record(*index, RawEvent::of);
             let raw = raw.ok_or_else(|| Error::Read {
                 reason: "the file changed while it was read".to_owned(),
             })?;
@@ -665,12 +654,12 @@ impl Source {
     }
 
     /// Reads a window with what follows it; pages that the disk does not give are zeros, and their bytes counted.
-    fn window(&self, offset: u64, out: &mut Vec<u8>) -> Result<u64> {
+    fn window(&self, offset: u64, out: &mut Vec<u8>) -> u64 {
         let left = usize::try_from(self.length - offset).unwrap_or(usize::MAX);
         out.clear();
         out.resize(left.min(WINDOW + OVERLAP), 0);
         if self.try_read(offset, out).is_ok() {
-            return Ok(0);
+            return 0;
         }
         let mut unreadable = 0;
         for (number, page) in out.chunks_mut(PAGE).enumerate() {
@@ -682,7 +671,7 @@ impl Source {
                 }
             }
         }
-        Ok(unreadable)
+        unreadable
     }
 
     /// Where the entries of a journal are that are whole.
