@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use recount_store::{ConnectionId, Error, Position};
+use recount_store::{ConnectionId, Error, Holder, Position};
 use serde::Serialize;
 
 use crate::render::text;
@@ -24,8 +24,8 @@ pub(crate) struct Facts {
     pub(crate) open_to_others: Vec<(PathBuf, u32)>,
     /// Why its log cannot be opened, if it cannot.
     pub(crate) log: Option<Error>,
-    /// Whether another process writes it, and which.
-    pub(crate) writer: Option<Option<u32>>,
+    /// The process that writes it.
+    pub(crate) writer: Option<Holder>,
     /// Whether its journal holds something.
     pub(crate) journal: bool,
     /// What is not whole in it, if anything is.
@@ -218,8 +218,10 @@ fn modes(facts: &Facts) -> Vec<Finding> {
 }
 
 fn writing(facts: &Facts) -> Option<Finding> {
-    if let Some(pid) = facts.writer {
-        let pid = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    if let Some(writer) = facts.writer {
+        let pid = writer
+            .pid
+            .map_or_else(String::new, |pid| format!(" (pid {pid})"));
         let what = format!("another process{pid} writes the log");
         let means = "it can be looked at meanwhile; whatever changes it has to wait for that process to end";
         return Some(Finding::note(what, means));
@@ -239,20 +241,15 @@ fn servers(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = facts
         .servers
         .iter()
-        .map(|(connection, pid)| match pid {
-            Some(pid) => {
-                let what = format!("the server of connection {connection} still runs (pid {pid})");
-                Finding::warning(
-                    what,
-                    "an engine started it and died before it could stop it",
-                )
-                .then(recover)
+        .map(|(connection, pid)| {
+            let server = format!("the server of connection {connection}");
+            if let Some(pid) = pid {
+                let means = "an engine started it and died before it could stop it";
+                return Finding::warning(format!("{server} still runs (pid {pid})"), means)
+                    .then(recover);
             }
-            None => {
-                let what = format!("the server of connection {connection} is gone");
-                let means = "nobody has recorded that yet";
-                Finding::note(what, means).then("recount recover    does")
-            }
+            let means = "nobody has recorded that yet";
+            Finding::note(format!("{server} is gone"), means).then("recount recover    does")
         })
         .collect();
     if facts.left_over > 0 {
@@ -325,6 +322,7 @@ fn derived(facts: &Facts) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::sync::Arc;
 
     use expect_test::{Expect, expect};
@@ -435,7 +433,7 @@ mod tests {
     fn what_a_writer_sees_to_is_not_told_of() {
         check(
             |facts| {
-                facts.writer = Some(Some(4711));
+                facts.writer = Some(Holder { pid: Some(4711) });
                 facts.journal = true;
                 facts.open = 3;
                 facts.waiting = 1;
@@ -503,14 +501,14 @@ mod tests {
                 damage: Some(damage),
                 ..well()
             };
-            told.push_str(&format!("{:#?}\n", findings(&facts)));
+            let _ = writeln!(told, "{:#?}", findings(&facts));
         }
         for refusal in refusals {
             let facts = Facts {
                 log: Some(refusal),
                 ..well()
             };
-            told.push_str(&format!("{:#?}\n", findings(&facts)));
+            let _ = writeln!(told, "{:#?}", findings(&facts));
         }
         expect![[r#"
             [

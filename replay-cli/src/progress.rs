@@ -14,7 +14,8 @@ pub(crate) struct Bar {
     /// What is counted.
     unit: &'static str,
     began: Instant,
-    bar: Option<ProgressBar>,
+    /// Once it has taken a while.
+    drawn: Option<ProgressBar>,
 }
 
 impl Bar {
@@ -28,17 +29,17 @@ impl Bar {
         Self {
             unit,
             began: Instant::now(),
-            bar: None,
+            drawn: None,
         }
     }
 
     /// Shows how far it has come.
     pub(crate) fn show(&mut self, progress: Progress) {
-        if self.bar.is_none() && self.began.elapsed() < PATIENCE {
+        if self.drawn.is_none() && self.began.elapsed() < PATIENCE {
             return;
         }
         let unit = self.unit;
-        let bar = self.bar.get_or_insert_with(|| {
+        let bar = self.drawn.get_or_insert_with(|| {
             let style = ProgressStyle::with_template(&format!(
                 "{{msg}} {{wide_bar}} {{percent:>3}} % of {{human_len}} {unit}, {{eta}} left"
             ))
@@ -57,7 +58,7 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &self.drawn {
             bar.finish_and_clear();
         }
     }

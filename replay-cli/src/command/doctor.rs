@@ -1,6 +1,7 @@
 //! `recount doctor`: what is wrong with a data directory, and what to do.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -63,9 +64,9 @@ fn told(finding: &Finding, look: &Look) -> String {
         Severity::Error => look.bad("error"),
     };
     let mut out = format!("{head}: {}\n", text::one_line(&finding.what));
-    out.push_str(&format!("  {}\n", text::one_line(&finding.means)));
+    let _ = writeln!(out, "  {}", text::one_line(&finding.means));
     for line in finding.next.iter().flat_map(|next| next.lines()) {
-        out.push_str(&format!("    {}\n", text::one_line(line)));
+        let _ = writeln!(out, "    {}", text::one_line(line));
     }
     out
 }
@@ -77,10 +78,7 @@ fn look_at(directory: &Path, quick: bool) -> Facts {
         is_there: directory.exists(),
         open_to_others: open_to_others(directory),
         log: None,
-        writer: LogReader::writer(directory)
-            .ok()
-            .flatten()
-            .map(|holder| holder.pid),
+        writer: LogReader::writer(directory).ok().flatten(),
         journal: PRIVATE[1..]
             .iter()
             .any(|name| fs::metadata(directory.join(name)).is_ok_and(|file| file.len() > 0)),

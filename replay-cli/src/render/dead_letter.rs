@@ -67,11 +67,11 @@ impl Row {
                 "the agent may have it all the same: queued again it may be answered twice";
             let _ = writeln!(out, "  {}", look.warn(warning));
         }
+        let closed = "  its session is closed and takes no message";
         match &self.requeue_with {
-            Some(command) => out.push_str(&format!("    {command}")),
-            None => out.push_str("  its session is closed and takes no message"),
+            Some(command) => out + "    " + command,
+            None => out + closed,
         }
-        out
     }
 }
 

@@ -89,7 +89,10 @@ impl Waits {
 
     /// The lines for people about how it is settled.
     pub(crate) fn commands(&self) -> String {
-        let lines = self.settle_with.iter();
-        lines.map(|command| format!("  {command}\n")).collect()
+        let mut out = String::new();
+        for command in &self.settle_with {
+            let _ = writeln!(out, "  {command}");
+        }
+        out
     }
 }
