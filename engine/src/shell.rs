@@ -15,4 +15,4 @@ mod told;
 mod panics;
 mod route;
 mod server;
-pub mod process;
+mod process;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use recount_engine::shell::process;
-use recount_projections::connection::Connection;
+use recount_engine::computer::{Computer as _, System};
+use recount_projections::connection::{Connection, Process};
 use recount_projections::{Pending, Projection as _, Session, state_store};
 use recount_store::{Error, LogReader, Position, StreamId, verify_all};
 use serde_json::json;
@@ -137,7 +137,7 @@ fn look_into(reader: &LogReader, facts: &mut Facts) -> Result<(), Error> {
         let Some(server) = state.server else {
             continue;
         };
-        let alive = server.process.filter(|process| process::is_alive(*process));
+        let alive = server.process.filter(|process| is_alive(*process));
         facts
             .servers
             .push((*connection, alive.map(|process| process.pid)));
@@ -151,6 +151,13 @@ fn look_into(reader: &LogReader, facts: &mut Facts) -> Result<(), Error> {
     let kept: BTreeSet<String> = stems.collect();
     facts.left_over = kept.difference(&marks).count() as u64;
     Ok(())
+}
+
+/// Whether a process lives, and is the one that is meant: ids are given again.
+fn is_alive(process: Process) -> bool {
+    System.stat(process.pid).is_some_and(|stat| {
+        !stat.ended && (process.started == 0 || stat.started == process.started)
+    })
 }
 
 /// What others than its owner may read, and the mode of it.
