@@ -656,12 +656,15 @@ fn two_moments_of_a_session_are_compared() {
         --- exit 2
     "#]],
     );
-    place.check(&["diff", "081", "9", "3"], &expect![[r#"
+    place.check(
+        &["diff", "081", "9", "3"],
+        &expect![[r#"
         --- stderr
         recount: the second moment is before the first
           name the earlier one first
         --- exit 2
-    "#]]);
+    "#]],
+    );
     place.check(&["diff", "081", "noon", "9"], &expect![[r#"
         --- stderr
         recount: "noon" is no moment: neither the number of an event nor a time like 2026-11-22T09:14:03Z

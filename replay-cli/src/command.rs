@@ -9,8 +9,8 @@ pub(crate) mod decisions;
 pub(crate) mod demo;
 pub(crate) mod diff;
 mod engine;
-pub(crate) mod find;
 pub(crate) mod export;
+pub(crate) mod find;
 pub(crate) mod frames;
 pub(crate) mod import;
 pub(crate) mod key;
@@ -27,8 +27,8 @@ pub(crate) mod show;
 pub(crate) mod sign;
 pub(crate) mod step;
 pub(crate) mod verify;
-pub(crate) mod why;
 pub(crate) mod wire;
+pub(crate) mod why;
 
 use std::future::Future;
 
@@ -36,8 +36,9 @@ use recount_store::{Log, Timestamp};
 
 use crate::failure::Failure;
 use crate::query::Mistake;
+use crate::render::time;
 
-/// The time now, for saying how long ago something was.
+/// The time now.
 fn now() -> Timestamp {
     Timestamp::from_system(std::time::SystemTime::now())
 }
@@ -45,6 +46,13 @@ fn now() -> Timestamp {
 /// What to say of a text that is no condition.
 fn not_a_condition(mistake: &Mistake) -> Failure {
     Failure::usage(format!("this is no condition: {mistake}")).try_next(mistake.shown())
+}
+
+/// The time from which it is told how long ago something was: now, or what `RECOUNT_NOW` says, so that a view of an old
+/// log can be compared with itself. Nothing is recorded with it.
+fn seen_at() -> Timestamp {
+    let said = std::env::var("RECOUNT_NOW").ok();
+    said.and_then(|said| time::parse(&said)).unwrap_or_else(now)
 }
 
 /// Does the work, and closes the log that it changes, if there is one: all that was changed is on the disk then.

@@ -19,6 +19,7 @@ mod front;
 mod key_file;
 mod knew;
 mod output;
+mod pager;
 mod pick;
 mod progress;
 mod query;
@@ -27,8 +28,8 @@ mod stage;
 mod step;
 mod terminal;
 mod timeline;
-mod tree;
 mod wire;
+mod tree;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -46,6 +47,9 @@ use output::Output;
 fn main() -> ExitCode {
     // Wrong use ends here with code 2, help and version with 0.
     let cli = Cli::parse();
+    if cli.utc {
+        output::tell_times_in_utc();
+    }
     if let Err(failure) = trace(cli.verbose).and_then(|()| run(cli)) {
         if let Some(message) = failure.message() {
             // Where even this cannot be written, the code says it.
@@ -79,9 +83,17 @@ fn trace(verbose: u8) -> Result<(), Failure> {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli {
-        data, json, verb, ..
+        data,
+        json,
+        no_pager,
+        verb,
+        ..
     } = cli;
-    let mut output = Output::stdout();
+    let mut output = if verb.is_paged() && !no_pager {
+        Output::paged()
+    } else {
+        Output::stdout()
+    };
     // These need no data directory to be named.
     match &verb {
         Verb::Demo(demo) => return command::demo::run(data, &demo.keeping, json, output),
@@ -162,8 +174,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let only = frames
                 .connection
                 .map(|text| pick::connection(&reader, &text));
-            let from = FrameNumber(frames.from);
-            command::frames::run(&reader, from, only.transpose()?, json, &mut output)?;
+            let range = (FrameNumber(frames.from), frames.limit.unwrap_or(u64::MAX));
+            command::frames::run(&reader, range, only.transpose()?, json, &mut output)?;
         }
         Verb::Replay(replay) => {
             let (reader, id) = open(&data, &replay.session.id)?;
