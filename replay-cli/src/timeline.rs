@@ -48,7 +48,7 @@ impl Timeline {
     /// # Errors
     ///
     /// Where the log cannot be read.
-    pub(crate) fn beginning(&self, reader: &LogReader) -> Result<Standing> {
+    pub(crate) fn prologue(&self, reader: &LogReader) -> Result<Standing> {
         let mut standing = Standing::default();
         let Some(connection) = self.connection else {
             return Ok(standing);

@@ -62,7 +62,7 @@ fn changes(
 ) -> Result<u64, Failure> {
     let timeline = Timeline::of(reader, id)?;
     let through = reader.head()?.position;
-    let mut standing = timeline.beginning(reader)?;
+    let mut standing = timeline.prologue(reader)?;
     let (mut held, mut done) = (false, 0);
     let events = timeline.events(reader, through, true);
     for recorded in with_bar(events, "asking", timeline.count(reader)?) {

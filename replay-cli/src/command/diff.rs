@@ -60,7 +60,7 @@ fn moments(
 ) -> Result<(), Failure> {
     let [from, to] = moments;
     let timeline = Timeline::of(reader, id)?;
-    let mut standing = timeline.beginning(reader)?;
+    let mut standing = timeline.prologue(reader)?;
     let mut before: Option<(Value, Seq)> = None;
     let mut between = Between::default();
     let through = reader.head()?.position;
@@ -269,7 +269,7 @@ fn sessions(
         let (_, a, b, more) = pair(*difference);
         for (side, node) in [("-", a), ("+", b)] {
             if let Some(node) = node {
-                let mut told = format!("{side} {}", line(&node.recorded, None, &look));
+                let mut told = format!("{side} {}", line(&node.recorded, &look));
                 if node.more > 0 {
                     told.push_str(&look.dim(&format!("  (and {} more)", node.more)));
                 }

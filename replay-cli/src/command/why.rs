@@ -275,7 +275,7 @@ impl Printer<'_> {
         for row in &rows {
             let recorded = &effects[row.event];
             let indent = "  ".repeat(row.depth.min(INDENT_MAX));
-            let mut line = format!("{indent}{}", line(recorded, None, &look));
+            let mut line = format!("{indent}{}", line(recorded, &look));
             if let Some(of) = self.elsewhere(recorded) {
                 line.push_str(&look.dim(&format!("  (of {of})")));
             }
