@@ -28,8 +28,8 @@ mod stage;
 mod step;
 mod terminal;
 mod timeline;
-mod wire;
 mod tree;
+mod wire;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -193,6 +193,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             }
             let speed = (!replay.instant).then_some(replay.speed);
             return until_interrupted(command::replay::run(&reader, id, speed, json, output));
+        }
+        Verb::Incidents(wanted) => {
+            let reader = directory::open(&data)?;
+            command::incidents::run(&reader, &wanted, json, &mut output)?;
         }
         Verb::Verify(verify) => {
             let reader = directory::open(&data)?;
