@@ -151,4 +151,13 @@ fn verbs_that_look_back_cannot_write() {
             assert!(!code.contains(word), "{file} names {word}");
         }
     }
+    // These ask the engine's rules and adapters what they make of a log, and start none.
+    for verb in ["decisions", "wire"] {
+        let file = format!("replay-cli/src/command/{verb}.rs");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let code = fs::read_to_string(root.join(&file)).unwrap();
+        for word in ["SessionManager", "Log::open", ".append("] {
+            assert!(!code.contains(word), "{file} names {word}");
+        }
+    }
 }
