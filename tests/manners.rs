@@ -299,7 +299,7 @@ const LOOKING_BACK: [&[&str]; 15] = [
     &["find"],
     &["bisect", "latest", "queue.open > 0", "--all"],
     &["why", "latest", "last:TurnCompleted", "--effects"],
-    &["diff", "latest", "2", "20"],
+    &["diff", "latest", "2", "9"],
     &["export", "latest"],
 ];
 
