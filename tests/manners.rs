@@ -169,6 +169,8 @@ fn the_json_of_verbs_that_look_back_is_what_the_schemas_say() {
         holds("diff", data, &["diff", id, "latest"]);
     }
     holds("find", data, &["find", "--longer-than", "0s"]);
+    holds("incidents", data, &["incidents"]);
+    holds("incidents", data, &["incidents", "latest"]);
     holds("frames", data, &["frames"]);
     holds("verify", data, &["verify"]);
     holds("verify", data, &["verify", "--decisions"]);
@@ -183,6 +185,18 @@ fn the_json_of_verbs_that_look_back_is_what_the_schemas_say() {
         data,
         &["verify", "--signed", head.to_str().unwrap()],
     );
+    let file = |name: &str| place().join(name).to_str().unwrap().to_owned();
+    let exported = file("session.jsonl");
+    holds("export", data, &["export", "latest", "--out", &exported]);
+    holds(
+        "import",
+        data,
+        &["import", &exported, "--into", &file("imported")],
+    );
+    let (signed, bundled) = (file("head.json"), file("session.bundle"));
+    let bundle = ["bundle", "latest", "--signed", &signed, "--out", &bundled];
+    holds("bundle", data, &bundle);
+    holds("bundle-check", data, &["bundle", "--check", &bundled]);
     let pages = place().join("man");
     holds("man", data, &["man", "--out", pages.to_str().unwrap()]);
 }
@@ -285,7 +299,7 @@ fn the_page_about_json_is_what_the_schemas_say() {
 // ---- terminals and pipes
 
 /// The verbs that look back, each as it is given on a log that has sessions.
-const LOOKING_BACK: [&[&str]; 15] = [
+const LOOKING_BACK: [&[&str]; 18] = [
     &["sessions"],
     &["show", "latest"],
     &["log", "latest"],
@@ -300,7 +314,10 @@ const LOOKING_BACK: [&[&str]; 15] = [
     &["bisect", "latest", "queue.open > 0", "--all"],
     &["why", "latest", "last:TurnCompleted", "--effects"],
     &["diff", "latest", "2", "9"],
-    &["export", "latest"],
+    &["export", "--all"],
+    &["export", "latest", "--format", "markdown"],
+    &["export", "latest", "--format", "trace"],
+    &["export", "latest", "--format", "otlp"],
 ];
 
 #[test]
@@ -388,7 +405,7 @@ fn every_verb_explains_an_empty_directory() {
     let data = folder.path().join("data");
     let key = place().join("key.pem");
     let key = key.to_str().unwrap();
-    let failing: [&[&str]; 21] = [
+    let failing: [&[&str]; 23] = [
         &["show", "latest"],
         &["log", "latest"],
         &["frames"],
@@ -397,6 +414,9 @@ fn every_verb_explains_an_empty_directory() {
         &["verify"],
         &["verify", "--decisions"],
         &["whatif", "latest", "--policy", "/dev/null"],
+        &["export", "latest"],
+        &["export", "--all"],
+        &["bundle", "latest", "--signed", key],
         &["sign", "--key", key],
         &["close", "latest"],
         &["cut", "latest", "--all"],
@@ -409,7 +429,6 @@ fn every_verb_explains_an_empty_directory() {
         &["bisect", "latest", "queue.open > 0"],
         &["why", "latest", "last"],
         &["diff", "latest", "1", "2"],
-        &["export", "latest"],
     ];
     for args in failing {
         let finished = run(&data, args);

@@ -787,7 +787,7 @@ fn every_front_of_a_session_and_of_a_connection_can_be_cut() {
 // ---- whatever the events
 
 /// Any event about one of two messages, sensible or not.
-fn any_event() -> impl Strategy<Value = Event> {
+pub(crate) fn any_event() -> impl Strategy<Value = Event> {
     let message = prop_oneof![Just(M1), Just(M2)];
     let shape = (message, 0_u8..33, 1_u32..4, "[a-c]{0,3}", "[pq]");
     shape.prop_map(|(message, kind, run, text, id)| {
