@@ -35,8 +35,8 @@ use std::sync::Arc;
 
 use recount_projections::{Breaker, Connection, MessageState, Projection, Session};
 use recount_store::{
-    Class, ConnectionId, ConnectionState, Event, Json, LogReader, NewEvent, Position, Recorded,
-    Rerun, Seq, SessionId, StreamId, Timestamp, Verdict,
+    Class, ConnectionId, ConnectionState, Event, Json, LogReader, NewEvent, Position, Progress,
+    Recorded, Rerun, Seq, SessionId, StreamId, Timestamp, Verdict,
 };
 
 use crate::adapter::AgentAdapter;
@@ -83,8 +83,22 @@ pub fn derive(
     only: Option<StreamId>,
     adapters: &[Arc<dyn AgentAdapter>],
 ) -> Result<Derived, Error> {
+    derive_telling(log, only, adapters, |_| {})
+}
+
+/// The same, and tells after each stream how far it has come: a log of gigabytes takes a while.
+///
+/// # Errors
+///
+/// As [`derive()`].
+pub fn derive_telling(
+    log: &LogReader,
+    only: Option<StreamId>,
+    adapters: &[Arc<dyn AgentAdapter>],
+    tell: impl FnMut(Progress),
+) -> Result<Derived, Error> {
     let mut derived = Derived::default();
-    walk(log, only, adapters, None, |judged| {
+    walk(log, only, adapters, None, tell, |judged| {
         derived.decisions += 1;
         let Some(alternatives) = judged.instead else {
             return;
@@ -116,12 +130,19 @@ pub fn what_if(
     change: impl Fn(&Policy) -> Result<Policy, policy::Error>,
 ) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
-    walk(log, only, adapters, Some(&change), |judged| {
-        if let Some(derived) = judged.instead {
-            let recorded = judged.recorded.clone();
-            differences.push(Difference { recorded, derived });
-        }
-    })?;
+    walk(
+        log,
+        only,
+        adapters,
+        Some(&change),
+        |_| {},
+        |judged| {
+            if let Some(derived) = judged.instead {
+                let recorded = judged.recorded.clone();
+                differences.push(Difference { recorded, derived });
+            }
+        },
+    )?;
     differences.sort_by_key(|difference| difference.recorded.position);
     Ok(differences)
 }
@@ -140,6 +161,7 @@ fn walk(
     only: Option<StreamId>,
     adapters: &[Arc<dyn AgentAdapter>],
     change: Option<Change<'_>>,
+    mut tell: impl FnMut(Progress),
     mut report: impl FnMut(Judged<'_>),
 ) -> Result<(), Error> {
     let mut engine = Engine::of(log)?;
@@ -147,10 +169,13 @@ fn walk(
         let others = engine.policies.iter().map(|(_, policy)| change(policy));
         engine.others = Some(others.collect::<Result<_, _>>()?);
     }
-    for (stream, head) in log.streams()? {
-        if only.is_some_and(|only| only != stream) || head.from > Seq::FIRST {
-            continue;
-        }
+    let mut streams = log.streams()?;
+    streams.retain(|(stream, head)| {
+        only.is_none_or(|only| only == *stream) && head.from == Seq::FIRST
+    });
+    let total = streams.iter().map(|(_, head)| head.seq.0).sum();
+    let mut done = 0;
+    for (stream, head) in streams {
         let judge = Judge {
             engine: &engine,
             report: &mut report,
@@ -160,6 +185,12 @@ fn walk(
             StreamId::Connection(id) => judge.connection(log, id)?,
             StreamId::Engine => {}
         }
+        done += head.seq.0;
+        tell(Progress {
+            doing: "deriving decisions",
+            done,
+            total,
+        });
     }
     Ok(())
 }
