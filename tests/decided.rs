@@ -16,6 +16,7 @@ use recount_store::{
     Provenance, Recorded, Rerun, Seq, SessionId, StreamId, ToolOutcome,
 };
 use recount_tests::command::VERB_TIMEOUT;
+use recount_tests::fixture::fixture;
 use recount_tests::process::{Finished, Running, recount};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -163,6 +164,18 @@ fn a_log_of_this_release_is_decided_and_read_as_today() {
     });
     assert_eq!((code, &told[0]), (Some(0), &expected));
     assert!(told[0]["events"].as_u64() > Some(10), "{told:#?}");
+}
+
+#[test]
+fn a_week_of_incidents_is_read_as_then() {
+    let week = fixture("week");
+    let (_, sessions) = json_of(&week.data(), &["sessions"]);
+    assert_eq!(sessions.len(), 14);
+    for session in sessions {
+        let id = session["session"].as_str().unwrap();
+        let (code, told) = json_of(&week.data(), &["replay", id, "--wire"]);
+        assert_eq!((code, &told[0]["ok"]), (Some(0), &json!(true)), "{told:#?}");
+    }
 }
 
 #[test]

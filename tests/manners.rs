@@ -313,7 +313,7 @@ const LOOKING_BACK: [&[&str]; 18] = [
     &["find"],
     &["bisect", "latest", "queue.open > 0", "--all"],
     &["why", "latest", "last:TurnCompleted", "--effects"],
-    &["diff", "latest", "2", "20"],
+    &["diff", "latest", "2", "9"],
     &["export", "--all"],
     &["export", "latest", "--format", "markdown"],
     &["export", "latest", "--format", "trace"],

@@ -35,8 +35,8 @@ use std::sync::Arc;
 
 use recount_projections::{Breaker, Connection, MessageState, Projection, Session};
 use recount_store::{
-    Class, ConnectionId, ConnectionState, Event, LogReader, NewEvent, Position, Recorded, Rerun,
-    Seq, SessionId, StreamId, Timestamp, Verdict,
+    Class, ConnectionId, ConnectionState, Event, LogReader, NewEvent, Position, Progress, Recorded,
+    Rerun, Seq, SessionId, StreamId, Timestamp, Verdict,
 };
 
 use crate::adapter::AgentAdapter;
@@ -86,12 +86,26 @@ pub fn derive(
     only: Option<StreamId>,
     adapters: &[Arc<dyn AgentAdapter>],
 ) -> Result<Derived, Error> {
+    derive_telling(log, only, adapters, |_| {})
+}
+
+/// The same, and tells after each stream how far it has come: a log of gigabytes takes a while.
+///
+/// # Errors
+///
+/// As [`derive()`].
+pub fn derive_telling(
+    log: &LogReader,
+    only: Option<StreamId>,
+    adapters: &[Arc<dyn AgentAdapter>],
+    tell: impl FnMut(Progress),
+) -> Result<Derived, Error> {
     let engine = Engine::of(log)?;
     let mut derived = Derived {
         unknown_keys: engine.unknown_keys.iter().cloned().collect(),
         ..Derived::default()
     };
-    walk(log, &engine, only, adapters, |judged| {
+    walk(log, &engine, only, adapters, tell, |judged| {
         derived.decisions += 1;
         let Some(alternatives) = judged.instead else {
             return;
@@ -126,12 +140,19 @@ pub fn what_if(
     let mut engine = Engine::of(log)?;
     let others = engine.policies.iter().map(|(_, policy)| change(policy));
     engine.others = Some(others.collect::<Result<_, _>>()?);
-    walk(log, &engine, only, adapters, |judged| {
-        if let Some(derived) = judged.instead {
-            let recorded = judged.recorded.clone();
-            differences.push(Difference { recorded, derived });
-        }
-    })?;
+    walk(
+        log,
+        &engine,
+        only,
+        adapters,
+        |_| {},
+        |judged| {
+            if let Some(derived) = judged.instead {
+                let recorded = judged.recorded.clone();
+                differences.push(Difference { recorded, derived });
+            }
+        },
+    )?;
     differences.sort_by_key(|difference| difference.recorded.position);
     Ok(differences)
 }
@@ -147,12 +168,16 @@ fn walk(
     engine: &Engine,
     only: Option<StreamId>,
     adapters: &[Arc<dyn AgentAdapter>],
+    mut tell: impl FnMut(Progress),
     mut report: impl FnMut(Judged<'_>),
 ) -> Result<(), Error> {
-    for (stream, head) in log.streams()? {
-        if only.is_some_and(|only| only != stream) || head.from > Seq::FIRST {
-            continue;
-        }
+    let mut streams = log.streams()?;
+    streams.retain(|(stream, head)| {
+        only.is_none_or(|only| only == *stream) && head.from == Seq::FIRST
+    });
+    let total = streams.iter().map(|(_, head)| head.seq.0).sum();
+    let mut done = 0;
+    for (stream, head) in streams {
         let judge = Judge {
             engine,
             report: &mut report,
@@ -162,6 +187,12 @@ fn walk(
             StreamId::Connection(id) => judge.connection(log, id)?,
             StreamId::Engine => {}
         }
+        done += head.seq.0;
+        tell(Progress {
+            doing: "deriving decisions",
+            done,
+            total,
+        });
     }
     Ok(())
 }

@@ -36,17 +36,14 @@ impl Pager {
     }
 
     fn start(&self) -> Stands {
-        let mut command = match &self.named {
-            Some(named) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", named]);
-                shell
-            }
-            None => {
-                let mut less = Command::new(LESS[0]);
-                less.args(&LESS[1..]);
-                less
-            }
+        let mut command = if let Some(named) = &self.named {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", named]);
+            shell
+        } else {
+            let mut less = Command::new(LESS[0]);
+            less.args(&LESS[1..]);
+            less
         };
         if std::env::var_os("LESS").is_none() {
             command.env("LESS", LESS[1].trim_start_matches('-'));

@@ -571,7 +571,6 @@ const fn word(observation: &Observation) -> &'static str {
 #[cfg(test)]
 mod tests {
     use recount_engine::adapter::OutputPart;
-    use recount_store::MessageId;
 
     use super::*;
     use crate::render::fixture::{at, message, session_event};
@@ -625,7 +624,7 @@ mod tests {
     /// What comes of frames, in order, each with the event that was recorded from it, in a turn that began before the
     /// first and completed after the last.
     fn compared(frames: Vec<(Option<Translated>, Option<Event>)>) -> Compared {
-        let message: MessageId = message();
+        let message = message();
         let mut comparison = Comparison::default();
         let mut number = 0;
         let mut record = |event: Event, frame: Option<FrameNumber>| {

@@ -11,6 +11,7 @@ use crate::args;
 use crate::failure::Failure;
 use crate::front;
 use crate::output::Output;
+use crate::progress::Bar;
 use crate::render::decision::{Row, phrase, table, why};
 use crate::render::{text, time};
 use crate::timeline::Timeline;
@@ -23,7 +24,9 @@ use crate::timeline::Timeline;
 pub(super) fn derive(reader: &LogReader, only: Option<SessionId>) -> Result<Derived, Failure> {
     let adapters = Options::new(reader.path()).adapters;
     let Some(session) = only else {
-        return decisions::derive(reader, None, &adapters).map_err(failed);
+        let mut bar = Bar::new();
+        let tell = |progress| bar.show(progress);
+        return decisions::derive_telling(reader, None, &adapters, tell).map_err(failed);
     };
     let mut sum = Derived::default();
     for stream in streams(reader, session)? {
