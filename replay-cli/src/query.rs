@@ -15,7 +15,7 @@
 //!
 //! What a condition may name is in [`shape`], and it is held against that when it is parsed: a condition with a mistake in
 //! its spelling would be one that never holds, and look like an answer. A condition is tried on a value as
-//! [`walk`](self::walk) comes by, so nothing is built that it does not ask for.
+//! [`walk`] comes by, so nothing is built that it does not ask for.
 
 mod parse;
 pub(crate) mod shape;
