@@ -19,8 +19,10 @@ use crate::front::Cut;
 pub(crate) struct Standing {
     /// What the engine decides by.
     pub(crate) session: Session,
-    /// What was said and done.
+    /// What was said and done, but for the earlier messages.
     pub(crate) transcript: Transcript,
+    /// How many messages are left out, from the first one on.
+    pub(crate) earlier: usize,
     /// Its connection.
     pub(crate) connection: Connection,
     /// The breaker of its connection.
@@ -52,6 +54,7 @@ pub(crate) struct View<'a> {
     at: String,
     events: u64,
     cut: Option<Cut>,
+    earlier: usize,
     messages: Vec<MessageView<'a>>,
     turns: Vec<TurnView<'a>>,
     connection: ConnectionView<'a>,
@@ -156,8 +159,9 @@ impl Standing {
             at: time::rfc3339(self.session.last_at),
             events: self.session.seq.0,
             cut: self.cut,
+            earlier: self.earlier,
             messages: self.messages().collect(),
-            turns: self.transcript.turns.iter().map(turn_view).collect(),
+            turns: self.turns().map(turn_view).collect(),
             connection: ConnectionView {
                 id: opening.map(|opening| opening.connection),
                 state: connection.state,
@@ -184,6 +188,7 @@ impl Standing {
             .queue
             .messages()
             .iter()
+            .skip(self.earlier)
             .map(|message| MessageView {
                 id: message.id,
                 key: message.key.as_deref(),
@@ -200,6 +205,14 @@ impl Standing {
                 queued_again_as: message.given_up.and_then(|given_up| given_up.again),
                 abort_asked: message.abort_asked,
             })
+    }
+
+    /// The turns of these messages, and those whose message was cut off.
+    fn turns(&self) -> impl Iterator<Item = &Turn> {
+        let earlier = &self.session.queue.messages()[..self.earlier];
+        let left_out = |turn: &&Turn| earlier.iter().any(|message| message.id == turn.message);
+        let turns = self.transcript.turns.iter();
+        turns.filter(move |turn| !left_out(turn))
     }
 
     fn said(&self, message: MessageId) -> &str {
@@ -228,7 +241,12 @@ impl Standing {
             self.link(&mut out, look);
         }
         self.headless(&mut out, look);
-        for (n, message) in (1..).zip(self.messages()) {
+        if self.earlier > 0 {
+            let earlier = text::count(self.earlier as u64, "earlier message");
+            let says = format!("{earlier}, with all that was done about them: --all shows them");
+            let _ = writeln!(out, "\n{}", look.dim(&says));
+        }
+        for (n, message) in (self.earlier + 1..).zip(self.messages()) {
             let standing = state(message.state, look);
             let attempts = text::count(u64::from(message.attempts), "attempt");
             let key = message.key.map(|key| format!(", key {key:?}"));
@@ -658,6 +676,7 @@ mod tests {
               "at": "2026-11-22T09:14:23.000000Z",
               "events": 12,
               "cut": null,
+              "earlier": 0,
               "messages": [
                 {
                   "id": "040g2081040g2081",

@@ -167,7 +167,7 @@ impl Model {
             KeyCode::Up | KeyCode::Left | KeyCode::Char('k' | 'h') => self.by(1, Way::Back),
             KeyCode::PageDown | KeyCode::Char(' ') => self.by(self.page, Way::On),
             KeyCode::PageUp | KeyCode::Char('b') => self.by(self.page, Way::Back),
-            KeyCode::Home | KeyCode::Char('g') => self.away(Where::First),
+            KeyCode::Home | KeyCode::Char('g') => Some(self.away(Where::First)),
             KeyCode::End | KeyCode::Char('G') => Some(Wish::See(Where::Last)),
             KeyCode::Char('r') => self.seek(Sought::Retry, Way::On),
             KeyCode::Char('R') => self.seek(Sought::Retry, Way::Back),
@@ -225,20 +225,20 @@ impl Model {
         }
         let to_see = Where::At(rows[to].position);
         if way == Way::Back {
-            return self.away(to_see);
+            return Some(self.away(to_see));
         }
         Some(Wish::See(to_see))
     }
 
     /// A move away from the end.
-    fn away(&mut self, to: Where) -> Option<Wish> {
+    fn away(&mut self, to: Where) -> Wish {
         self.following = false;
-        Some(Wish::See(to))
+        Wish::See(to)
     }
 
     fn seek(&mut self, sought: Sought, way: Way) -> Option<Wish> {
         self.sought = Some(sought.clone());
-        self.away(Where::Next(sought, way))
+        Some(self.away(Where::Next(sought, way)))
     }
 
     fn again(&mut self, way: Way) -> Option<Wish> {
@@ -254,15 +254,15 @@ impl Model {
         match std::mem::replace(&mut self.mode, Mode::Moving) {
             Mode::Searching(words) if words.is_empty() => self.again(Way::On),
             Mode::Searching(words) => self.seek(Sought::Words(words.to_lowercase()), Way::On),
-            Mode::Going(text) => match self.moment(&text) {
-                Some(at) => self.away(Where::Moment(at)),
-                None => {
+            Mode::Going(text) => {
+                let at = self.moment(&text);
+                if at.is_none() {
                     self.note = Some(format!(
                         "{text:?} is neither a number nor a time like 09:14:03 or 2026-11-22T09:14:03Z"
                     ));
-                    None
                 }
-            },
+                at.map(|at| self.away(Where::Moment(at)))
+            }
             Mode::Moving | Mode::Waiting(_) | Mode::Help => None,
         }
     }
