@@ -19,6 +19,11 @@ sim SEEDS:
 sim-one SEED:
     RECOUNT_SEED={{SEED}} cargo test --quiet --package recount-tests --test simulation every_promise -- --nocapture
 
+# Makes the logs under `tests/fixtures` anew; its README says when.
+fixtures:
+    cargo test --package recount-tests --test simulation fixtures_are_made -- --ignored
+    UPDATE_EXPECT=1 cargo test --package recount-tests --test support fixtures
+
 # Breaks the engine on purpose, in each way of `tests/mutations`, and has the simulation find it.
 mutations SEEDS="2000":
     tests/mutations/run {{SEEDS}}

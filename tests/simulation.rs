@@ -29,6 +29,7 @@ mod world;
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -150,4 +151,19 @@ fn a_seed_gives_the_same_world_twice() {
             std::process::exit(1);
         }
     }
+}
+
+/// Makes the logs that are kept under `tests/fixtures` anew. What tests say of them has to be renewed then, too.
+#[test]
+#[ignore = "writes into the source tree"]
+fn fixtures_are_made() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    watch_for_panics();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let made = runtime.block_on(world::fixtures::make());
+    world::fixtures::keep(made, &folder);
 }

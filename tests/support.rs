@@ -1,5 +1,9 @@
 //! What the other tests stand on holds.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::needless_raw_string_hashes,
+    reason = "expect-test writes snapshots like that"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,8 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use expect_test::expect;
 use recount_tests::agent_http::{Agent, Message};
 use recount_tests::chance::{Chance, Deck};
+use recount_tests::fixture::fixture;
 use recount_tests::opencode::{Home, Server, ServerOptions};
 use recount_tests::process::{Running, recount};
 use recount_tests::provider::script::{expected_text, expected_texts};
@@ -510,4 +516,45 @@ fn a_deck_deals_each_card_before_any_comes_again() {
     };
     assert_eq!(draws(7), draws(7));
     assert_ne!(draws(7), draws(8));
+}
+
+#[test]
+fn fixtures_are_what_their_readme_says() {
+    let names = [
+        "clean",
+        "week",
+        "torn",
+        "mangled",
+        "short",
+        "newer_event",
+        "newer_format",
+    ];
+    let told = names.map(|name| format!("{name}: {}", fixture(name).told(&["verify"])));
+    expect![[r#"
+        clean: whole: 97 events in 4 streams; 177 frames
+        head 5c0a2ccaf765dfa66ef3f2c3d6830f233a880f68e9824a7376cea07f4011848d at position 97
+        --- exit 0
+        week: whole: 5063 events in 17 streams; 84087 frames
+        head 88702b97e5489385972a364fa56352180be39480c6f5d2ed5d91e5fef3f2e641 at position 5063
+        --- exit 0
+        torn: whole: 84 events in 4 streams; 134 frames
+        head 208b42bbf6c263a0ca09efb4f86b029943260b5033edb0b63e4ebd46337271ae at position 84
+        --- exit 0
+        mangled: not whole
+        --- stderr
+        recount: the log is not whole: the log is damaged at position 52: its hash does not follow from it and the event before it in its stream
+          what comes before it can still be read: recount log ID
+        --- exit 1
+        short: not whole
+        --- stderr
+        recount: the log is not whole: the log is damaged at position 1: it is cut short
+          what comes before it can still be read: recount log ID
+        --- exit 1
+        newer_event: whole: 98 events in 4 streams, 1 of them of a newer release; 177 frames
+        head e99f3483613432ac1940cf00c99a8922f73cb4df5f18c721e73969f317dcd4cf at position 98
+        --- exit 0
+        newer_format: --- stderr
+        recount: cannot open the log: HERE/data/log.redb has format 2, and this release reads up to 1; it was left as it is: use the release that wrote it or a newer one
+        --- exit 1
+    "#]].assert_eq(&told.concat());
 }

@@ -130,7 +130,9 @@ fn each_foreign_thing_is_known_in_one_place() {
 
 #[test]
 fn verbs_that_look_back_cannot_write() {
-    for verb in ["sessions", "show", "log", "replay", "verify", "sign"] {
+    for verb in [
+        "sessions", "show", "log", "replay", "verify", "sign", "export",
+    ] {
         let file = format!("replay-cli/src/command/{verb}.rs");
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let code = fs::read_to_string(root.join(&file)).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::bench::{Bench, Scale};
-use crate::{append, idle, latency, open, rebuild, recover, size, stream, tail};
+use crate::{append, idle, latency, look, open, rebuild, recover, size, stream, tail};
 
 /// One thing that is measured.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Workload {
 }
 
 /// Everything that is measured, in the order in which it is.
-pub const WORKLOADS: [Workload; 9] = [
+pub const WORKLOADS: [Workload; 10] = [
     Workload {
         name: "append",
         about: "durable appends, each appender waits for its own acknowledgement",
@@ -62,6 +62,11 @@ pub const WORKLOADS: [Workload; 9] = [
         name: "recover",
         about: "carry what a killed engine left open to its end",
         run: recover::run,
+    },
+    Workload {
+        name: "look",
+        about: "verify, find and incidents over a large log, each in a process of its own",
+        run: look::run,
     },
 ];
 

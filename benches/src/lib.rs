@@ -5,6 +5,7 @@
 //!
 //! - The workloads of the log, a file each: [`append`], [`rebuild`], [`open`], [`tail`], [`size`].
 //! - Those of the [`engine`], over an [`agent`]: [`stream`], [`latency`] (by a [`tap`]), [`idle`], [`recover`].
+//! - Those of the command, over a log that is there: [`look`].
 //! - [`measure`]: subjects side by side. [`history`]: what they are given to keep.
 //! - [`peers`]: who they are, and [`group`]: how their commits are shared.
 //! - [`part`]: what is done in a process of its own, to be killed or to be cold.
@@ -19,6 +20,7 @@ pub mod group;
 pub mod history;
 pub mod idle;
 pub mod latency;
+pub mod look;
 pub mod machine;
 pub mod measure;
 pub mod open;

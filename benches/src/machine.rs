@@ -160,7 +160,17 @@ pub fn memory() -> u64 {
 /// The most bytes of memory that this process ever had.
 #[must_use]
 pub fn memory_peak() -> u64 {
-    kib("/proc/self/status", "VmHWM").unwrap_or_default() << 10
+    peak("self")
+}
+
+/// The most bytes of memory that another process ever had; zero once it has ended.
+#[must_use]
+pub fn memory_peak_of(pid: u32) -> u64 {
+    peak(&pid.to_string())
+}
+
+fn peak(process: &str) -> u64 {
+    kib(&format!("/proc/{process}/status"), "VmHWM").unwrap_or_default() << 10
 }
 
 /// The time that processors have spent on this process, all threads together.

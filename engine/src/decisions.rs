@@ -44,7 +44,7 @@ use crate::error::Error;
 use crate::machine::connection::stances::Standing;
 use crate::machine::session::Identity;
 use crate::machine::session::stances::{self, Moment, Stance};
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 
 /// How many events one step of a machine has at most, with room to spare.
 const STEP_EVENTS_MAX: usize = 64;
@@ -103,17 +103,20 @@ pub fn derive(
 
 /// What another policy would have decided, where it is not what was decided, in the order of the log.
 ///
+/// `change` makes the other policy from each one that was in force, so that a single key can be another and all else
+/// stay as it was.
+///
 /// # Errors
 ///
-/// As [`derive()`].
+/// As [`derive()`], and where `change` gives one.
 pub fn what_if(
     log: &LogReader,
     only: Option<StreamId>,
     adapters: &[Arc<dyn AgentAdapter>],
-    policy: &Policy,
+    change: impl Fn(&Policy) -> Result<Policy, policy::Error>,
 ) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
-    walk(log, only, adapters, Some(policy), |judged| {
+    walk(log, only, adapters, Some(&change), |judged| {
         if let Some(derived) = judged.instead {
             let recorded = judged.recorded.clone();
             differences.push(Difference { recorded, derived });
@@ -122,6 +125,9 @@ pub fn what_if(
     differences.sort_by_key(|difference| difference.recorded.position);
     Ok(differences)
 }
+
+/// How another policy is made from the one that was in force.
+type Change<'a> = &'a dyn Fn(&Policy) -> Result<Policy, policy::Error>;
 
 /// A decision of the log, and what it would be instead where it would be another.
 struct Judged<'a> {
@@ -133,17 +139,20 @@ fn walk(
     log: &LogReader,
     only: Option<StreamId>,
     adapters: &[Arc<dyn AgentAdapter>],
-    other: Option<&Policy>,
+    change: Option<Change<'_>>,
     mut report: impl FnMut(Judged<'_>),
 ) -> Result<(), Error> {
-    let engine = Engine::of(log)?;
+    let mut engine = Engine::of(log)?;
+    if let Some(change) = change {
+        let others = engine.policies.iter().map(|(_, policy)| change(policy));
+        engine.others = Some(others.collect::<Result<_, _>>()?);
+    }
     for (stream, head) in log.streams()? {
         if only.is_some_and(|only| only != stream) || head.from > Seq::FIRST {
             continue;
         }
         let judge = Judge {
             engine: &engine,
-            other,
             report: &mut report,
         };
         match stream {
@@ -158,6 +167,8 @@ fn walk(
 /// What the engine's own stream says of all others: which policy was in force, and where a process began.
 struct Engine {
     policies: Vec<(Position, Policy)>,
+    /// What is asked about in place of each.
+    others: Option<Vec<Policy>>,
     starts: Vec<Position>,
 }
 
@@ -165,6 +176,7 @@ impl Engine {
     fn of(log: &LogReader) -> Result<Self, Error> {
         let mut engine = Self {
             policies: vec![(Position::default(), Policy::default())],
+            others: None,
             starts: Vec::new(),
         };
         for recorded in log.read(StreamId::Engine, Seq::FIRST) {
@@ -182,8 +194,18 @@ impl Engine {
     }
 
     fn policy_at(&self, position: Position) -> &Policy {
+        &self.policies[self.in_force(position)].1
+    }
+
+    /// The policy that is asked about, where one is.
+    fn other_at(&self, position: Position) -> Option<&Policy> {
+        let others = self.others.as_ref()?;
+        Some(&others[self.in_force(position)])
+    }
+
+    fn in_force(&self, position: Position) -> usize {
         let after = self.policies.partition_point(|(from, _)| *from <= position);
-        &self.policies[after.saturating_sub(1)].1
+        after.saturating_sub(1)
     }
 
     /// Whether a process began between the two.
@@ -195,7 +217,6 @@ impl Engine {
 
 struct Judge<'a, F> {
     engine: &'a Engine,
-    other: Option<&'a Policy>,
     report: &'a mut F,
 }
 
@@ -225,7 +246,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
             let length = match first.class {
                 Class::Decided if is_a_persons_word(&state, &first.event) => 1,
                 Class::Decided => {
-                    let other = self.other.map(decide);
+                    let other = self.engine.other_at(first.position).map(decide);
                     let other = other.as_ref().map(<[_; _]>::as_slice);
                     self.judge(&ahead, (&decide(policy), &[]), other)
                 }
@@ -266,7 +287,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                 standing.steps(&first.event)
             };
             let derived = steps(self.engine.policy_at(first.position));
-            let other = self.other.map(steps);
+            let other = self.engine.other_at(first.position).map(steps);
             if first.class == Class::Observed && !derived.is_empty() {
                 // Should what follows not be a whole step, these say what it might have been.
                 untaken.clone_from(&derived);
@@ -306,7 +327,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                 // What does not follow under its own policy says nothing about another.
                 let steps = derived.iter().chain(untaken).cloned();
                 let all = || distinct(steps.flat_map(decided));
-                let instead = self.other.is_none().then(all);
+                let instead = self.engine.others.is_none().then(all);
                 self.report(first, instead);
             }
             return 1;
@@ -337,7 +358,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
         // What one step found out besides comes at the same time.
         let same_step = next.at == state.last_at;
         let died = self.engine.began_between(state.last, next.position);
-        if self.other.is_some() || same_step || died {
+        if self.engine.others.is_some() || same_step || died {
             return;
         }
         let owed = decided(owed());

@@ -11,6 +11,8 @@ pub mod transcript;
 pub mod turn;
 pub mod waits;
 
+pub mod incident;
+
 pub mod breaker;
 pub mod connection;
 
@@ -19,6 +21,7 @@ pub use connection::Connection;
 
 use recount_store::Recorded;
 
+pub use incident::{Incident, Incidents};
 pub use pending::Pending;
 pub use queue::{GivenUp, Message, MessageState, Queue, WaitsFor};
 pub use session::{Session, Status};

@@ -1,8 +1,10 @@
 //! What can be asked for on the command line. The doc comments here are the help.
 
+mod export;
+mod import;
+mod reference;
 mod step;
-
-pub(crate) use step::Step;
+mod whatif;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,6 +14,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use recount_store::{Seq, Timestamp};
 
 use crate::render::time;
+
+pub(crate) use export::{Export, Format};
+pub(crate) use import::Import;
+pub(crate) use reference::{Completions, Man};
+pub(crate) use step::Step;
+pub(crate) use whatif::WhatIf;
 
 /// Runs agent sessions through a log, and looks back at them.
 ///
@@ -59,6 +67,7 @@ Examples:
   recount retain --older-than 90d       let go of what is old
   recount verify                        prove that the log is whole
   recount policy > recount.toml         every bound and choice, to be changed
+  recount whatif latest --policy FILE   what would have been decided under others
 
 Exit codes: 0 done; 1 failed; 2 wrong use; 130 ended by Ctrl-C.";
 
@@ -75,6 +84,8 @@ pub(crate) enum Verb {
     Frames(Frames),
     Replay(Replay),
     Verify(Verify),
+    Export(Export),
+    Import(Import),
     Close(Close),
     Cut(Cut),
     Retain(Retain),
@@ -83,6 +94,10 @@ pub(crate) enum Verb {
     Sign(Sign),
     Key(Key),
     Policy(PolicyOf),
+    #[command(name = "whatif")]
+    WhatIf(WhatIf),
+    Completions(Completions),
+    Man(Man),
 }
 
 /// See a session fall and recover, with an agent that is built in
@@ -351,7 +366,10 @@ pub(crate) struct Frames {
 Examples:
   recount replay latest
   recount replay 7kq3 --speed 4
-  recount replay 7kq3 --instant")]
+  recount replay 7kq3 --instant
+  recount replay 7kq3 --wire       does this release read the agent's frames as they were read then?
+
+Exit codes: 0 done; with --wire 1 where a frame is read otherwise; 130 ended by Ctrl-C.")]
 pub(crate) struct Replay {
     #[command(flatten)]
     pub(crate) session: Session,
@@ -363,6 +381,13 @@ pub(crate) struct Replay {
     /// Without pauses
     #[arg(long, conflicts_with = "speed")]
     pub(crate) instant: bool,
+
+    /// Translate the frames again that were kept, and hold what they say against what was recorded from them
+    ///
+    /// Only what was seen live comes from frames. A text is gathered from many of them, so what they add up to is
+    /// compared. What is missing today, what is extra and what is other is named, each with its frame.
+    #[arg(long, conflicts_with_all = ["speed", "instant"])]
+    pub(crate) wire: bool,
 }
 
 /// Prove that the log is whole
@@ -377,11 +402,12 @@ Examples:
   recount verify
   recount verify latest
   recount verify --signed head.json --public-key recount.pub    what `recount sign` printed
+  recount verify --decisions
 
 With --json a log that is not proven has a \"reason\": corrupt (not whole), short (events are missing at
 the end), differs (other events than were signed), cut_off (what was signed was taken out by retention),
-bad_signature, other_key, newer_format.
-Exit codes: 0 whole, and as signed; 1 not; 2 wrong use.")]
+bad_signature, other_key, newer_format; decisions (one is not what today's rules decide).
+Exit codes: 0 whole, and as signed, and as decided; 1 not; 2 wrong use.")]
 pub(crate) struct Verify {
     /// Only this session and its connection: its id, the beginning of it, or `latest`
     #[arg(value_name = "ID")]
@@ -394,6 +420,11 @@ pub(crate) struct Verify {
     /// The key that must have signed: 64 hexadecimal digits, or a file of them or of PEM
     #[arg(long, value_name = "KEY|FILE", requires = "signed")]
     pub(crate) public_key: Option<String>,
+
+    /// Derive, too, each decision again from what was observed, by the rules of this release, and name the first
+    /// that would be another
+    #[arg(long, conflicts_with = "signed")]
+    pub(crate) decisions: bool,
 }
 
 /// Sign where the log stands, to prove later that it was not changed
@@ -803,6 +834,10 @@ mod tests {
                 "--compact",
             ],
             &["recount", "log", "latest", "--follow", "--reverse"],
+            &["recount", "export"],
+            &["recount", "export", "latest", "--all"],
+            &["recount", "export", "latest", "--format", "xml"],
+            &["recount", "import"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
         }

@@ -4,14 +4,18 @@
 pub(crate) mod close;
 pub(crate) mod compact;
 pub(crate) mod cut;
+pub(crate) mod decisions;
 pub(crate) mod demo;
 mod engine;
+pub(crate) mod export;
 pub(crate) mod frames;
+pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod policy;
 pub(crate) mod rebuild;
 pub(crate) mod recover;
+pub(crate) mod reference;
 pub(crate) mod replay;
 pub(crate) mod retain;
 pub(crate) mod run;
@@ -20,6 +24,7 @@ pub(crate) mod show;
 pub(crate) mod sign;
 pub(crate) mod step;
 pub(crate) mod verify;
+pub(crate) mod wire;
 
 use std::future::Future;
 

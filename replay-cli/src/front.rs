@@ -193,7 +193,7 @@ impl Front {
 }
 
 /// What people call a stream.
-fn name(stream: StreamId) -> String {
+pub(crate) fn name(stream: StreamId) -> String {
     match stream {
         StreamId::Engine => "the engine".to_owned(),
         StreamId::Session(id) => format!("session {id}"),

@@ -10,17 +10,20 @@
 mod args;
 mod command;
 mod directory;
+mod export;
 mod failure;
 mod front;
 mod key_file;
 mod output;
 mod pick;
 mod progress;
+mod query;
 mod render;
 mod stage;
 mod step;
 mod terminal;
 mod timeline;
+mod wire;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -90,6 +93,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
             command::policy::check(file, json, &mut output)?;
             return Ok(output.flush()?);
         }
+        Verb::Completions(completions) => {
+            command::reference::completions(completions.shell, &mut output)?;
+            return Ok(output.flush()?);
+        }
+        Verb::Man(man) => {
+            command::reference::man(man.out.as_deref(), json, &mut output)?;
+            return Ok(output.flush()?);
+        }
         _ => {}
     }
     let data = directory::find(data)?;
@@ -98,7 +109,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Recover(recover) => {
             return command::recover::run(&data, &recover, json, &mut output);
         }
-        Verb::Demo(_) | Verb::Key(_) => {}
+        Verb::WhatIf(wanted) => {
+            let (reader, id) = open(&data, &wanted.session.id)?;
+            command::decisions::what_if(&reader, id, &wanted, json, &mut output)?;
+        }
+        Verb::Demo(_) | Verb::Key(_) | Verb::Completions(_) | Verb::Man(_) => {}
         Verb::Policy(policy) => {
             command::policy::run(&data, policy.file.path.as_deref(), json, &mut output)?;
         }
@@ -131,6 +146,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Verb::Replay(replay) => {
             let (reader, id) = open(&data, &replay.session.id)?;
+            if replay.wire {
+                command::wire::run(&reader, id, json, &mut output)?;
+                return Ok(output.flush()?);
+            }
             let speed = (!replay.instant).then_some(replay.speed);
             return until_interrupted(command::replay::run(&reader, id, speed, json, output));
         }
@@ -141,8 +160,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 command::verify::signed(&reader, &signed, key, json, &mut output)?;
             } else {
                 let only = verify.session.map(|text| pick::session(&reader, &text));
-                command::verify::run(&reader, only.transpose()?, json, &mut output)?;
+                let decisions = verify.decisions;
+                command::verify::run(&reader, only.transpose()?, decisions, json, &mut output)?;
             }
+        }
+        Verb::Export(export) => {
+            let reader = directory::open(&data)?;
+            command::export::run(&reader, &export, json, &mut output)?;
+        }
+        Verb::Import(import) => {
+            let directory = import.into.as_deref().unwrap_or(&data);
+            command::import::run(&import.file, directory, json, &mut output)?;
         }
         Verb::Sign(sign) => {
             // The key first: a long look at the log would be in vain without it.

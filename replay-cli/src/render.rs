@@ -1,6 +1,7 @@
 //! Views as text and as JSON. Nothing here reads a log, a clock or the environment.
 
 pub(crate) mod answer;
+pub(crate) mod decision;
 pub(crate) mod event;
 pub(crate) mod frame;
 pub(crate) mod scene;

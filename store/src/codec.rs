@@ -10,7 +10,7 @@ mod payload;
 mod v1;
 
 use crate::error::{Error, Result};
-use crate::event::{Cause, Class, Event, NewEvent, Provenance, Recorded};
+use crate::event::{Cause, Class, Envelope, Event, NewEvent, Provenance, Recorded};
 use crate::id::{EventId, FrameNumber, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 use crate::log::Hash;
@@ -271,6 +271,16 @@ impl<'a> Record<'a> {
     /// Whether its hash follows from its bytes and the hash of the record before it in its stream.
     pub(crate) fn follows(self, previous: Hash) -> bool {
         self.hash() == chain(previous, &self.bytes[..self.bytes.len() - HASH_LEN])
+    }
+
+    /// What it says of itself without its payload.
+    pub(crate) fn envelope(self) -> Envelope {
+        Envelope {
+            position: self.position(),
+            stream: StreamId::from_bytes(*self.stream_key()),
+            at: self.at(),
+            type_number: self.type_number(),
+        }
     }
 
     /// The event, its payload read.

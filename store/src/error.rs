@@ -26,6 +26,12 @@ pub enum Error {
         /// One of the things that it holds.
         found: String,
     },
+    /// There is a log already, where a new one was to be made. It was left as it is.
+    #[error("there is a log in {} already; name a new directory", path.display())]
+    LogExists {
+        /// The directory.
+        path: PathBuf,
+    },
     /// There is no log to read.
     #[error("there is no log in {}; nothing was recorded there yet", path.display())]
     NoLog {

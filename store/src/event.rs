@@ -158,6 +158,19 @@ pub struct Recorded {
     pub event: Event,
 }
 
+/// What is known of an event before its payload is read: enough to pass over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope {
+    /// Where it stands in the whole log.
+    pub position: Position,
+    /// The stream that it belongs to; none of a kind that this build does not know.
+    pub stream: Option<StreamId>,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The number of its type, as [`Event::type_number`] gives it.
+    pub type_number: u16,
+}
+
 /// JSON of an agent, kept as the bytes that it sent.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Json(pub Vec<u8>);

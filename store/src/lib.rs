@@ -44,9 +44,9 @@ pub mod log;
 
 pub use error::{Error, Result};
 pub use event::{
-    Cause, Choice, Class, ConnectionState, Event, Json, NewEvent, OutputKind, PermissionAnswer,
-    Placement, Prompt, Provenance, Recorded, Refusal, Rerun, Resolution, Target, ToolOutcome,
-    Verdict,
+    Cause, Choice, Class, ConnectionState, Envelope, Event, Json, NewEvent, OutputKind,
+    PermissionAnswer, Placement, Prompt, Provenance, Recorded, Refusal, Rerun, Resolution, Target,
+    ToolOutcome, Verdict,
 };
 pub use frame::{Frame, FrameContent, FramesBefore};
 pub use id::{
@@ -54,6 +54,7 @@ pub use id::{
 };
 pub use key::{PublicKey, SigningKey};
 pub use log::{
-    Append, CheckError, Compacted, Expected, Hash, Head, Log, LogReader, Options, Progress, Select,
-    SignedHead, Snapshot, StreamHead, Tail, Verified, check, verify, verify_all,
+    Append, CheckError, Compacted, Excerpt, Expected, Hash, Head, Import, Log, LogReader, Options,
+    Piece, Progress, RawEvent, Select, SignedHead, Snapshot, StreamHead, Tail, Verified, check,
+    verify, verify_all,
 };

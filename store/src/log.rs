@@ -17,10 +17,12 @@ pub(crate) mod block;
 mod compact;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod damaged;
+mod excerpt;
 mod files;
 mod follow;
 mod frames;
 pub mod head;
+mod import;
 mod index;
 mod journal;
 mod plan;
@@ -37,6 +39,7 @@ mod verify;
 mod writer;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,8 +49,9 @@ use tokio::sync::watch;
 
 use crate::codec::Draft;
 use crate::error::{Error, Result};
-use crate::event::{Cause, Event, NewEvent, Recorded};
+use crate::event::{Cause, Envelope, Event, NewEvent, Recorded};
 use crate::frame::{Frame, FramesBefore};
+use crate::hex;
 use crate::id::{ConnectionId, FrameNumber, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 
@@ -59,7 +63,9 @@ use recent::{Generation, Recent, View};
 use storage::{Fault, Storage};
 
 pub use compact::{Compacted, Progress};
+pub use excerpt::{Excerpt, Piece, RawEvent};
 pub use head::{CheckError, Head, SignedHead};
+pub use import::Import;
 pub use tail::Tail;
 pub use verify::{Verified, check, verify, verify_all};
 
@@ -157,6 +163,16 @@ impl serde::Serialize for Hash {
     /// As text.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Hash {
+    /// From text.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        hex::decode(&text)
+            .map(Self)
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -346,6 +362,23 @@ impl LogReader {
         ReadAll::new(Arc::clone(&self.shared), from)
     }
 
+    /// Of the events from one position through another, those that `keep` wants, in order: to look for something in
+    /// much. What it does not want costs next to nothing, since its payload is never read. Memory is bounded by a
+    /// block.
+    ///
+    /// It ends after the last position, where the log does, or after the first error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
+    pub fn read_range<Keep: Fn(&Envelope) -> bool + Send + 'static>(
+        &self,
+        range: RangeInclusive<Position>,
+        keep: Keep,
+    ) -> impl Iterator<Item = Result<Recorded>> + Send + use<Keep> {
+        ReadAll::of_range(Arc::clone(&self.shared), range, Box::new(keep))
+    }
+
     /// The frames that were kept, from a number on, in order; memory is bounded by a chunk of them.
     ///
     /// It ends where the frames do, or after the first error.
@@ -355,6 +388,17 @@ impl LogReader {
     /// [`Error::Read`], [`Error::CorruptFrame`]; [`Error::Closed`] after the log was closed.
     pub fn frames(&self, from: FrameNumber) -> impl Iterator<Item = Result<Frame>> + use<> {
         ReadFrames::new(Arc::clone(&self.shared), from)
+    }
+
+    /// Some streams as they are now, in pieces that prove themselves, for an [`Import`] or for somebody else.
+    ///
+    /// It reads the log up to the last of their events, in short looks, while others may write.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed. The pieces give the same.
+    pub fn excerpt(&self, select: Select) -> Result<Excerpt> {
+        Excerpt::new(Arc::clone(&self.shared), select)
     }
 
     /// Events from a position on: first what is there, then what comes, without gap or repeat.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use recount_engine::shell::session::Session;
 use recount_engine::{Error, OpenSession, PermissionAnswer, SessionManager, Status, Word};
@@ -13,8 +14,26 @@ use crate::book::{Book, Broken, Receipt};
 use crate::dice::Dice;
 use crate::trace::Trace;
 
-/// How many sessions it opens.
-const SESSIONS_MAX: usize = 4;
+/// How it goes about its day.
+#[derive(Clone, Copy)]
+pub(crate) struct Habits {
+    /// How many sessions it opens.
+    pub(crate) sessions_max: usize,
+    /// How long it rests before it does something.
+    pub(crate) pause: fn(&Dice) -> Duration,
+}
+
+impl Habits {
+    /// Much at once, for a world of minutes.
+    pub(crate) const HURRIED: Self = Self {
+        sessions_max: 4,
+        pause: |dice| match dice.below(8) {
+            0..5 => dice.millis(0, 300),
+            5..7 => dice.millis(300, 5000),
+            _ => dice.millis(5000, 60_000),
+        },
+    };
+}
 
 /// What it remembers over deaths of the engine. Clones are the same application.
 #[derive(Clone)]
@@ -23,6 +42,7 @@ pub(crate) struct Application {
     trace: Trace,
     book: Book,
     hosts: Vec<String>,
+    habits: Habits,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -42,12 +62,19 @@ struct Wanted {
 }
 
 impl Application {
-    pub(crate) fn new(dice: Dice, trace: Trace, book: Book, hosts: Vec<String>) -> Self {
+    pub(crate) fn new(
+        dice: Dice,
+        trace: Trace,
+        book: Book,
+        hosts: Vec<String>,
+        habits: Habits,
+    ) -> Self {
         Self {
             dice,
             trace,
             book,
             hosts,
+            habits,
             memory: Arc::default(),
         }
     }
@@ -55,12 +82,7 @@ impl Application {
     /// Uses the engine until something fails.
     pub(crate) async fn use_engine(&self, manager: &SessionManager) -> Result<(), Error> {
         loop {
-            let pause = match self.dice.below(8) {
-                0..5 => self.dice.millis(0, 300),
-                5..7 => self.dice.millis(300, 5000),
-                _ => self.dice.millis(5000, 60_000),
-            };
-            sleep(pause).await;
+            sleep((self.habits.pause)(&self.dice)).await;
             match self.act(manager).await {
                 // A refusal is an answer.
                 Ok(()) | Err(Error::Rejected(_)) => {}
@@ -71,7 +93,7 @@ impl Application {
 
     async fn act(&self, manager: &SessionManager) -> Result<(), Error> {
         let known = self.memory.lock().unwrap().sessions.clone();
-        if known.is_empty() || known.len() < SESSIONS_MAX && self.dice.percent(5) {
+        if known.is_empty() || known.len() < self.habits.sessions_max && self.dice.percent(5) {
             return self.open(manager).await;
         }
         let spec = known[self.dice.below(known.len())].clone();

@@ -113,6 +113,12 @@ impl Disk {
         Log::without_threads(file(0), journal, options)
     }
 
+    /// The files as whoever opens them next finds them: the log's, and the two of its journal.
+    pub(crate) fn files(&self) -> [Vec<u8>; 3] {
+        let state = self.0.lock().unwrap();
+        state.files.each_ref().map(|file| file.seen.clone())
+    }
+
     /// The power is lost: of what was not synchronised, anything may be gone, and a write in part.
     pub(crate) fn lose_power(&self) {
         let state = &mut *self.0.lock().unwrap();

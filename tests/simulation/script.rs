@@ -11,6 +11,35 @@ pub(crate) fn script(seed: u64) -> Script {
     Script::new(move |prompt, run| steps(&Dice::of(seed, &format!("{prompt}/{run}")), prompt, run))
 }
 
+/// What they do in a quieter world: mostly what they are asked for, and now and then anything.
+pub(crate) fn quieter(seed: u64) -> Script {
+    Script::new(move |prompt, run| {
+        let dice = Dice::of(seed, &format!("{prompt}/{run}"));
+        match dice.below(100) {
+            0..15 => return steps(&dice, prompt, run),
+            15..18 if run == 1 => {
+                return vec![say(&dice, format!("{prompt}? Let me ")), Step::Stall];
+            }
+            _ => {}
+        }
+        let mut steps: Vec<_> = (0..dice.below(3))
+            .map(|n| Step::Tool {
+                name: dice.pick(&["bash", "edit", "read"]).to_owned(),
+                input: json!({"command": format!("look at {prompt}, {n}")}),
+                output: format!("{n}\n"),
+                permission: dice.percent(10).then(|| format!("look at {prompt}")),
+                delay: dice.millis(100, 5000),
+            })
+            .collect();
+        steps.push(Step::Text {
+            text: format!("About {prompt}: it is done, and the tests pass."),
+            chunks: dice.below(8),
+            delay: dice.millis(5, 100),
+        });
+        steps
+    })
+}
+
 fn steps(dice: &Dice, prompt: &str, run: u32) -> Vec<Step> {
     let mut steps = Vec::new();
     for n in 0..dice.between(1, 4) {

@@ -1,11 +1,14 @@
 //! A world from a seed: agents, network, disk, application, and the lives of an engine in it.
 
+pub(crate) mod fixtures;
+mod week;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use recount_engine::adapter::http::Request;
+use recount_engine::adapter::http::{Request, Transport};
 use recount_engine::adapter::opencode::OpenCode;
 use recount_engine::adapter::scripted::{PortlessServer, Scripted};
 use recount_engine::{Chance, Clock, Error, Options, Policy, RerunPolicy, SessionManager};
@@ -18,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use futures_util::StreamExt;
 
-use crate::application::Application;
+use crate::application::{Application, Habits};
 use crate::book::{Book, Broken};
 use crate::dice::Dice;
 use crate::disk::{self, Disk};
@@ -28,7 +31,7 @@ use crate::promises::{self, Ended, History};
 use crate::script::script;
 use crate::trace::{Line, Trace};
 
-/// When every world begins.
+/// When a world begins whose promises are looked at.
 const BEGIN: Timestamp = Timestamp(1_800_000_000_000_000);
 
 /// How long a calm world may take to come to rest: longer than any bound of the policy, and all of them in a row.
@@ -46,7 +49,7 @@ pub(crate) struct Outcome {
     pub(crate) broken: Option<Broken>,
 }
 
-struct World {
+pub(crate) struct World {
     dice: Dice,
     clock: Clock,
     chance: Chance,
@@ -61,7 +64,7 @@ struct World {
 }
 
 /// How a life of the engine ended.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum End {
     Killed,
     Failed,
@@ -70,7 +73,7 @@ enum End {
 
 /// Lives through the world of a seed. `read`: somebody will read the trace and the records.
 pub(crate) async fn live(seed: u64, read: bool) -> Outcome {
-    let mut world = World::new(seed, read);
+    let mut world = World::new(seed, BEGIN, read);
     let book = world.book.clone();
     let lived = tokio::select! {
         biased;
@@ -90,10 +93,10 @@ pub(crate) async fn live(seed: u64, read: bool) -> Outcome {
 }
 
 impl World {
-    fn new(seed: u64, read: bool) -> Self {
-        let (dice, trace) = (Dice::of(seed, "world"), Trace::new(BEGIN, read));
+    fn new(seed: u64, begin: Timestamp, read: bool) -> Self {
+        let (dice, trace) = (Dice::of(seed, "world"), Trace::new(begin, read));
         let book = Book::new(trace.clone());
-        let clock = Clock::starting_at(BEGIN);
+        let clock = Clock::starting_at(begin);
         let network = Network::new(Dice::of(seed, "network"), trace.clone(), book.clone());
         let agents: BTreeMap<_, _> = (0..dice.between(1, 2))
             .map(|n| {
@@ -107,6 +110,7 @@ impl World {
             trace.clone(),
             book.clone(),
             agents.keys().cloned().collect(),
+            Habits::HURRIED,
         );
         let mut policy = Policy::default();
         policy.session.rerun =
@@ -131,10 +135,7 @@ impl World {
     }
 
     async fn run(&mut self) -> Result<(), Broken> {
-        // A log is made whole under another name before it gets its own, so none is ever half made.
-        let made = self.disk.open(&Life::until(u64::MAX), None);
-        let made = made.expect("an empty disk takes a log");
-        made.close().await.expect("it is closed");
+        self.make_log().await;
         let keepers: Vec<_> = self
             .agents
             .iter()
@@ -189,6 +190,13 @@ impl World {
         ended
     }
 
+    /// A log is made whole under another name before it gets its own, so none is ever half made.
+    async fn make_log(&self) {
+        let made = self.disk.open(&Life::until(u64::MAX), None);
+        let made = made.expect("an empty disk takes a log");
+        made.close().await.expect("it is closed");
+    }
+
     fn open(&self, life: &Life, fault: Option<(disk::Fault, u64)>) -> Result<Log, Error> {
         let log = self.disk.open(life, fault).inspect_err(|error| {
             self.trace.say("disk", format!("does not open: {error}"));
@@ -206,8 +214,16 @@ impl World {
 
     async fn start(&self, life: &Life, log: Log) -> Result<SessionManager, Error> {
         let wire = self.network.wire(life, (*log).clone());
+        self.start_over(Arc::new(wire), log).await
+    }
+
+    async fn start_over(
+        &self,
+        wire: Arc<dyn Transport>,
+        log: Log,
+    ) -> Result<SessionManager, Error> {
         let mut options = Options::new("/nowhere");
-        options.adapters = vec![Arc::new(OpenCode::over(Arc::new(wire)))];
+        options.adapters = vec![Arc::new(OpenCode::over(wire))];
         options.policy = self.policy.clone();
         options.clock = self.clock;
         options.chance = self.chance.clone();

@@ -19,6 +19,7 @@ pub mod agent_http;
 pub mod chance;
 pub mod command;
 pub mod engine;
+pub mod fixture;
 pub mod opencode;
 pub mod process;
 pub mod provider;

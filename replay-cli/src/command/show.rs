@@ -1,6 +1,6 @@
 //! `recount show`: how a session stands, or stood.
 
-use recount_projections::{Projection, state_store};
+use recount_projections::{Projection, Turn, state_store};
 use recount_store::{LogReader, Position, Result, Seq, SessionId, StreamId, Timestamp};
 
 use crate::args::At;
@@ -112,6 +112,10 @@ fn standing(reader: &LogReader, id: SessionId, at: Option<At>, all: bool) -> Res
         }
         standing.transcript.apply(&recorded);
     }
+    // A message that was queued earlier may have been worked on later.
+    let earlier = &messages[..standing.earlier];
+    let is_earlier = |turn: &Turn| earlier.iter().any(|message| message.id == turn.message);
+    standing.transcript.turns.retain(|turn| !is_earlier(turn));
     if let Some(opening) = &standing.session.opening {
         for recorded in reader.read(StreamId::Connection(opening.connection), Seq::FIRST) {
             let recorded = recorded?;

@@ -8,6 +8,7 @@ use recount_store::{
 };
 use serde_json::{Value, json};
 
+use super::decisions;
 use crate::failure::Failure;
 use crate::key_file;
 use crate::output::{Output, note};
@@ -15,10 +16,12 @@ use crate::progress::Bar;
 use crate::render::{text, time};
 use crate::timeline::Timeline;
 
-/// Proves that everything is whole, or one session and its connection.
+/// Proves that everything is whole, or one session and its connection; with `decided`, too, that what was decided is
+/// what today's rules decide.
 pub(crate) fn run(
     reader: &LogReader,
     only: Option<SessionId>,
+    decided: bool,
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
@@ -33,16 +36,34 @@ pub(crate) fn run(
         Ok(verified) => verified,
         Err(error) => return Err(disproven(error.into(), json, output)?),
     };
+    let derived = decided
+        .then(|| decisions::derive(reader, only))
+        .transpose()?;
     // Of a few streams nothing is proven about the whole.
     if json {
-        output.json(&told_json(&verified, only.is_none()))?;
-    } else {
-        output.line(&told(&verified))?;
-        if only.is_none() {
-            output.line(&told_head(&verified))?;
+        let mut answer = told_json(&verified, only.is_none());
+        if let Some(derived) = &derived {
+            answer["decided"] = decisions::told_json(derived);
         }
+        let difference = derived.and_then(|derived| derived.first_difference);
+        if let Some(difference) = difference {
+            answer["ok"] = json!(false);
+            answer["reason"] = json!("decisions");
+            output.json(&answer)?;
+            output.flush()?;
+            return Err(decisions::differs(reader, &difference.recorded));
+        }
+        output.json(&answer)?;
+        return Ok(());
     }
-    Ok(())
+    output.line(&told(&verified))?;
+    if only.is_none() {
+        output.line(&told_head(&verified))?;
+    }
+    match derived {
+        Some(derived) => decisions::told(reader, &derived, output),
+        None => Ok(()),
+    }
 }
 
 /// Proves that everything is whole and is what was signed, by the word of a file.

@@ -7,9 +7,11 @@ use recount_projections::queue::MessageState;
 use recount_projections::turn::{
     Answered, Asks, CallOutcome, Item, Question, Run, Turn, TurnState,
 };
-use recount_projections::{Breaker, Connection, Message, Session, Status, Transcript, WaitsFor};
+use recount_projections::{
+    Breaker, Connection, Message, Queue, Session, Status, Transcript, WaitsFor,
+};
 use recount_store::{ConnectionId, ConnectionState, MessageId, SessionId, Target, Timestamp};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Look, event, scene, text, time};
 use crate::front::Cut;
@@ -21,7 +23,7 @@ pub(crate) struct Standing {
     pub(crate) session: Session,
     /// What was said and done, but for the earlier messages.
     pub(crate) transcript: Transcript,
-    /// How many messages are left out, from the first one on.
+    /// How many messages are left out with their turns, from the first one on.
     pub(crate) earlier: usize,
     /// Its connection.
     pub(crate) connection: Connection,
@@ -41,6 +43,8 @@ pub(crate) struct Through {
 }
 
 /// A standing as JSON.
+///
+/// What takes time is made as it is written: a [condition](crate::query) asks for one member of it after each event.
 #[derive(Debug, Serialize)]
 pub(crate) struct View<'a> {
     session: SessionId,
@@ -50,15 +54,28 @@ pub(crate) struct View<'a> {
     model: Option<&'a str>,
     title: Option<&'a str>,
     agent_session: Option<&'a str>,
-    opened_at: Option<String>,
-    at: String,
+    #[serde(serialize_with = "known_time")]
+    opened_at: Option<Timestamp>,
+    #[serde(serialize_with = "a_time")]
+    at: Timestamp,
     events: u64,
     cut: Option<Cut>,
     earlier: usize,
-    messages: Vec<MessageView<'a>>,
-    turns: Vec<TurnView<'a>>,
+    #[serde(serialize_with = "queue")]
+    queue: &'a Queue,
+    #[serde(serialize_with = "messages")]
+    messages: &'a Standing,
+    #[serde(serialize_with = "turns")]
+    turns: &'a [Turn],
     connection: ConnectionView<'a>,
     breaker: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct QueueView {
+    open: usize,
+    bytes: usize,
+    dead_letters: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,7 +87,8 @@ struct MessageView<'a> {
     text: &'a str,
     agent_message: Option<&'a str>,
     reason: Option<&'a str>,
-    retry_at: Option<String>,
+    #[serde(serialize_with = "known_time")]
+    retry_at: Option<Timestamp>,
     waits_for: Option<WaitsFor>,
     may_have_arrived: bool,
     queued_again_as: Option<MessageId>,
@@ -81,22 +99,29 @@ struct MessageView<'a> {
 struct TurnView<'a> {
     message: MessageId,
     state: TurnState,
-    text: String,
+    #[serde(serialize_with = "turn_said")]
+    text: &'a Turn,
     ending: Option<&'a str>,
     stalled: Option<&'a str>,
     agent_error: Option<&'a str>,
-    begun_at: String,
-    runs: Vec<RunView<'a>>,
-    questions: Vec<QuestionView<'a>>,
+    #[serde(serialize_with = "a_time")]
+    begun_at: Timestamp,
+    #[serde(serialize_with = "runs")]
+    runs: &'a [Run],
+    #[serde(serialize_with = "questions")]
+    questions: &'a [Question],
 }
 
 #[derive(Debug, Serialize)]
 struct RunView<'a> {
     run: u32,
     started: bool,
-    text: String,
-    parts: Vec<PartView<'a>>,
-    tools: Vec<ToolView<'a>>,
+    #[serde(serialize_with = "run_said")]
+    text: &'a Run,
+    #[serde(serialize_with = "parts")]
+    parts: &'a Run,
+    #[serde(serialize_with = "tools")]
+    tools: &'a Run,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,7 +137,8 @@ struct PartView<'a> {
 struct ToolView<'a> {
     id: &'a str,
     tool: &'a str,
-    input: serde_json::Value,
+    #[serde(serialize_with = "input")]
+    input: &'a str,
     outcome: Option<CallOutcome>,
     output: Option<&'a str>,
 }
@@ -121,7 +147,8 @@ struct ToolView<'a> {
 struct QuestionView<'a> {
     id: &'a str,
     asks: &'a Asks,
-    asked_at: String,
+    #[serde(serialize_with = "a_time")]
+    asked_at: Timestamp,
     answer: Option<&'a Answered>,
     expired: Option<&'a str>,
     settled: bool,
@@ -133,8 +160,10 @@ struct ConnectionView<'a> {
     state: ConnectionState,
     attempt: u32,
     target: Option<&'a Target>,
-    since: Option<String>,
-    next_try: Option<String>,
+    #[serde(serialize_with = "known_time")]
+    since: Option<Timestamp>,
+    #[serde(serialize_with = "known_time")]
+    next_try: Option<Timestamp>,
     last_error: Option<&'a str>,
     url: Option<&'a str>,
     version: Option<&'a str>,
@@ -155,21 +184,21 @@ impl Standing {
             model: opening.and_then(|opening| opening.model.as_deref()),
             title: opening.and_then(|opening| opening.title.as_deref()),
             agent_session: self.session.agent_session.as_deref(),
-            opened_at: opening.map(|opening| time::rfc3339(opening.at)),
-            at: time::rfc3339(self.session.last_at),
+            opened_at: opening.map(|opening| opening.at),
+            at: self.session.last_at,
             events: self.session.seq.0,
             cut: self.cut,
             earlier: self.earlier,
-            messages: self.messages().collect(),
-            turns: self.turns().map(turn_view).collect(),
+            queue: &self.session.queue,
+            messages: self,
+            turns: &self.transcript.turns,
             connection: ConnectionView {
                 id: opening.map(|opening| opening.connection),
                 state: connection.state,
                 attempt: connection.attempt(),
                 target: connection.target.as_ref(),
-                since: (connection.since != Timestamp::default())
-                    .then(|| time::rfc3339(connection.since)),
-                next_try: connection.next_try.map(time::rfc3339),
+                since: Some(connection.since).filter(|since| *since != Timestamp::default()),
+                next_try: connection.next_try,
                 last_error: connection.last_error.as_deref(),
                 url: connection.ready.as_ref().map(|ready| ready.url.as_str()),
                 version: connection
@@ -198,21 +227,13 @@ impl Standing {
                 text: self.said(message.id),
                 agent_message: message.agent_message.as_deref(),
                 reason: message.reason.as_deref(),
-                retry_at: message.retry_at.map(time::rfc3339),
+                retry_at: message.retry_at,
                 waits_for: message.waits_for,
                 may_have_arrived: message.unproved
                     || message.given_up.is_some_and(|given_up| given_up.unknown),
                 queued_again_as: message.given_up.and_then(|given_up| given_up.again),
                 abort_asked: message.abort_asked,
             })
-    }
-
-    /// The turns of these messages, and those whose message was cut off.
-    fn turns(&self) -> impl Iterator<Item = &Turn> {
-        let earlier = &self.session.queue.messages()[..self.earlier];
-        let left_out = |turn: &&Turn| earlier.iter().any(|message| message.id == turn.message);
-        let turns = self.transcript.turns.iter();
-        turns.filter(move |turn| !left_out(turn))
     }
 
     fn said(&self, message: MessageId) -> &str {
@@ -259,8 +280,8 @@ impl Standing {
             );
             out.push_str(&text::indented(message.text, "  > "));
             out.push('\n');
-            if let Some(at) = &message.retry_at {
-                let _ = writeln!(out, "  next attempt not before {at}");
+            if let Some(at) = message.retry_at {
+                let _ = writeln!(out, "  next attempt not before {}", time::rfc3339(at));
             }
             let turn = self.transcript.turn_of(message.id);
             let settled = message.state.is_settled() && message.state != MessageState::Completed;
@@ -408,17 +429,79 @@ fn turn_view(turn: &Turn) -> TurnView<'_> {
     TurnView {
         message: turn.message,
         state: turn.state,
-        text: turn.text(),
+        text: turn,
         ending: turn.ending.as_deref(),
         stalled: turn.stalled.as_deref(),
         agent_error: turn.agent_error.as_deref(),
-        begun_at: time::rfc3339(turn.begun_at),
-        runs: turn.runs.iter().map(run_view).collect(),
-        questions: turn.questions.iter().map(question_view).collect(),
+        begun_at: turn.begun_at,
+        runs: &turn.runs,
+        questions: &turn.questions,
     }
 }
 
 fn run_view(run: &Run) -> RunView<'_> {
+    RunView {
+        run: run.number,
+        started: run.started,
+        text: run,
+        parts: run,
+        tools: run,
+    }
+}
+
+fn question_view(question: &Question) -> QuestionView<'_> {
+    QuestionView {
+        id: &question.id,
+        asks: &question.asks,
+        asked_at: question.asked_at,
+        answer: question.answer.as_ref(),
+        expired: question.expired.as_deref(),
+        settled: question.settled,
+    }
+}
+
+fn a_time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    time::rfc3339(*at).serialize(serializer)
+}
+
+fn known_time<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(time::rfc3339).serialize(serializer)
+}
+
+fn queue<S: Serializer>(queue: &&Queue, serializer: S) -> Result<S::Ok, S::Error> {
+    let view = QueueView {
+        open: queue.open().count(),
+        bytes: queue.bytes(),
+        dead_letters: queue.dead_letters().count(),
+    };
+    view.serialize(serializer)
+}
+
+fn messages<S: Serializer>(standing: &&Standing, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(standing.messages())
+}
+
+fn turns<S: Serializer>(turns: &&[Turn], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(turns.iter().map(turn_view))
+}
+
+fn turn_said<S: Serializer>(turn: &&Turn, serializer: S) -> Result<S::Ok, S::Error> {
+    turn.text().serialize(serializer)
+}
+
+fn runs<S: Serializer>(runs: &&[Run], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(runs.iter().map(run_view))
+}
+
+fn questions<S: Serializer>(questions: &&[Question], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(questions.iter().map(question_view))
+}
+
+fn run_said<S: Serializer>(run: &&Run, serializer: S) -> Result<S::Ok, S::Error> {
+    run.text().serialize(serializer)
+}
+
+fn parts<S: Serializer>(run: &&Run, serializer: S) -> Result<S::Ok, S::Error> {
     let parts = run.items.iter().filter_map(|item| match item {
         Item::Part(part) => Some(PartView {
             id: &part.id,
@@ -429,31 +512,25 @@ fn run_view(run: &Run) -> RunView<'_> {
         }),
         Item::Call(_) => None,
     });
+    parts.collect::<Vec<_>>().serialize(serializer)
+}
+
+fn tools<S: Serializer>(run: &&Run, serializer: S) -> Result<S::Ok, S::Error> {
     let tools = run.calls().map(|call| ToolView {
         id: &call.id,
         tool: &call.tool,
-        input: serde_json::from_str(&call.input)
-            .unwrap_or_else(|_| serde_json::Value::String(call.input.clone())),
+        input: &call.input,
         outcome: call.outcome.as_ref().map(|(outcome, _)| *outcome),
         output: call.outcome.as_ref().map(|(_, output)| output.as_str()),
     });
-    RunView {
-        run: run.number,
-        started: run.started,
-        text: run.text(),
-        parts: parts.collect(),
-        tools: tools.collect(),
-    }
+    tools.collect::<Vec<_>>().serialize(serializer)
 }
 
-fn question_view(question: &Question) -> QuestionView<'_> {
-    QuestionView {
-        id: &question.id,
-        asks: &question.asks,
-        asked_at: time::rfc3339(question.asked_at),
-        answer: question.answer.as_ref(),
-        expired: question.expired.as_deref(),
-        settled: question.settled,
+/// As the JSON that it is; as text where it is none, being cut off.
+fn input<S: Serializer>(input: &&str, serializer: S) -> Result<S::Ok, S::Error> {
+    match serde_json::from_str::<serde_json::Value>(input) {
+        Ok(value) => value.serialize(serializer),
+        Err(_) => input.serialize(serializer),
     }
 }
 

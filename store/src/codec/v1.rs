@@ -47,6 +47,18 @@ macro_rules! events {
         )*
 
         impl Event {
+            /// The names of all types that this build knows, in the order of their numbers.
+            pub const TYPE_NAMES: &'static [&'static str] = &[$( stringify!($name) ),*];
+
+            /// The name of the type with this number in the log; none where this build does not know it.
+            #[must_use]
+            pub const fn type_name_of(number: u16) -> Option<&'static str> {
+                match number {
+                    $( $number => Some(stringify!($name)), )*
+                    _ => None,
+                }
+            }
+
             /// The number that names this event's type in the log. It never changes.
             #[must_use]
             pub const fn type_number(&self) -> u16 {

@@ -267,6 +267,14 @@ fn split_gone(bytes: &[u8]) -> Option<(Item<'_>, &[u8])> {
     Some((Item::Gone(Hash(*hash)), rest))
 }
 
+/// The block of so many records that are all gone, after which the log stood at `head`.
+pub(crate) fn empty(count: u32, head: Hash) -> Vec<u8> {
+    let mut bytes = vec![EMPTY];
+    bytes.extend_from_slice(&count.to_le_bytes());
+    bytes.extend_from_slice(&head.0);
+    bytes
+}
+
 /// Empty blocks that follow each other, as one, if they are and it can be.
 pub(crate) fn join_empty(first: Block<'_>, second: Block<'_>) -> Option<Vec<u8>> {
     if !first.is_empty() || !second.is_empty() || first.last().next() != second.first() {

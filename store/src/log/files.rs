@@ -36,7 +36,7 @@ pub(crate) fn open(directory: &Path) -> Result<Storage> {
     make_directory(directory)?;
     let path = directory.join(LOG);
     if !exists(&path)? {
-        create(directory, &path)?;
+        create(directory)?;
     }
     // For reading first: a file that is no log is not to be changed by finding that out.
     drop(open_read_only(directory)?);
@@ -162,6 +162,17 @@ pub(crate) fn journal_key(transaction: &ReadTransaction) -> Result<Key, Fault> {
         .ok_or_else(|| Fault::Damaged("it does not say what its journal is known by".to_owned()))
 }
 
+/// How many events are gone that no stream was cut of: they were left out when the log was imported.
+pub(crate) fn left_out(transaction: &ReadTransaction) -> Result<u64, Fault> {
+    let meta = transaction.open_table(table::META)?;
+    let Some(row) = meta.get(table::LEFT_OUT)? else {
+        return Ok(0);
+    };
+    let bytes = <[u8; 8]>::try_from(row.value())
+        .map_err(|_| Fault::Damaged("how many events were left out is no number".to_owned()))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 /// A new key for a journal.
 pub(crate) fn new_key() -> Result<Key, Fault> {
     let mut key = [0; 32];
@@ -214,31 +225,96 @@ fn sync_directory(directory: &Path) -> Result<()> {
 }
 
 /// Makes a log where there is none; if another process is faster, its log is the log.
-fn create(directory: &Path, path: &Path) -> Result<()> {
-    let foreign = names(directory)?.into_iter().find(|name| {
-        name != LOG && !name.starts_with(UNFINISHED) && !OURS.contains(&name.as_str())
-    });
-    if let Some(found) = foreign {
-        return Err(Error::NotADataDirectory {
-            path: directory.to_owned(),
-            found,
+fn create(directory: &Path) -> Result<()> {
+    match NewFile::create(directory)?.put_in_place() {
+        Err(Error::LogExists { .. }) => Ok(()),
+        put => put,
+    }
+}
+
+/// A log that is being made, under a name of its own until it is put in its place. Dropped before, it leaves
+/// nothing behind.
+pub(crate) struct NewFile {
+    directory: PathBuf,
+    /// Whether the directory was made for it.
+    is_first: bool,
+    path: PathBuf,
+    storage: Storage,
+}
+
+impl NewFile {
+    /// Begins a log in a directory that may be missing, and must not have one.
+    pub(crate) fn begin(directory: &Path) -> Result<Self> {
+        let is_first = !exists(directory)?;
+        make_directory(directory)?;
+        if exists(&directory.join(LOG))? {
+            return Err(Error::LogExists {
+                path: directory.to_owned(),
+            });
+        }
+        let mut new = Self::create(directory)?;
+        new.is_first = is_first;
+        Ok(new)
+    }
+
+    fn create(directory: &Path) -> Result<Self> {
+        let foreign = names(directory)?.into_iter().find(|name| {
+            name != LOG && !name.starts_with(UNFINISHED) && !OURS.contains(&name.as_str())
         });
+        if let Some(found) = foreign {
+            return Err(Error::NotADataDirectory {
+                path: directory.to_owned(),
+                found,
+            });
+        }
+        let (path, storage) = create_unfinished(directory)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            is_first: false,
+            path,
+            storage,
+        })
     }
-    let unfinished = create_unfinished(directory)?;
-    // Linking fails where the name is taken. Renaming would not.
-    let linked = fs::hard_link(&unfinished, path);
-    let _ = fs::remove_file(&unfinished);
-    if let Err(error) = linked
-        // Another process was faster, and may have cleared our file away.
-        && !exists(path)?
-    {
-        return Err(io_error("create", path)(error));
+
+    /// The log as it is so far.
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
     }
-    sync_directory(directory)
+
+    /// Gives it its name, which nobody else may have taken meanwhile.
+    pub(crate) fn put_in_place(&self) -> Result<()> {
+        self.storage
+            .close()
+            .map_err(|fault| refused(self.path.clone(), fault))?;
+        let path = self.directory.join(LOG);
+        // Linking fails where the name is taken. Renaming would not.
+        if let Err(error) = fs::hard_link(&self.path, &path) {
+            // Another process that was faster may have cleared our file away.
+            return Err(if exists(&path)? {
+                Error::LogExists {
+                    path: self.directory.clone(),
+                }
+            } else {
+                io_error("create", &path)(error)
+            });
+        }
+        sync_directory(&self.directory)
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        let _ = self.storage.close();
+        let _ = fs::remove_file(&self.path);
+        if self.is_first {
+            // Fails where it has a log now.
+            let _ = fs::remove_dir(&self.directory);
+        }
+    }
 }
 
 /// Makes a whole, empty log under a name that nobody else uses.
-fn create_unfinished(directory: &Path) -> Result<PathBuf> {
+fn create_unfinished(directory: &Path) -> Result<(PathBuf, Storage)> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let (path, file) = loop {
         let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -257,10 +333,10 @@ fn create_unfinished(directory: &Path) -> Result<PathBuf> {
     };
     let made = Storage::create(&path, file).and_then(|storage| {
         initialise(&storage, &new_key()?)?;
-        storage.close()
+        Ok(storage)
     });
     match made {
-        Ok(()) => Ok(path),
+        Ok(storage) => Ok((path, storage)),
         Err(fault) => {
             let _ = fs::remove_file(&path);
             Err(refused(path, fault))

@@ -47,6 +47,20 @@ impl From<Tip> for Head {
 }
 
 impl Head {
+    /// Where the log stands after the next event, which has this hash.
+    #[must_use]
+    pub fn after(self, hash: Hash) -> Self {
+        let Self {
+            position,
+            hash: before,
+        } = self;
+        let tip = Tip {
+            position,
+            hash: before,
+        };
+        tip.after(hash).into()
+    }
+
     /// Signs that the log stood here at some time.
     #[must_use]
     pub fn sign(self, at: Timestamp, key: &SigningKey) -> SignedHead {

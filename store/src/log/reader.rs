@@ -1,5 +1,6 @@
 //! What all handles of an open log share, and reading through it.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use crate::limits;
 use crate::log::follow::{Follower, Last};
 use crate::log::journal::Mark;
 use crate::log::recent::{Generation, Go, Recent, View};
-use crate::log::scan::{Chunk, Scan};
+use crate::log::scan::{Chunk, Keep, Scan};
 use crate::log::storage::{Fault, Storage, guard};
 use crate::log::{Head, Select, frames, snapshot};
 
@@ -122,7 +123,7 @@ impl Shared {
     }
 }
 
-/// All events from a position on, to the end of the log.
+/// Events by position: all from one on, or those of a range that are wanted.
 pub(crate) struct ReadAll {
     shared: Arc<Shared>,
     scan: Scan,
@@ -134,6 +135,18 @@ impl ReadAll {
         Self {
             shared,
             scan: Scan::new(Select::All, from),
+            over: false,
+        }
+    }
+
+    pub(crate) fn of_range(
+        shared: Arc<Shared>,
+        range: RangeInclusive<Position>,
+        keep: Box<Keep>,
+    ) -> Self {
+        Self {
+            shared,
+            scan: Scan::of_range(range, keep),
             over: false,
         }
     }

@@ -4,10 +4,11 @@
 //! one as they are asked for. So whoever reads slowly holds one chunk of memory, and nothing of the file.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use crate::codec::{Record, StreamKey};
 use crate::error::{Error, Result};
-use crate::event::Recorded;
+use crate::event::{Envelope, Recorded};
 use crate::id::{Position, StreamId};
 use crate::limits;
 use crate::log::Select;
@@ -79,13 +80,19 @@ impl Chunk {
 enum Wanted {
     All,
     Streams(HashSet<StreamKey>),
+    If(Box<Keep>),
 }
+
+/// Whether a record is wanted, by its envelope.
+pub(crate) type Keep = dyn Fn(&Envelope) -> bool + Send;
 
 /// Records by position.
 pub(crate) struct Scan {
     wanted: Wanted,
     /// The first position that was not looked at.
     next: Position,
+    /// Nothing after this is wanted.
+    through: Position,
     chunk: Chunk,
 }
 
@@ -99,7 +106,17 @@ impl Scan {
                 }
             },
             next: from.max(Position::FIRST),
+            through: Position(u64::MAX),
             chunk: Chunk::default(),
+        }
+    }
+
+    /// Of the records from one position through another, those whose envelopes are wanted.
+    pub(crate) fn of_range(range: RangeInclusive<Position>, keep: Box<Keep>) -> Self {
+        Self {
+            wanted: Wanted::If(keep),
+            through: *range.end(),
+            ..Self::new(Select::All, *range.start())
         }
     }
 
@@ -130,6 +147,9 @@ impl Scan {
     /// Copies what comes next; false where nothing does.
     fn fill(&mut self, shared: &Shared, last: Last) -> Result<bool> {
         self.chunk.clear();
+        if self.next > self.through {
+            return Ok(false);
+        }
         let mut visited = 0;
         let before = self.next;
         let each = |block: Block<'_>| {
@@ -167,6 +187,7 @@ impl Scan {
             let wanted = match &self.wanted {
                 Wanted::All => true,
                 Wanted::Streams(streams) => streams.contains(record.stream_key()),
+                Wanted::If(keep) => record.position() <= self.through && keep(&record.envelope()),
             };
             if record.position() >= self.next {
                 if wanted {

@@ -45,6 +45,8 @@ pub(crate) const FORMAT_VALUE: u32 = 1;
 pub(crate) const JOURNAL_KEY: &str = "journal_key";
 /// In `meta`: the number of the first frame that is kept, eight bytes little-endian; absent while it is 1.
 pub(crate) const FRAMES_FROM: &str = "frames_from";
+/// In `meta`: how many events are gone that no stream was cut of, eight bytes little-endian; absent while it is 0.
+pub(crate) const LEFT_OUT: &str = "left_out";
 /// In `derived`: the index covers all blocks up to this position, which ends a block.
 pub(crate) const INDEXED_THROUGH: &str = "indexed_through";
 

@@ -89,6 +89,16 @@ async fn what_is_appended_is_read() {
     assert_eq!(read.expect("read"), all);
     assert_eq!(texts(log.read_all(Position(3))), ["c", "d"]);
     assert_eq!(texts(log.read_all(Position(5))), Vec::<String>::new());
+    let of_range = |from, through, stream| {
+        let range = Position(from)..=Position(through);
+        texts(log.read_range(range, move |envelope| envelope.stream == Some(stream)))
+    };
+    for (from, through) in [(1, 4), (2, 3), (3, 9), (4, 2)] {
+        let within = |event: &&Recorded| (from..=through).contains(&event.position.0);
+        let of_it = |event: &&Recorded| event.stream == session(1);
+        let expected: Vec<&str> = all.iter().filter(within).filter(of_it).map(text).collect();
+        assert_eq!(of_range(from, through, session(1)), expected);
+    }
     assert_eq!(texts(log.read(session(1), Seq::FIRST)), ["a", "b", "d"]);
     assert_eq!(texts(log.read(session(1), Seq(3))), ["d"]);
     assert_eq!(texts(log.read(session(1), Seq(4))), Vec::<String>::new());

@@ -18,7 +18,9 @@ use crate::log::reader::Shared;
 use crate::log::recent::{Go, View};
 use crate::log::storage::Fault;
 use crate::log::table::{self, Cut, Pair, StreamEnd};
-use crate::log::{CheckError, Hash, Head, LogReader, Progress, SignedHead, StreamHead, frames};
+use crate::log::{
+    CheckError, Hash, Head, LogReader, Progress, SignedHead, StreamHead, files, frames,
+};
 
 /// What a log was proven to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -529,10 +531,12 @@ impl Walk {
             let what = "the index names a stream that has no events";
             return Err(corrupt(self.tip.position, what).into());
         }
-        if self.gone != self.missing {
+        let left_out = files::left_out(&view.transaction)?;
+        if self.gone != self.missing.saturating_add(left_out) {
             let what = format!(
-                "{} events are gone, and {} were cut off",
-                self.gone, self.missing
+                "{} events are gone, and {} were cut off or left out",
+                self.gone,
+                self.missing.saturating_add(left_out)
             );
             return Err(corrupt(self.tip.position, &what).into());
         }

@@ -5,6 +5,7 @@ mod chance;
 mod crash;
 mod damage;
 mod disk;
+mod excerpt;
 mod failure;
 mod frames;
 mod format;

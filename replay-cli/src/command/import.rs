@@ -1,0 +1,119 @@
+//! `recount import`: a new log from what `recount export` wrote.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::path::Path;
+
+use recount_store::{Error, Head, LogReader};
+use serde_json::json;
+
+use crate::export::jsonl::Reader;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// A record with its JSON, in which each of its bytes may be six.
+const LINE_BYTES_MAX: u64 = 8 * recount_store::limits::APPEND_BYTES_MAX as u64;
+
+/// Makes a log in `directory` of what is in `file`.
+pub(crate) fn run(
+    file: &Path,
+    directory: &Path,
+    json: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let cannot = |error| Failure::because(format!("cannot read {}", file.display()), error);
+    let mut lines: Box<dyn BufRead> = if file == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(file).map_err(cannot)?))
+    };
+    let mut import = recount_store::Import::begin(directory).map_err(not_begun)?;
+    let mut reader = Reader::default();
+    let (mut line, mut number) = (Vec::new(), 0_u64);
+    loop {
+        line.clear();
+        let mut bounded = lines.by_ref().take(LINE_BYTES_MAX);
+        if bounded.read_until(b'\n', &mut line).map_err(cannot)? == 0 {
+            break;
+        }
+        number += 1;
+        let refused = |error| refused(file, Some(number), error);
+        let text = std::str::from_utf8(&line).map_err(|error| refused(error.into()))?;
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        let piece = reader.take(text).map_err(|wrong| refused(wrong.into()))?;
+        if let Some(piece) = piece {
+            import.add(&piece).map_err(|error| match error {
+                error @ Error::Corrupt { .. } => refused(error.into()),
+                error => error.into(),
+            })?;
+        }
+    }
+    reader
+        .finish()
+        .map_err(|wrong| refused(file, None, wrong.into()))?;
+    let head = import.finish().map_err(|error| match error {
+        error @ Error::Corrupt { .. } => refused(file, None, error.into()),
+        error @ Error::LogExists { .. } => not_begun(error),
+        error => error.into(),
+    })?;
+    tell(directory, head, json, output)
+}
+
+fn tell(directory: &Path, head: Head, json: bool, output: &mut Output) -> Result<(), Failure> {
+    let streams = LogReader::open(directory)?.streams()?;
+    let events: u64 = streams
+        .iter()
+        .map(|(_, stream)| stream.seq.0 + 1 - stream.from.0)
+        .sum();
+    if json {
+        return Ok(output.json(&json!({
+            "directory": directory.display().to_string(),
+            "events": events,
+            "streams": streams.len(),
+            "position": head.position,
+            "hash": head.hash.to_string(),
+        }))?);
+    }
+    output.line(&format!(
+        "imported: {events} events of {} streams, proven",
+        streams.len()
+    ))?;
+    output.line(&format!(
+        "the log stands at position {} with hash {}",
+        head.position, head.hash
+    ))?;
+    output.line(&format!(
+        "look at it with: recount --data {} sessions",
+        directory.display()
+    ))?;
+    Ok(())
+}
+
+/// It is no export, or not what was exported.
+fn refused(
+    file: &Path,
+    line: Option<u64>,
+    error: Box<dyn std::error::Error + Send + Sync>,
+) -> Failure {
+    let place = line.map_or_else(|| "its end".to_owned(), |line| format!("line {line}"));
+    let what = format!("nothing was imported: {}, {place}", file.display());
+    Failure::because(what, Refused(error))
+}
+
+/// Why a line was refused, as one error.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(Box<dyn std::error::Error + Send + Sync>);
+
+fn not_begun(error: Error) -> Failure {
+    let taken = matches!(
+        error,
+        Error::LogExists { .. } | Error::NotADataDirectory { .. }
+    );
+    let failure = Failure::because("nothing was imported", error);
+    if taken {
+        failure.try_next("recount import FILE --into DIR    makes a log of its own")
+    } else {
+        failure
+    }
+}

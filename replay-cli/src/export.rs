@@ -1,0 +1,7 @@
+//! A session as something else: pure, a file per format. `docs/export.md` says what each holds.
+
+pub(crate) mod jsonl;
+pub(crate) mod markdown;
+pub(crate) mod otlp;
+pub(crate) mod spans;
+pub(crate) mod trace;
