@@ -10,6 +10,8 @@
 mod application;
 #[path = "simulation/book.rs"]
 mod book;
+#[path = "simulation/computer.rs"]
+mod computer;
 #[path = "simulation/dice.rs"]
 mod dice;
 #[path = "simulation/disk.rs"]
@@ -22,6 +24,8 @@ mod network;
 mod promises;
 #[path = "simulation/script.rs"]
 mod script;
+#[path = "simulation/storm.rs"]
+mod storm;
 #[path = "simulation/trace.rs"]
 mod trace;
 #[path = "simulation/world.rs"]

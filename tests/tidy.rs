@@ -131,7 +131,8 @@ fn each_foreign_thing_is_known_in_one_place() {
 #[test]
 fn verbs_that_look_back_cannot_write() {
     for verb in [
-        "sessions", "show", "log", "replay", "verify", "sign", "export",
+        "sessions", "show", "log", "find", "bisect", "why", "diff", "replay", "verify", "sign",
+        "export",
     ] {
         let file = format!("replay-cli/src/command/{verb}.rs");
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

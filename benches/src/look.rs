@@ -4,7 +4,7 @@
 //! who keep lines of JSON: `grep` over a file of the same events, as `recount export` writes it.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -240,11 +240,10 @@ fn finish(command: &mut Command) -> Finished {
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    let mut output = child.stdout.take().expect("it is piped");
+    let output = child.stdout.take().expect("it is piped");
     let reading = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        output.read_to_end(&mut bytes).expect("it is read");
-        bytes.iter().filter(|byte| **byte == b'\n').count()
+        let lines = BufReader::new(output).split(b'\n');
+        lines.map(|line| line.expect("it is read")).count()
     });
     let mut memory_peak = 0;
     while !reading.is_finished() {

@@ -244,7 +244,11 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                     .map(|stance| stance.decide(&policy.session, &identity, &state, id, moment))
             };
             let length = match first.class {
-                Class::Decided if is_a_persons_word(&state, &first.event) => 1,
+                Class::Decided if is_a_persons_word(&state, &first.event) => {
+                    // Giving up is two events, and both are that word.
+                    let next = ahead.events.get(1);
+                    1 + usize::from(next.is_some_and(|next| is_given_up(&first.event, &next.event)))
+                }
                 Class::Decided => {
                     let other = self.engine.other_at(first.position).map(decide);
                     let other = other.as_ref().map(<[_; _]>::as_slice);
@@ -473,6 +477,21 @@ fn is_a_persons_word(state: &Session, event: &Event) -> bool {
         Event::UnknownDecided {
             message, verdict, ..
         } => *verdict != Verdict::Wait && waits(*message),
+        _ => false,
+    }
+}
+
+/// Whether a message is a dead letter by the word that it is given up.
+fn is_given_up(word: &Event, next: &Event) -> bool {
+    match (word, next) {
+        (
+            Event::UnknownDecided {
+                message, verdict, ..
+            },
+            Event::MessageDeadLettered {
+                message: given_up, ..
+            },
+        ) => *verdict == Verdict::GiveUp && message == given_up,
         _ => false,
     }
 }

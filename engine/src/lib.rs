@@ -104,6 +104,7 @@ pub mod adapter;
 pub mod chance;
 pub mod clock;
 pub mod command;
+pub mod computer;
 pub mod decisions;
 pub mod error;
 pub mod limits;

@@ -5,6 +5,10 @@ mod import;
 mod reference;
 mod step;
 mod whatif;
+mod bisect;
+mod diff;
+mod find;
+mod why;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,11 +19,15 @@ use recount_store::{Seq, Timestamp};
 
 use crate::render::time;
 
+pub(crate) use bisect::Bisect;
+pub(crate) use diff::Diff;
 pub(crate) use export::{Export, Format};
+pub(crate) use find::Find;
 pub(crate) use import::Import;
 pub(crate) use reference::{Completions, Man};
 pub(crate) use step::Step;
 pub(crate) use whatif::WhatIf;
+pub(crate) use why::{Which, Why};
 
 /// Runs agent sessions through a log, and looks back at them.
 ///
@@ -43,6 +51,14 @@ pub(crate) struct Cli {
     /// Print JSON: one object, or one object a line
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
+
+    /// Tell times in UTC, not in the local zone (which is that of `TZ`)
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) utc: bool,
+
+    /// Print long answers at once, without a pager (see also `RECOUNT_PAGER`, `PAGER`)
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) no_pager: bool,
 
     /// Say on standard error what goes on inside; twice says more (see also `RECOUNT_LOG`)
     #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
@@ -81,6 +97,10 @@ pub(crate) enum Verb {
     Show(Show),
     Step(Step),
     Log(Log),
+    Find(Find),
+    Bisect(Bisect),
+    Why(Why),
+    Diff(Diff),
     Frames(Frames),
     Replay(Replay),
     Verify(Verify),
@@ -98,6 +118,22 @@ pub(crate) enum Verb {
     WhatIf(WhatIf),
     Completions(Completions),
     Man(Man),
+}
+
+impl Verb {
+    /// Whether its answer is to be read and may be long: on a terminal a pager shows it.
+    pub(crate) const fn is_paged(&self) -> bool {
+        matches!(
+            self,
+            Self::Sessions(_)
+                | Self::Show(_)
+                | Self::Frames(_)
+                | Self::Policy(_)
+                | Self::WhatIf(_)
+                | Self::Log(Log { follow: false, .. })
+                | Self::Replay(Replay { wire: true, .. })
+        )
+    }
 }
 
 /// See a session fall and recover, with an agent that is built in
@@ -345,7 +381,7 @@ pub(crate) struct Log {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  recount frames --from 120
+  recount frames --from 120 --limit 10
   recount frames --connection latest
   recount frames --json | jq -r '.received // empty | fromjson | .payload.type' | sort | uniq -c")]
 pub(crate) struct Frames {
@@ -356,6 +392,10 @@ pub(crate) struct Frames {
     /// From frame N on
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) from: u64,
+
+    /// No more than so many frames
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
 }
 
 /// Play a session again as it happened, with its pauses

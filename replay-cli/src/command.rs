@@ -1,13 +1,16 @@
 //! A file per verb. Verbs that look back are given a log to read and nothing else; those that keep it small and
 //! sound are given the log to write; those that run something are given the directory of the log, and share `engine`.
 
+pub(crate) mod bisect;
 pub(crate) mod close;
 pub(crate) mod compact;
 pub(crate) mod cut;
 pub(crate) mod decisions;
 pub(crate) mod demo;
+pub(crate) mod diff;
 mod engine;
 pub(crate) mod export;
+pub(crate) mod find;
 pub(crate) mod frames;
 pub(crate) mod import;
 pub(crate) mod key;
@@ -25,16 +28,31 @@ pub(crate) mod sign;
 pub(crate) mod step;
 pub(crate) mod verify;
 pub(crate) mod wire;
+pub(crate) mod why;
 
 use std::future::Future;
 
 use recount_store::{Log, Timestamp};
 
 use crate::failure::Failure;
+use crate::query::Mistake;
+use crate::render::time;
 
-/// The time now, for saying how long ago something was.
+/// The time now.
 fn now() -> Timestamp {
     Timestamp::from_system(std::time::SystemTime::now())
+}
+
+/// What to say of a text that is no condition.
+fn not_a_condition(mistake: &Mistake) -> Failure {
+    Failure::usage(format!("this is no condition: {mistake}")).try_next(mistake.shown())
+}
+
+/// The time from which it is told how long ago something was: now, or what `RECOUNT_NOW` says, so that a view of an old
+/// log can be compared with itself. Nothing is recorded with it.
+fn seen_at() -> Timestamp {
+    let said = std::env::var("RECOUNT_NOW").ok();
+    said.and_then(|said| time::parse(&said)).unwrap_or_else(now)
 }
 
 /// Does the work, and closes the log that it changes, if there is one: all that was changed is on the disk then.

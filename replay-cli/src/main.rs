@@ -7,14 +7,19 @@
     )
 )]
 
+mod align;
 mod args;
+mod change;
 mod command;
 mod directory;
 mod export;
 mod failure;
+mod find;
 mod front;
 mod key_file;
+mod knew;
 mod output;
+mod pager;
 mod pick;
 mod progress;
 mod query;
@@ -24,6 +29,7 @@ mod step;
 mod terminal;
 mod timeline;
 mod wire;
+mod tree;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -41,6 +47,9 @@ use output::Output;
 fn main() -> ExitCode {
     // Wrong use ends here with code 2, help and version with 0.
     let cli = Cli::parse();
+    if cli.utc {
+        output::tell_times_in_utc();
+    }
     if let Err(failure) = trace(cli.verbose).and_then(|()| run(cli)) {
         if let Some(message) = failure.message() {
             // Where even this cannot be written, the code says it.
@@ -74,9 +83,17 @@ fn trace(verbose: u8) -> Result<(), Failure> {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli {
-        data, json, verb, ..
+        data,
+        json,
+        no_pager,
+        verb,
+        ..
     } = cli;
-    let mut output = Output::stdout();
+    let mut output = if verb.is_paged() && !no_pager {
+        Output::paged()
+    } else {
+        Output::stdout()
+    };
     // These need no data directory to be named.
     match &verb {
         Verb::Demo(demo) => return command::demo::run(data, &demo.keeping, json, output),
@@ -136,13 +153,29 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let output = &mut output;
             until_interrupted(command::log::run(&reader, id, &log, json, output))?;
         }
+        Verb::Find(find) => {
+            let reader = directory::open(&data)?;
+            command::find::run(&reader, &find, json, &mut output)?;
+        }
+        Verb::Bisect(bisect) => {
+            let (reader, id) = open(&data, &bisect.session.id)?;
+            command::bisect::run(&reader, id, &bisect, json, &mut output)?;
+        }
+        Verb::Why(why) => {
+            let (reader, id) = open(&data, &why.session.id)?;
+            command::why::run(&reader, id, &why, json, &mut output)?;
+        }
+        Verb::Diff(diff) => {
+            let (reader, id) = open(&data, &diff.session.id)?;
+            command::diff::run(&reader, id, &diff, json, &mut output)?;
+        }
         Verb::Frames(frames) => {
             let reader = directory::open(&data)?;
             let only = frames
                 .connection
                 .map(|text| pick::connection(&reader, &text));
-            let from = FrameNumber(frames.from);
-            command::frames::run(&reader, from, only.transpose()?, json, &mut output)?;
+            let range = (FrameNumber(frames.from), frames.limit.unwrap_or(u64::MAX));
+            command::frames::run(&reader, range, only.transpose()?, json, &mut output)?;
         }
         Verb::Replay(replay) => {
             let (reader, id) = open(&data, &replay.session.id)?;

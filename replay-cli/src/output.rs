@@ -1,13 +1,23 @@
 //! Standard output and standard error, and how they want to be written to.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::pager::Pager;
 use crate::render::Look;
+
+/// The zone in which times are told to people, where it is not the system's.
+static ZONE: OnceLock<TimeZone> = OnceLock::new();
+
+/// Has times told in UTC from now on.
+pub(crate) fn tell_times_in_utc() {
+    ZONE.get_or_init(|| TimeZone::UTC);
+}
 
 /// Where texts go. What was written is there at the latest after [`Output::flush`].
 pub(crate) struct Output {
@@ -24,6 +34,15 @@ impl Output {
         let out = io::stdout();
         let size = terminal_size::terminal_size_of(&out);
         Self::of(out, size)
+    }
+
+    /// The same for an answer that may be long: on a terminal, through the person's pager.
+    pub(crate) fn paged() -> Self {
+        let plain = Self::stdout();
+        match Pager::wanted() {
+            Some(pager) if plain.terminal => Self::new(pager, true, plain.look),
+            _ => plain,
+        }
     }
 
     /// The process's standard error: where everything else goes.
@@ -43,7 +62,7 @@ impl Output {
             width: size
                 .filter(|_| terminal)
                 .map(|(width, _)| usize::from(width.0)),
-            zone: TimeZone::system(),
+            zone: ZONE.get().cloned().unwrap_or_else(TimeZone::system),
         };
         Self::new(stream, terminal, look)
     }

@@ -149,7 +149,9 @@ impl Condition {
     fn gather_paths<'a>(&'a self, paths: &mut Vec<&'a Path>) {
         match self {
             Self::Or(conditions) | Self::And(conditions) => {
-                conditions.iter().for_each(|each| each.gather_paths(paths));
+                for condition in conditions {
+                    condition.gather_paths(paths);
+                }
             }
             Self::Not(condition) => condition.gather_paths(paths),
             Self::Test(path, _) if !paths.contains(&path) => paths.push(path),

@@ -5,6 +5,8 @@ use recount_store::{
     Tail,
 };
 
+use crate::render::show::Standing;
+
 /// Which events belong to a session's timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timeline {
@@ -39,6 +41,26 @@ impl Timeline {
             connection,
             first: first.map_or(Position::FIRST, |first| first.position),
         })
+    }
+
+    /// How its connection stood before its first event; of the session nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where the log cannot be read.
+    pub(crate) fn beginning(&self, reader: &LogReader) -> Result<Standing> {
+        let mut standing = Standing::default();
+        let Some(connection) = self.connection else {
+            return Ok(standing);
+        };
+        for recorded in reader.read(StreamId::Connection(connection), Seq::FIRST) {
+            let recorded = recorded?;
+            if recorded.position >= self.first {
+                break;
+            }
+            standing.apply(&recorded);
+        }
+        Ok(standing)
     }
 
     /// The events up to a position, in order: from the session's first one to its last, and what comes

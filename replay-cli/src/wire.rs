@@ -99,8 +99,8 @@ struct AtWork {
     unrecorded: Vec<Difference>,
     /// What was recorded already, by its type and its name.
     known: HashSet<(&'static str, String)>,
-    /// The last frame that an event of this run names.
-    last: Option<FrameNumber>,
+    /// The first and the last frame that an event of this run names.
+    ends: Option<(FrameNumber, FrameNumber)>,
     /// The last frame that was not kept.
     blind: Option<FrameNumber>,
 }
@@ -142,7 +142,8 @@ impl Comparison {
         for recorded in recorded {
             if comes_from_a_frame(recorded) {
                 self.compared.events += 1;
-                self.run.last = Some(number);
+                let (first, _) = self.run.ends.unwrap_or((number, number));
+                self.run.ends = Some((first, number));
                 self.hold(recorded, frame);
             }
             self.apply(recorded);
@@ -321,7 +322,7 @@ impl Comparison {
     fn end_run(&mut self) {
         let run = std::mem::take(&mut self.run);
         self.run.blind = run.blind;
-        let Some((turn, last)) = self.state.turn.as_ref().zip(run.last) else {
+        let Some((turn, (first, last))) = self.state.turn.as_ref().zip(run.ends) else {
             return;
         };
         let (message, number) = (turn.message, turn.runs.last().map_or(1, |run| run.number));
@@ -375,8 +376,8 @@ impl Comparison {
             }
         }
         differences.sort_by_key(|difference| difference.frame);
-        // What came after the last frame that anything was recorded from came too late.
-        differences.retain(|difference| difference.frame <= last);
+        // What came before the first frame that anything was recorded from, or after the last, is not of this run.
+        differences.retain(|difference| (first..=last).contains(&difference.frame));
         for difference in differences {
             self.differs(difference);
         }

@@ -227,6 +227,10 @@ impl<'a> Record<'a> {
         Timestamp(u64_at(self.bytes, TIME))
     }
 
+    pub(crate) fn cause(self) -> Option<Position> {
+        Some(Position(u64_at(self.bytes, CAUSE))).filter(|cause| cause.0 != 0)
+    }
+
     pub(crate) fn type_number(self) -> u16 {
         u16::from_le_bytes([self.bytes[TYPE_NUMBER], self.bytes[TYPE_NUMBER + 1]])
     }
@@ -279,6 +283,7 @@ impl<'a> Record<'a> {
             position: self.position(),
             stream: StreamId::from_bytes(*self.stream_key()),
             at: self.at(),
+            cause: self.cause(),
             type_number: self.type_number(),
         }
     }
@@ -329,7 +334,7 @@ impl<'a> Record<'a> {
                 .ok_or("its stream is of no known kind")?,
             seq: self.seq(),
             at: self.at(),
-            cause: Some(Position(u64_at(self.bytes, CAUSE))).filter(|cause| cause.0 != 0),
+            cause: self.cause(),
             class: match self.bytes[CLASS] {
                 0 => Class::Asked,
                 1 => Class::Observed,

@@ -167,6 +167,8 @@ pub struct Envelope {
     pub stream: Option<StreamId>,
     /// When it happened.
     pub at: Timestamp,
+    /// The position of the event that it follows from.
+    pub cause: Option<Position>,
     /// The number of its type, as [`Event::type_number`] gives it.
     pub type_number: u16,
 }

@@ -42,6 +42,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
@@ -478,7 +479,7 @@ impl Log {
         let directory = directory.as_ref();
         let storage = files::open(directory)?;
         let journal = files::open_journal(directory)?;
-        Self::start(storage, journal, options, true)
+        Self::start(storage, journal, options, None)
     }
 
     /// A log in memory, for tests.
@@ -505,11 +506,12 @@ impl Log {
         options: Options,
     ) -> Result<Self> {
         let storage = Self::initialised(storage)?;
-        Self::start(storage, journal, options, true)
+        Self::start(storage, journal, options, None)
     }
 
     /// The same without threads: whoever appends does the writer's work, and settles. For tests in which
-    /// everything happens in an order that they chose.
+    /// everything happens in an order that they chose. Each append is answered as long after it is durable as `pace`
+    /// says, by tokio's clock.
     ///
     /// # Errors
     ///
@@ -519,9 +521,10 @@ impl Log {
         storage: impl StorageBackend,
         journal: [Arc<dyn StorageBackend>; 2],
         options: Options,
+        pace: impl Fn() -> Duration + Send + Sync + 'static,
     ) -> Result<Self> {
         let storage = Self::initialised(storage)?;
-        Self::start(storage, journal, options, false)
+        Self::start(storage, journal, options, Some(Box::new(pace)))
     }
 
     fn initialised(storage: impl StorageBackend) -> Result<Storage> {
@@ -538,7 +541,7 @@ impl Log {
         storage: Storage,
         files: [journal::File; 2],
         options: Options,
-        threads: bool,
+        pace: Option<writer::Pace>,
     ) -> Result<Self> {
         compact::index_settled(&storage, &mut |_| {})?;
         let (recent, mark, journal) = recover(&storage, files, options.settle_bytes)
@@ -551,7 +554,7 @@ impl Log {
                 mark,
                 journal,
                 durable,
-                threads,
+                pace,
             )?),
             reader: LogReader { shared },
             keep_frames: options.keep_frames,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use recount_engine::shell::session::Session;
 use recount_engine::{Error, OpenSession, PermissionAnswer, SessionManager, Status, Word};
 use recount_projections::MessageState;
-use recount_store::{SessionId, Target};
+use recount_projections::turn::Asks;
+use recount_store::{Prompt, SessionId, Target};
 use tokio::time::{sleep, timeout};
 
 use crate::book::{Book, Broken, Receipt};
@@ -41,7 +42,7 @@ pub(crate) struct Application {
     dice: Dice,
     trace: Trace,
     book: Book,
-    hosts: Vec<String>,
+    targets: Vec<Target>,
     habits: Habits,
     memory: Arc<Mutex<Memory>>,
 }
@@ -66,14 +67,14 @@ impl Application {
         dice: Dice,
         trace: Trace,
         book: Book,
-        hosts: Vec<String>,
+        targets: Vec<Target>,
         habits: Habits,
     ) -> Self {
         Self {
             dice,
             trace,
             book,
-            hosts,
+            targets,
             habits,
             memory: Arc::default(),
         }
@@ -140,10 +141,7 @@ impl Application {
         id[..8].copy_from_slice(&bytes);
         let spec = OpenSession {
             id: Some(SessionId::from_bytes(id)),
-            target: Target::Url(format!(
-                "http://{}",
-                self.hosts[self.dice.below(self.hosts.len())]
-            )),
+            target: self.targets[self.dice.below(self.targets.len())].clone(),
             ..OpenSession::new("opencode", "/project")
         };
         self.memory.lock().unwrap().sessions.push(spec.clone());
@@ -247,10 +245,7 @@ impl Application {
             let head = state.queue.head().map(|message| message.state);
             let turn = state.turn.as_ref();
             let question = turn.and_then(|turn| turn.open_questions().next());
-            (
-                head == Some(MessageState::Waiting),
-                question.map(|question| question.id.clone()),
-            )
+            (head == Some(MessageState::Waiting), question.cloned())
         })?;
         if waiting {
             let run = self.dice.percent(60);
@@ -270,6 +265,16 @@ impl Application {
         let Some(question) = question else {
             return Ok(());
         };
+        let id = &question.id;
+        if let Asks::Words(prompts) = &question.asks {
+            let Some(answers) = self.words(prompts) else {
+                self.trace.say("person", format!("refuses {id}"));
+                return session.refuse_question(Some(id)).await;
+            };
+            self.trace
+                .say("person", format!("answers {id}: {answers:?}"));
+            return session.answer_question(Some(id), answers).await;
+        }
         let answer = self.dice.pick(&[
             PermissionAnswer::Once,
             PermissionAnswer::Once,
@@ -277,8 +282,22 @@ impl Application {
             PermissionAnswer::Reject,
         ]);
         self.trace
-            .say("person", format!("answers {question}: {answer:?}"));
-        session.answer(Some(&question), answer).await
+            .say("person", format!("answers {id}: {answer:?}"));
+        session.answer(Some(id), answer).await
+    }
+
+    /// What is said to a question in words: something that fits mostly, or nothing at all.
+    fn words(&self, prompts: &[Prompt]) -> Option<Vec<Vec<String>>> {
+        let answer = |prompt: &Prompt| {
+            let labels = prompt.options.iter().map(|choice| choice.label.clone());
+            let mut words: Vec<String> = labels.filter(|_| self.dice.percent(50)).collect();
+            if self.dice.percent(20) {
+                words.push("something else".to_owned());
+            }
+            words
+        };
+        let refused = self.dice.percent(20);
+        (!refused).then(|| prompts.iter().map(answer).collect())
     }
 
     /// Answers whatever waits, until nothing is open.
@@ -307,12 +326,15 @@ impl Application {
         Ok(())
     }
 
-    /// Where the agents of its sessions are.
+    /// What the agents of its sessions are called.
     pub(crate) fn hosts_of_sessions(&self) -> BTreeMap<SessionId, String> {
         let memory = self.memory.lock().unwrap();
-        let host = |spec: &OpenSession| match &spec.target {
-            Target::Url(url) => Some((spec.id?, url.trim_start_matches("http://").to_owned())),
-            Target::Managed { .. } => None,
+        let host = |spec: &OpenSession| {
+            let host = match &spec.target {
+                Target::Url(url) => url.trim_start_matches("http://"),
+                Target::Managed { directory, .. } => directory.trim_start_matches('/'),
+            };
+            Some((spec.id?, host.to_owned()))
         };
         memory.sessions.iter().filter_map(host).collect()
     }

@@ -93,8 +93,8 @@ impl Disk {
         })))
     }
 
-    /// Opens the log on it, for one life of the engine.
-    pub(crate) fn open(&self, life: &Life, fault: Option<(Fault, u64)>) -> Result<Log> {
+    /// Opens the log on it, for one life of the engine. So many of a thousand appends are slow.
+    pub(crate) fn open(&self, life: &Life, fault: Option<(Fault, u64)>, slow: u32) -> Result<Log> {
         {
             let mut state = self.0.lock().unwrap();
             state.fault = fault;
@@ -110,7 +110,11 @@ impl Disk {
             settle_bytes: SETTLE_BYTES,
             ..Options::default()
         };
-        Log::without_threads(file(0), journal, options)
+        let (dice, life) = (self.0.lock().unwrap().dice.clone(), life.clone());
+        Log::without_threads(file(0), journal, options, move || {
+            let waits = !life.is_dead() && dice.permille(slow);
+            dice.millis(1, 1000) * u32::from(waits)
+        })
     }
 
     /// The files as whoever opens them next finds them: the log's, and the two of its journal.

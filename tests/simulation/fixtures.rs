@@ -52,7 +52,7 @@ async fn quiet(ends: bool) -> Bytes {
     world.network.set_host(HOST, Some(server));
     world.make_log().await;
     let life = Life::until(u64::MAX);
-    let log = world.disk.open(&life, None).expect("it opens");
+    let log = world.disk.open(&life, None, 0).expect("it opens");
     let manager = world.start(&life, log).await.expect("it starts");
     let open = |n| OpenSession {
         id: Some(SessionId::from_bytes([n; 10])),

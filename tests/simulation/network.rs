@@ -91,6 +91,8 @@ pub(crate) struct Network(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     hosts: Mutex<BTreeMap<String, PortlessServer>>,
+    /// What a host is called in the book, where that is not its address.
+    names: Mutex<BTreeMap<String, String>>,
     weather: Mutex<Weather>,
     dice: Dice,
     trace: Trace,
@@ -101,6 +103,7 @@ impl Network {
     pub(crate) fn new(dice: Dice, trace: Trace, book: Book) -> Self {
         Self(Arc::new(Inner {
             hosts: Mutex::default(),
+            names: Mutex::default(),
             weather: Mutex::default(),
             dice,
             trace,
@@ -121,6 +124,12 @@ impl Network {
         };
     }
 
+    /// In the book this address has this name from now on, whoever listens there.
+    pub(crate) fn set_name(&self, host: &str, name: &str) {
+        let mut names = self.0.names.lock().unwrap();
+        names.insert(host.to_owned(), name.to_owned());
+    }
+
     /// Who answers at `host`.
     pub(crate) fn host(&self, host: &str) -> Option<PortlessServer> {
         self.0.hosts.lock().unwrap().get(host).cloned()
@@ -136,6 +145,17 @@ impl Network {
     }
 }
 
+impl Inner {
+    /// A server that comes back on another port is the same one, to who looks at what it was asked.
+    fn call_by_name(&self, url: &mut Url) {
+        let names = self.names.lock().unwrap();
+        if let Some(name) = names.get(url.authority()) {
+            let named = url.set_host(Some(name)).is_ok() && url.set_port(None).is_ok();
+            assert!(named, "{name} is a host");
+        }
+    }
+}
+
 /// See [`Network::wire`].
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -146,8 +166,10 @@ pub(crate) struct Wire {
 
 #[async_trait]
 impl Transport for Wire {
-    async fn send(&self, request: Request) -> Result<Response, NoAnswer> {
+    async fn send(&self, mut request: Request) -> Result<Response, NoAnswer> {
         let network = &self.network;
+        let address = request.url.authority().to_owned();
+        network.call_by_name(&mut request.url);
         let dice = &network.dice;
         let call = format!("{} {}", request.method, request.url.path());
         // Who dies at this moment may have sent it, and gets no answer.
@@ -197,7 +219,7 @@ impl Transport for Wire {
             say("500, and nothing done");
             return Ok(failure());
         }
-        let server = network.hosts.lock().unwrap().get(&host).cloned();
+        let server = network.hosts.lock().unwrap().get(&address).cloned();
         let Some(server) = server else {
             network.book.told(asked.as_ref());
             return Err(no_answer(true, "connection refused"));

@@ -13,8 +13,8 @@ use recount_projections::queue::RefusedHow;
 use recount_projections::state_store::load;
 use recount_projections::{Projection, Session, Transcript, fold};
 use recount_store::{
-    ConnectionState, Event, LogReader, MessageId, Placement, Position, Provenance, Recorded, Rerun,
-    Resolution, Seq, SessionId, StreamId, Timestamp, Verdict, verify,
+    ConnectionState, Event, Json, LogReader, MessageId, PermissionAnswer, Placement, Position,
+    Provenance, Recorded, Rerun, Resolution, Seq, SessionId, StreamId, Timestamp, Verdict, verify,
 };
 use serde_json::Value;
 
@@ -35,11 +35,23 @@ macro_rules! holds {
 /// What a request asks that has to be on record before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
-    MakeSession { title: String },
-    Keep { agent_message: String },
-    Work { agent_message: String },
-    Abort { agent_session: String },
-    Answer { question: String },
+    MakeSession {
+        title: String,
+    },
+    Keep {
+        agent_message: String,
+    },
+    Work {
+        agent_message: String,
+    },
+    Abort {
+        agent_session: String,
+    },
+    /// `says` is the word for a permission, the texts for a question in words, and nothing for its refusal.
+    Answer {
+        question: String,
+        says: Value,
+    },
 }
 
 impl Asked {
@@ -61,8 +73,14 @@ impl Asked {
             ("POST", ["session", id, "abort"]) => Some(Self::Abort {
                 agent_session: (*id).to_owned(),
             }),
-            ("POST", [_, id, "reply" | "reject"]) => Some(Self::Answer {
+            ("POST", [kind, id, "reply" | "reject"]) => Some(Self::Answer {
                 question: (*id).to_owned(),
+                says: body[if *kind == "permission" {
+                    "reply"
+                } else {
+                    "answers"
+                }]
+                .clone(),
             }),
             _ => None,
         }
@@ -150,10 +168,23 @@ pub(crate) fn promise_2_recorded_before_it_is_done(
             )
         })
         .saturating_mul(sent),
-        Asked::Answer { question: wanted } => count(&|event| {
-            matches!(event, Event::PermissionAnswered { permission: question, .. }
-                | Event::QuestionAnswered { question, .. }
-                | Event::QuestionExpired { question, .. } if question == wanted)
+        Asked::Answer {
+            question: wanted,
+            says,
+        } => count(&|event| match event {
+            Event::PermissionAnswered {
+                permission, answer, ..
+            } => permission == wanted && says == word_for(*answer),
+            Event::QuestionAnswered {
+                question, answers, ..
+            } => {
+                let texts = answers.as_ref().and_then(Json::read::<Value>);
+                question == wanted && *says == texts.unwrap_or_default()
+            }
+            Event::QuestionExpired { question, .. } => {
+                question == wanted && (says.is_null() || says == "reject")
+            }
+            _ => false,
         })
         .saturating_mul(sent),
     };
@@ -161,6 +192,54 @@ pub(crate) fn promise_2_recorded_before_it_is_done(
         promise_2_recorded_before_it_is_done,
         sent <= decided,
         "{asked:?} was sent {sent} times, and the log has {decided} decisions for it"
+    );
+    Ok(())
+}
+
+/// The agent's word for an answer.
+const fn word_for(answer: PermissionAnswer) -> &'static str {
+    match answer {
+        PermissionAnswer::Once => "once",
+        PermissionAnswer::Always => "always",
+        PermissionAnswer::Reject => "reject",
+    }
+}
+
+/// The same for processes: one is started once its mark and its port are on record.
+pub(crate) fn promise_2_started_on_record(
+    events: &[Recorded],
+    wanted: &str,
+    wanted_port: u16,
+) -> Result<(), Broken> {
+    let decided = events.iter().any(|recorded| {
+        matches!(&recorded.event, Event::ServerStartDecided { mark, port }
+            if mark == wanted && *port == wanted_port)
+    });
+    holds!(
+        promise_2_recorded_before_it_is_done,
+        decided,
+        "a server is started as {wanted} on port {wanted_port}, and nobody had decided that"
+    );
+    Ok(())
+}
+
+/// And one is ended once that was decided, or its server is known to be gone.
+pub(crate) fn promise_2_ended_on_record(events: &[Recorded], wanted: &str) -> Result<(), Broken> {
+    let mut after = events.iter().skip_while(|recorded| {
+        !matches!(&recorded.event, Event::ServerStartDecided { mark, .. } if mark == wanted)
+    });
+    let stream = after.next().map(|recorded| recorded.stream);
+    let decided = after.any(|recorded| {
+        Some(recorded.stream) == stream
+            && matches!(
+                recorded.event,
+                Event::ServerStopDecided { .. } | Event::ServerExited { .. }
+            )
+    });
+    holds!(
+        promise_2_recorded_before_it_is_done,
+        decided,
+        "what carries {wanted} is ended, and nobody had decided that"
     );
     Ok(())
 }
@@ -508,6 +587,25 @@ pub(crate) fn promise_4_everything_has_an_end(ended: &Ended) -> Result<(), Broke
     a_new_stream_brings_a_look(ended)
 }
 
+/// The part of promise 4 that is looked at all along: what is ended carries the mark of a server that the engine
+/// started. Gives the mark.
+pub(crate) fn promise_4_no_stranger_is_ended(pid: u32, mark: Option<&str>) -> Result<&str, Broken> {
+    mark.ok_or_else(|| Broken {
+        promise: "promise_4_everything_has_an_end",
+        what: format!("process {pid} is ended, and is a stranger"),
+    })
+}
+
+/// An engine that has ended on request leaves nothing of the servers that any engine started.
+pub(crate) fn promise_4_nothing_is_left(left: &[String]) -> Result<(), Broken> {
+    holds!(
+        promise_4_everything_has_an_end,
+        left.is_empty(),
+        "processes and files of servers are left: {left:?}"
+    );
+    Ok(())
+}
+
 /// How soon a new opening of the stream has brought a look: calls that were slow are over by then, and the look
 /// that the turn gets in any case is still to come.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -653,6 +751,7 @@ pub(crate) fn promise_6_what_was_not_seen_live_says_so(ended: &Ended) -> Result<
     for (id, events) in ended.sessions() {
         let transcript: Transcript = fold(&events);
         let session: Session = fold(&events);
+        whose_answer_it_is(ended, id, &events, &session)?;
         let names = session.queue.messages().iter();
         for message in names.filter(|message| message.state == MessageState::Completed) {
             let turn = transcript.turn_of(message.id);
@@ -673,6 +772,40 @@ pub(crate) fn promise_6_what_was_not_seen_live_says_so(ended: &Ended) -> Result<
                     );
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// No words in the agent's answer to one message are recorded as an answer to another.
+fn whose_answer_it_is(
+    ended: &Ended,
+    id: SessionId,
+    events: &[Recorded],
+    session: &Session,
+) -> Result<(), Broken> {
+    let messages = session.queue.messages().iter();
+    let named: BTreeMap<_, _> = messages
+        .filter_map(|message| Some((message.agent_message.as_deref()?, message.id)))
+        .collect();
+    let answers = ended.histories_of(id).flat_map(|history| &history.messages);
+    let mut answered: BTreeMap<&str, MessageId> = BTreeMap::new();
+    for answer in answers {
+        let parent = answer["info"]["parentID"].as_str().unwrap_or_default();
+        let parts = answer["parts"].as_array().into_iter().flatten();
+        let parts = parts.filter_map(|part| part["id"].as_str());
+        if let Some(message) = named.get(parent) {
+            answered.extend(parts.map(|part| (part, *message)));
+        }
+    }
+    for recorded in events {
+        if let Event::OutputAppended { message, part, .. } = &recorded.event {
+            let theirs = answered.get(part.as_str());
+            holds!(
+                promise_6_what_was_not_seen_live_says_so,
+                theirs.is_none_or(|theirs| theirs == message),
+                "{id}: {part} is recorded as an answer to {message}, and answers {theirs:?}"
+            );
         }
     }
     Ok(())
@@ -707,6 +840,16 @@ pub(crate) fn promise_9_calls_are_bounded(calls: usize, max: usize) -> Result<()
         promise_9_everything_is_bounded,
         calls <= max,
         "more than {max} calls were made"
+    );
+    Ok(())
+}
+
+/// Where a server is started, no other one of the same connection is alive.
+pub(crate) fn promise_9_one_server_at_a_time(name: &str, others: &[u32]) -> Result<(), Broken> {
+    holds!(
+        promise_9_everything_is_bounded,
+        others.is_empty(),
+        "a server of {name} is started beside {others:?}"
     );
     Ok(())
 }

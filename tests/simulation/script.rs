@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use recount_engine::adapter::scripted::{Script, Step};
+use recount_store::{Choice, Prompt};
 use serde_json::json;
 
 use crate::dice::Dice;
@@ -70,6 +71,21 @@ fn delay(dice: &Dice) -> Duration {
     }
 }
 
+/// Something to ask in words.
+fn prompt_of(dice: &Dice, n: u64) -> Prompt {
+    let choice = |label: &str| Choice {
+        label: label.to_owned(),
+        about: format!("It is {label}."),
+    };
+    Prompt {
+        header: format!("Choice {n}"),
+        text: format!("Which shall it be, {n}?"),
+        options: vec![choice("one"), choice("other")],
+        multiple: dice.percent(30),
+        custom: dice.percent(50),
+    }
+}
+
 fn step(dice: &Dice, prompt: &str, run: u32, n: u64) -> Step {
     match dice.below(100) {
         0..40 => say(dice, format!("{prompt}, run {run}, piece {n}: ünï 漢字. ")),
@@ -78,7 +94,12 @@ fn step(dice: &Dice, prompt: &str, run: u32, n: u64) -> Step {
             chunks: dice.below(4),
             delay: delay(dice),
         },
-        52..80 => Step::Tool {
+        52..59 => Step::Question(
+            (0..dice.between(1, 2))
+                .map(|n| prompt_of(dice, n))
+                .collect(),
+        ),
+        59..80 => Step::Tool {
             name: dice.pick(&["bash", "edit"]).to_owned(),
             input: json!({"command": format!("echo {n}")}),
             output: format!("{n}\n"),

@@ -13,7 +13,9 @@ use recount_engine::adapter::scripted::Scripted;
 use recount_store::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{Application, Arc, Chance, Dice, End, Habits, Life, Method, Network, Weather, World};
+use super::{
+    Application, Arc, Chance, Dice, End, Habits, Life, Method, Network, Weather, World, at,
+};
 use crate::disk::Fault;
 use crate::network::Wire;
 use crate::script;
@@ -102,7 +104,7 @@ pub(crate) async fn live(seed: u64) -> [Vec<u8>; 3] {
         Dice::of(seed, "application"),
         world.trace.clone(),
         world.book.clone(),
-        world.agents.keys().cloned().collect(),
+        world.agents.keys().map(|host| at(host)).collect(),
         UNHURRIED,
     );
     world.make_log().await;
@@ -137,12 +139,12 @@ impl World {
         let mut fault = plan.fault;
         while Instant::now() < end {
             let life = Life::until(u64::MAX);
-            let log = self.disk.open(&life, fault.take()).expect("it opens");
+            let log = self.disk.open(&life, fault.take(), 0).expect("it opens");
             let wire = Clumsy {
                 wire: self.network.wire(&life, (*log).clone()),
                 left: AtomicU32::new(plan.mistake.unwrap_or(u32::MAX)),
             };
-            let Ok(manager) = self.start_over(Arc::new(wire), log).await else {
+            let Ok(manager) = self.start_over(&life, Arc::new(wire), log).await else {
                 life.kill();
                 sleep(HOUR).await;
                 continue;

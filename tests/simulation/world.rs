@@ -5,30 +5,30 @@ mod week;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use recount_engine::adapter::http::{Request, Transport};
 use recount_engine::adapter::opencode::OpenCode;
 use recount_engine::adapter::scripted::{PortlessServer, Scripted};
 use recount_engine::{Chance, Clock, Error, Options, Policy, RerunPolicy, SessionManager};
-use recount_store::{Log, Timestamp};
+use recount_store::{Log, Target, Timestamp};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use futures_util::StreamExt;
 
 use crate::application::{Application, Habits};
 use crate::book::{Book, Broken};
+use crate::computer::Desk;
 use crate::dice::Dice;
 use crate::disk::{self, Disk};
 use crate::life::Life;
 use crate::network::{Network, Weather};
 use crate::promises::{self, Ended, History};
 use crate::script::script;
+use crate::storm::Storm;
 use crate::trace::{Line, Trace};
 
 /// When a world begins whose promises are looked at.
@@ -57,7 +57,11 @@ pub(crate) struct World {
     book: Book,
     disk: Disk,
     network: Network,
+    /// The agents that somebody else keeps, by the host that their server is at.
     agents: BTreeMap<String, Scripted>,
+    /// The one whose server the engine starts, by the name of its folder.
+    own: Option<(String, Scripted)>,
+    desk: Desk,
     application: Application,
     storm: Storm,
     policy: Policy,
@@ -98,19 +102,32 @@ impl World {
         let book = Book::new(trace.clone());
         let clock = Clock::starting_at(begin);
         let network = Network::new(Dice::of(seed, "network"), trace.clone(), book.clone());
-        let agents: BTreeMap<_, _> = (0..dice.between(1, 2))
-            .map(|n| {
-                let heartbeat = Duration::from_secs(10);
-                let agent = Scripted::with_clock(script(seed), heartbeat, clock);
-                (format!("agent-{n}.test:4096"), agent)
-            })
+        let agent = || Scripted::with_clock(script(seed), Duration::from_secs(10), clock);
+        let mut agents: BTreeMap<_, _> = (0..dice.between(1, 2))
+            .map(|n| (format!("agent-{n}.test:4096"), agent()))
             .collect();
+        let mut targets: Vec<_> = agents.keys().map(|host| at(host)).collect();
+        let own = Dice::of(seed, "own").percent(33).then(|| {
+            agents.pop_last();
+            targets.pop();
+            ("own.test".to_owned(), agent())
+        });
+        targets.extend(own.iter().map(|(name, _)| in_folder(name)));
         let application = Application::new(
             Dice::of(seed, "application"),
             trace.clone(),
             book.clone(),
-            agents.keys().cloned().collect(),
+            targets,
             Habits::HURRIED,
+        );
+        let storm = Storm::default();
+        let desk = Desk::new(
+            own.iter().cloned().collect(),
+            network.clone(),
+            storm.clone(),
+            Dice::of(seed, "desk"),
+            trace.clone(),
+            book.clone(),
         );
         let mut policy = Policy::default();
         policy.session.rerun =
@@ -119,6 +136,8 @@ impl World {
         policy.session.retries.for_now.attempts_max = dice.pick(&[3, 8]);
         policy.session.retries.never_sent.attempts_max = dice.pick(&[3, 8]);
         policy.session.retries.unknown.attempts_max = dice.pick(&[3, 8]);
+        let day = policy.session.question_patience;
+        policy.session.question_patience = dice.pick(&[day, day, Duration::from_secs(20)]);
         Self {
             clock,
             chance: Chance::seeded(seed),
@@ -127,8 +146,10 @@ impl World {
             book,
             network,
             agents,
+            own,
+            desk,
             application,
-            storm: Storm::default(),
+            storm,
             policy,
             dice,
         }
@@ -151,7 +172,12 @@ impl World {
                 tokio::spawn(keeper.keep())
             })
             .collect();
-        let stranger = self.dice.percent(25).then(|| {
+        let desk = self
+            .own
+            .is_some()
+            .then(|| tokio::spawn(self.desk.clone().be_used()));
+        let intruded = self.dice.percent(25) && !self.agents.is_empty();
+        let stranger = intruded.then(|| {
             let (dice, network) = (Dice::new(self.dice.number()), self.network.clone());
             let hosts = self.agents.keys().cloned().collect();
             let (trace, book) = (self.trace.clone(), self.book.clone());
@@ -174,6 +200,7 @@ impl World {
             }
             if matches!(end, End::Killed) && self.dice.percent(60) {
                 self.disk.lose_power();
+                self.desk.lose_power();
             }
             sleep(self.dice.millis(0, 20_000)).await;
         }
@@ -184,21 +211,26 @@ impl World {
             stranger.abort();
         }
         let ended = self.live_to_the_end().await;
-        for keeper in keepers {
-            keeper.abort();
+        for task in keepers.into_iter().chain(desk) {
+            task.abort();
         }
         ended
     }
 
     /// A log is made whole under another name before it gets its own, so none is ever half made.
     async fn make_log(&self) {
-        let made = self.disk.open(&Life::until(u64::MAX), None);
+        let made = self.disk.open(&Life::until(u64::MAX), None, 0);
         let made = made.expect("an empty disk takes a log");
         made.close().await.expect("it is closed");
     }
 
-    fn open(&self, life: &Life, fault: Option<(disk::Fault, u64)>) -> Result<Log, Error> {
-        let log = self.disk.open(life, fault).inspect_err(|error| {
+    fn open(
+        &self,
+        life: &Life,
+        fault: Option<(disk::Fault, u64)>,
+        slow: u32,
+    ) -> Result<Log, Error> {
+        let log = self.disk.open(life, fault, slow).inspect_err(|error| {
             self.trace.say("disk", format!("does not open: {error}"));
             // A death takes what was not synchronised, and nothing else.
             if let recount_store::Error::Corrupt { .. } = error {
@@ -214,19 +246,21 @@ impl World {
 
     async fn start(&self, life: &Life, log: Log) -> Result<SessionManager, Error> {
         let wire = self.network.wire(life, (*log).clone());
-        self.start_over(Arc::new(wire), log).await
+        self.start_over(life, Arc::new(wire), log).await
     }
 
     async fn start_over(
         &self,
+        life: &Life,
         wire: Arc<dyn Transport>,
         log: Log,
     ) -> Result<SessionManager, Error> {
-        let mut options = Options::new("/nowhere");
+        let mut options = Options::new(self.desk.folder());
         options.adapters = vec![Arc::new(OpenCode::over(wire))];
         options.policy = self.policy.clone();
         options.clock = self.clock;
         options.chance = self.chance.clone();
+        options.computer = Arc::new(self.desk.seat(life, (*log).clone()));
         SessionManager::start_over(log, options).await
     }
 
@@ -245,7 +279,8 @@ impl World {
             )),
             _ => None,
         };
-        let (Ok(log), lasts) = (self.open(&life, fault), dice.millis(1000, 300_000)) else {
+        let slow = dice.pick(&[0, 0, 10, 50]);
+        let (Ok(log), lasts) = (self.open(&life, fault, slow), dice.millis(1000, 300_000)) else {
             return if life.is_dead() {
                 End::Killed
             } else {
@@ -308,7 +343,7 @@ impl World {
         };
         let life = Life::until(u64::MAX);
         let log = self
-            .open(&life, None)
+            .open(&life, None, 0)
             .map_err(|error| fails(error.to_string()))?;
         let manager = self
             .start(&life, log)
@@ -346,7 +381,7 @@ impl World {
                 policy: &self.policy,
                 histories: &histories,
                 hosts: &self.application.hosts_of_sessions(),
-                asked: &|text| self.agents.values().map(|agent| agent.runs(text)).sum(),
+                asked: &|text| self.agents().map(|(_, agent)| agent.runs(text)).sum(),
             };
             promises::promise_1_acknowledged_means_durable(pages, &log)?;
             promises::promise_3_once_in_order_and_answered(&ended)?;
@@ -358,16 +393,22 @@ impl World {
             promises::promise_9_everything_is_bounded(&ended)
         })?;
         match timeout(SHUT_DOWN_MAX, manager.shut_down()).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => promises::promise_4_nothing_is_left(&self.desk.left()),
             Ok(Err(error)) => Err(fails(error.to_string())),
             Err(_) => Err(fails("the engine does not shut down".to_owned())),
         }
     }
 
+    /// All agents, by what they are called.
+    fn agents(&self) -> impl Iterator<Item = (&String, &Scripted)> {
+        let own = self.own.iter().map(|(name, agent)| (name, agent));
+        self.agents.iter().chain(own)
+    }
+
     /// What all agents hold, asked past the network.
     async fn histories(&self) -> Vec<History> {
         let mut histories = Vec::new();
-        for (host, agent) in &self.agents {
+        for (host, agent) in self.agents() {
             let server = agent.serve_without_port("/project", None);
             for session in list(&server, "/session").await {
                 let id = session["id"].as_str().unwrap_or_default().to_owned();
@@ -378,6 +419,19 @@ impl World {
             server.die();
         }
         histories
+    }
+}
+
+/// The target that is a server at a host.
+fn at(host: &str) -> Target {
+    Target::Url(format!("http://{host}"))
+}
+
+/// The target that is a server which the engine starts in the folder of this name.
+fn in_folder(name: &str) -> Target {
+    Target::Managed {
+        program: None,
+        directory: format!("/{name}"),
     }
 }
 
@@ -426,26 +480,6 @@ async fn intrude(hosts: Vec<String>, network: Network, dice: Dice, trace: Trace,
             let path = format!("/session/{id}/prompt_async");
             ask(&server, Method::POST, &path, Some(body)).await;
         }
-    }
-}
-
-/// How long servers die. Clones are the same storm.
-#[derive(Clone, Default)]
-struct Storm(Arc<(AtomicBool, Notify)>);
-
-impl Storm {
-    fn end(&self) {
-        self.0.0.store(true, Ordering::Relaxed);
-        self.0.1.notify_waiters();
-    }
-
-    fn is_over(&self) -> bool {
-        self.0.0.load(Ordering::Relaxed)
-    }
-
-    /// Resolves at its end, where that is still to come.
-    async fn over(&self) {
-        self.0.1.notified().await;
     }
 }
 

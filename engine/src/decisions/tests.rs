@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use recount_projections::MessageState as State;
-use recount_store::{Expected, Log, Refusal, Timestamp};
+use recount_store::{Expected, Log, MessageId, Refusal, Timestamp};
 
 use super::*;
 use crate::adapter::scripted::{Fault, Script, Scripted, Step};
@@ -299,4 +299,61 @@ async fn another_policy_decides_otherwise() {
             row("ReconnectScheduled", "ReconnectScheduled")
         ]
     );
+}
+
+#[tokio::test]
+async fn a_person_who_gives_up_is_nobodys_rule() {
+    let log = Log::in_memory().expect("a log in memory");
+    let (id, message) = (
+        SessionId::from_bytes([1; 10]),
+        MessageId::from_bytes([2; 10]),
+    );
+    let decided = |verdict, reason: &str| Event::UnknownDecided {
+        message,
+        attempt: 1,
+        verdict,
+        reason: reason.to_owned(),
+    };
+    let reason = "the connection was lost".to_owned();
+    let events = [
+        Event::SessionOpened {
+            connection: ConnectionId::from_bytes([3; 10]),
+            agent: "opencode".to_owned(),
+            directory: "/project".to_owned(),
+            model: None,
+            title: None,
+        },
+        Event::AgentSessionBound {
+            agent_session: "ses".to_owned(),
+        },
+        Event::MessageQueued {
+            message,
+            key: None,
+            text: "hello".to_owned(),
+        },
+        Event::DeliveryStarted {
+            message,
+            attempt: 1,
+            agent_message: "msg".to_owned(),
+        },
+        Event::DeliveryUnknown {
+            message,
+            attempt: 1,
+            reason: reason.clone(),
+        },
+        decided(Verdict::Wait, &reason),
+        decided(Verdict::GiveUp, "a person's word"),
+        Event::MessageDeadLettered { message, reason },
+    ];
+    for event in events {
+        let event = NewEvent::live(event, Timestamp(1_000_000));
+        let append = log.append(StreamId::Session(id), Expected::Any, vec![event]);
+        append.await.expect("it is appended");
+    }
+    let derived = derive(&log, None, &[]).expect("it can be read");
+    let expected = Derived {
+        decisions: 2,
+        ..Derived::default()
+    };
+    assert_eq!(derived, expected);
 }

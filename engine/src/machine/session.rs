@@ -201,6 +201,8 @@ pub struct SessionMachine {
     /// The answers to the message at hand that were seen, and those to the one before it, whose frames may be late.
     answers: HashSet<String>,
     answers_before: HashSet<String>,
+    /// The answers that are being written to something else than the message at hand.
+    answers_beside: HashSet<String>,
     last_activity: Timestamp,
     /// Since when the turn is to be ended, and whether the agent was told since it was last seen at work.
     aborting: Option<Timestamp>,
@@ -241,6 +243,7 @@ impl SessionMachine {
             kinds: HashMap::new(),
             answers: HashSet::new(),
             answers_before: HashSet::new(),
+            answers_beside: HashSet::new(),
             last_activity: now,
             aborting: None,
             abort_sent: false,

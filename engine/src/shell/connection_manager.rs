@@ -13,10 +13,12 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::connection::{Audience, Connection, Driver, Setting, Standing, Transitions};
-use super::server::{self, Files};
+use super::process::Processes;
+use super::server::{self, Files, Servers};
 use crate::adapter::{AgentAdapter, Secret};
 use crate::chance::Chance;
 use crate::clock::{Clock, until};
+use crate::computer::{Computer, System};
 use crate::error::Error;
 use crate::limits;
 use crate::machine::connection::Machine;
@@ -46,7 +48,10 @@ impl ConnectionManager {
         Self {
             setting: Setting {
                 log,
-                files: Files::new(servers_dir),
+                servers: Servers {
+                    files: Files::new(servers_dir),
+                    processes: Processes::new(Arc::new(System)),
+                },
                 policy,
                 clock,
                 chance,
@@ -62,6 +67,13 @@ impl ConnectionManager {
     #[must_use]
     pub fn with_url_password(mut self, password: Option<Secret>) -> Self {
         self.setting.url_password = password;
+        self
+    }
+
+    /// The same, whose servers run on another computer than this one: for tests.
+    #[must_use]
+    pub fn with_computer(mut self, computer: Arc<dyn Computer>) -> Self {
+        self.setting.servers.processes = Processes::new(computer);
         self
     }
 
@@ -151,7 +163,7 @@ impl ConnectionManager {
     /// [`Error::ShutDown`], or what the log answered.
     pub async fn stop_unused(&self) -> Result<(), Error> {
         // Before the log: whatever has a file has been in the log before.
-        let mut marks = self.setting.files.marks();
+        let mut marks = self.setting.servers.files.marks();
         for (stream, _) in self.setting.log.streams()? {
             let StreamId::Connection(id) = stream else {
                 continue;
@@ -163,7 +175,7 @@ impl ConnectionManager {
             }
         }
         for mark in marks {
-            server::clear_away(&self.setting.files, &mark).await;
+            server::clear_away(&self.setting.servers, &mark).await;
         }
         Ok(())
     }

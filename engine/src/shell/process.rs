@@ -4,144 +4,135 @@
 //! Linux the moment is unknown and no process can be found by its mark: what an earlier engine left is
 //! then found by its id alone.
 
+use std::sync::Arc;
+
 use recount_projections::connection::Process;
-use rustix::process::{Pid, Signal};
 use tokio::time::sleep;
 
+use crate::computer::{Computer, End};
 use crate::limits;
 
-/// This process.
-pub(super) fn own() -> Process {
-    of(std::process::id())
-}
+/// The processes of the computer that servers run on. Clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Processes(Arc<dyn Computer>);
 
-/// The process that has this id now.
-pub(super) fn of(pid: u32) -> Process {
-    Process {
-        pid,
-        started: stat(pid).map_or(0, |stat| stat.started),
+impl Processes {
+    pub(super) fn new(computer: Arc<dyn Computer>) -> Self {
+        Self(computer)
     }
-}
 
-/// Whether it lives. One that has ended and waits for its parent to notice does not.
-pub(super) fn is_alive(process: Process) -> bool {
-    if cfg!(target_os = "linux") {
-        return stat(process.pid).is_some_and(|stat| {
-            !stat.ended && (process.started == 0 || stat.started == process.started)
-        });
+    /// What they are of.
+    pub(super) fn computer(&self) -> &Arc<dyn Computer> {
+        &self.0
     }
-    id(process).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
-}
 
-/// Resolves once it does not live.
-pub(super) async fn gone(process: Process) {
-    while is_alive(process) {
-        sleep(limits::PROCESS_POLL).await;
+    /// This process.
+    pub(super) fn own(&self) -> Process {
+        self.of(self.0.own_pid())
     }
-}
 
-/// Asks it and its group to end.
-pub(super) fn terminate_group(process: Process) {
-    signal_group(process, Signal::TERM);
-}
-
-/// Ends it and its group.
-pub(super) fn kill_group(process: Process) {
-    signal_group(process, Signal::KILL);
-}
-
-/// Ends it alone.
-pub(super) fn kill(process: Process) {
-    if let Some(pid) = id(process).filter(|_| is_alive(process)) {
-        // It may end by itself in this instant: then there is nothing to do.
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
-    }
-}
-
-fn signal_group(process: Process, signal: Signal) {
-    // The group has the id of its first process; once that is gone the id may be anybody's.
-    if let Some(pid) = id(process).filter(|_| is_alive(process)) {
-        // One that leads no group is meant alone.
-        if rustix::process::kill_process_group(pid, signal).is_err() {
-            let _ = rustix::process::kill_process(pid, signal);
+    /// The process that has this id now.
+    pub(super) fn of(&self, pid: u32) -> Process {
+        Process {
+            pid,
+            started: self.0.stat(pid).map_or(0, |stat| stat.started),
         }
     }
-}
 
-/// The id, where it is one that may be sent signals: neither the first process nor this one.
-fn id(process: Process) -> Option<Pid> {
-    let ours = process.pid == std::process::id();
-    let pid = i32::try_from(process.pid).ok().filter(|pid| *pid > 1)?;
-    Pid::from_raw(pid).filter(|_| !ours)
-}
+    /// Whether it lives. One that has ended and waits for its parent to notice does not.
+    pub(super) fn is_alive(&self, process: Process) -> bool {
+        self.0.stat(process.pid).is_some_and(|stat| {
+            !stat.ended && (process.started == 0 || stat.started == process.started)
+        })
+    }
 
-struct Stat {
-    ended: bool,
-    started: u64,
-}
+    /// Resolves once it does not live.
+    pub(super) async fn gone(&self, process: Process) {
+        while self.is_alive(process) {
+            sleep(limits::PROCESS_POLL).await;
+        }
+    }
 
-fn stat(pid: u32) -> Option<Stat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold some itself. After it come field 3, the state, and on.
-    let (_, fields) = text.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
-    let ended = matches!(fields.next()?, "Z" | "X");
-    let started = fields.nth(18)?.parse().ok()?;
-    Some(Stat { ended, started })
-}
+    /// Asks it and its group to end.
+    pub(super) fn terminate_group(&self, process: Process) {
+        self.end(process, true, End::Ask);
+    }
 
-/// The living processes, but this one, that carry a server's mark.
-pub(super) fn marked(mark: &str) -> Vec<Process> {
-    let entry = entry_of(mark);
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| *pid != std::process::id() && carries(*pid, entry.as_bytes()))
-        .map(of)
-        .filter(|process| is_alive(*process))
-        .collect()
-}
+    /// Ends it and its group.
+    pub(super) fn kill_group(&self, process: Process) {
+        self.end(process, true, End::Kill);
+    }
 
-/// Whether it carries a server's mark, as far as the system tells.
-pub(super) fn may_carry(process: Process, mark: &str) -> bool {
-    !cfg!(target_os = "linux") || carries(process.pid, entry_of(mark).as_bytes())
+    /// Ends it alone.
+    pub(super) fn kill(&self, process: Process) {
+        self.end(process, false, End::Kill);
+    }
+
+    fn end(&self, process: Process, group: bool, end: End) {
+        // The group has the id of its first process; once that is gone the id may be anybody's.
+        if self.may_be_ended(process) && self.is_alive(process) {
+            self.0.end(process.pid, group, end);
+        }
+    }
+
+    /// Whether its id is one that may be sent signals: neither the first process nor this one, nor all.
+    fn may_be_ended(&self, process: Process) -> bool {
+        let names_one = i32::try_from(process.pid).is_ok_and(|pid| pid > 1);
+        names_one && process.pid != self.0.own_pid()
+    }
+
+    /// The living processes, but this one, that carry a server's mark.
+    pub(super) fn marked(&self, mark: &str) -> Vec<Process> {
+        let entry = entry_of(mark);
+        let pids = self.0.pids().into_iter();
+        pids.filter(|pid| *pid != self.0.own_pid() && self.carries(*pid, entry.as_bytes()))
+            .map(|pid| self.of(pid))
+            .filter(|process| self.is_alive(*process))
+            .collect()
+    }
+
+    /// Whether it carries a server's mark, as far as the system tells.
+    pub(super) fn may_carry(&self, process: Process, mark: &str) -> bool {
+        !cfg!(target_os = "linux") || self.carries(process.pid, entry_of(mark).as_bytes())
+    }
+
+    fn carries(&self, pid: u32, entry: &[u8]) -> bool {
+        // What belongs to another user cannot be read, and is not ours.
+        self.0.environment(pid).is_some_and(|environment| {
+            environment
+                .split(|byte| *byte == 0)
+                .any(|each| each == entry)
+        })
+    }
 }
 
 fn entry_of(mark: &str) -> String {
     format!("{}={mark}", super::server::MARK_VARIABLE)
 }
 
-fn carries(pid: u32, entry: &[u8]) -> bool {
-    // What belongs to another user cannot be read, and is not ours.
-    std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
-        environment
-            .split(|byte| *byte == 0)
-            .any(|each| each == entry)
-    })
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use crate::computer::System;
 
     #[test]
     fn this_process_lives_and_one_of_another_beginning_does_not() {
-        let own = own();
+        let processes = Processes::new(Arc::new(System));
+        let own = processes.own();
         assert!(own.started > 0);
-        assert!(is_alive(own));
+        assert!(processes.is_alive(own));
         let other = Process {
             started: own.started + 1,
             ..own
         };
-        assert!(!is_alive(other));
+        assert!(!processes.is_alive(other));
     }
 
     #[test]
     fn neither_this_process_nor_the_first_nor_all_can_be_meant() {
+        let processes = Processes::new(Arc::new(System));
         for pid in [0, 1, std::process::id(), u32::MAX] {
-            assert_eq!(id(Process { pid, started: 0 }), None);
+            assert!(!processes.may_be_ended(Process { pid, started: 0 }));
         }
     }
 }

@@ -8,9 +8,7 @@ mod files;
 mod foreign;
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +19,10 @@ pub(super) use files::Files;
 
 use foreign::{Foreign, Started};
 
-use super::process;
+use super::process::Processes;
 use crate::adapter::{AgentAdapter, InProcessServer, Launch, LaunchSpec};
 use crate::chance::Chance;
+use crate::computer::{Child, Program, beside};
 use crate::error::Error;
 use crate::limits;
 use crate::policy::ForeignServers;
@@ -36,20 +35,22 @@ pub(super) fn choose_mark(chance: &Chance) -> String {
     format!("{:032x}", chance.number())
 }
 
-fn port_taken(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+/// Where servers live: what is kept about them, and their processes.
+#[derive(Debug, Clone)]
+pub(super) struct Servers {
+    pub(super) files: Files,
+    pub(super) processes: Processes,
 }
 
 /// A server that lives.
 pub(super) enum Running {
     /// A child of this process.
     Child {
-        child: tokio::process::Child,
+        child: Box<dyn Child>,
         ready_prefix: &'static str,
     },
     /// A process that an earlier engine started.
-    Adopted(Process),
+    Adopted(Process, Processes),
     /// Inside this process.
     Inside(Arc<dyn InProcessServer>),
 }
@@ -58,12 +59,9 @@ impl Running {
     /// Resolves once it is gone, with how.
     pub(super) async fn exited(&mut self) -> String {
         match self {
-            Self::Child { child, .. } => match child.wait().await {
-                Ok(status) => status.to_string(),
-                Err(error) => error.to_string(),
-            },
-            Self::Adopted(process) => {
-                process::gone(*process).await;
+            Self::Child { child, .. } => child.exited().await,
+            Self::Adopted(process, processes) => {
+                processes.gone(*process).await;
                 "not running any more".to_owned()
             }
             Self::Inside(server) => {
@@ -77,7 +75,7 @@ impl Running {
     pub(super) const fn ready_prefix(&self) -> Option<&'static str> {
         match self {
             Self::Child { ready_prefix, .. } => Some(ready_prefix),
-            Self::Adopted(_) | Self::Inside(_) => None,
+            Self::Adopted(..) | Self::Inside(_) => None,
         }
     }
 
@@ -85,7 +83,7 @@ impl Running {
     pub(super) fn announcement(&self) -> Announcement {
         match self {
             Self::Child { ready_prefix, .. } => Announcement::Line(ready_prefix),
-            Self::Adopted(_) => Announcement::None,
+            Self::Adopted(..) => Announcement::None,
             Self::Inside(server) => Announcement::Made(server.url()),
         }
     }
@@ -103,7 +101,7 @@ pub(super) enum Announcement {
 
 /// Starts a server, its password kept before it lives.
 pub(super) async fn spawn(
-    files: Files,
+    servers: Servers,
     adapter: Arc<dyn AgentAdapter>,
     program: Option<String>,
     directory: String,
@@ -111,11 +109,12 @@ pub(super) async fn spawn(
     port: u16,
     foreign: ForeignServers,
 ) -> Result<(Running, Process), Error> {
+    let Servers { files, processes } = &servers;
     let password = {
         let (files, mark) = (files.clone(), mark.clone());
-        tokio::task::spawn_blocking(move || files.make_password(&mark))
+        beside(processes.computer(), move || files.make_password(&mark))
             .await
-            .map_err(|error| cannot_start(adapter.name(), io::Error::other(error)))??
+            .map_err(|error| cannot_start(adapter.name(), error))??
     };
     let spec = LaunchSpec {
         program,
@@ -128,39 +127,34 @@ pub(super) async fn spawn(
             let server = starting
                 .await
                 .map_err(|error| cannot_start(adapter.name(), error))?;
-            Ok((Running::Inside(server.into()), process::own()))
+            Ok((Running::Inside(server.into()), processes.own()))
         }
         Launch::Process {
             program,
             args,
-            env,
+            mut env,
             ready_prefix,
         } => {
             let started = Started::by_us(&program, &args, &env);
-            look_for_others(&files, &adapter, started, foreign).await?;
-            let output = files
+            look_for_others(&servers, &adapter, started, foreign).await?;
+            files
                 .create_output(&mark)
-                .and_then(|file| Ok((file.try_clone()?, file)));
-            let (stdout, stderr) = output.map_err(|source| Error::ServerFile {
-                action: "write",
-                path: files.output(&mark),
-                source: Arc::new(source),
-            })?;
-            let mut command = tokio::process::Command::new(&program);
-            command
-                .args(args)
-                .envs(env)
-                .env(MARK_VARIABLE, &mark)
-                .current_dir(&spec.directory)
-                .stdin(Stdio::null())
-                .stdout(stdout)
-                .stderr(stderr);
-            #[cfg(unix)]
-            command.process_group(0);
-            let child = command
-                .spawn()
+                .map_err(|source| Error::ServerFile {
+                    action: "write",
+                    path: files.output(&mark),
+                    source: Arc::new(source),
+                })?;
+            env.push((MARK_VARIABLE.to_owned(), mark.clone()));
+            let child = processes.computer().start(&Program {
+                program: &program,
+                args: &args,
+                env: &env,
+                directory: &spec.directory,
+                output: &files.output(&mark),
+            });
+            let child = child
                 .map_err(|error| not_spawned(adapter.name(), &program, &spec.directory, error))?;
-            let process = child.id().map(process::of).unwrap_or_default();
+            let process = child.pid().map(|pid| processes.of(pid)).unwrap_or_default();
             let running = Running::Child {
                 child,
                 ready_prefix,
@@ -172,15 +166,20 @@ pub(super) async fn spawn(
 
 /// Whether a server may be started beside those that somebody else runs on the same data.
 async fn look_for_others(
-    files: &Files,
+    servers: &Servers,
     adapter: &Arc<dyn AgentAdapter>,
     started: Started,
     policy: ForeignServers,
 ) -> Result<(), Error> {
-    let (files, agent) = (files.clone(), Arc::clone(adapter));
-    let search = move || foreign::find(&*agent, &started, |mark| files.are_kept(mark));
+    let computer = servers.processes.computer();
+    let (files, agent, beside_us) = (
+        servers.files.clone(),
+        Arc::clone(adapter),
+        Arc::clone(computer),
+    );
+    let search = move || foreign::find(&*beside_us, &*agent, &started, |mark| files.are_kept(mark));
     // That it cannot be looked for is no reason to start none.
-    let found = tokio::task::spawn_blocking(search).await.unwrap_or(None);
+    let found = beside(computer, search).await.unwrap_or(None);
     let Some(Foreign { pid, home }) = found else {
         return Ok(());
     };
@@ -243,20 +242,21 @@ pub(super) async fn announced(
 /// # Errors
 ///
 /// How it shows that there is none.
-pub(super) fn find(server: &Server) -> Result<Process, String> {
+pub(super) fn find(processes: &Processes, server: &Server) -> Result<Process, String> {
     match server.process {
         // A server inside a process is gone with it, even if that was this one.
-        Some(process) if process.pid == std::process::id() => {
+        Some(process) if process.pid == processes.own().pid => {
             Err("it ended with its engine".to_owned())
         }
         // After a restart of the computer even a process that began at the same moment may be a stranger.
         Some(process)
-            if process::is_alive(process) && process::may_carry(process, &server.mark) =>
+            if processes.is_alive(process) && processes.may_carry(process, &server.mark) =>
         {
             Ok(process)
         }
         Some(_) => Err("not running any more".to_owned()),
-        None => process::marked(&server.mark)
+        None => processes
+            .marked(&server.mark)
             .into_iter()
             .min_by_key(|process| process.started)
             .ok_or_else(|| "no process carries its mark".to_owned()),
@@ -265,6 +265,7 @@ pub(super) fn find(server: &Server) -> Result<Process, String> {
 
 /// Ends a server: asks it, then kills it and whatever it left. Gives how it ended, or `None` where it lives on.
 pub(super) async fn stop(
+    processes: Processes,
     server: Server,
     running: Option<Running>,
     patience: Duration,
@@ -274,48 +275,54 @@ pub(super) async fn stop(
             timeout(patience, inside.stop()).await.ok()?;
             return Some("stopped".to_owned());
         }
-        Some(mut running) => end(&server, &mut running, patience).await?,
-        None => match find(&server) {
+        Some(mut running) => end(&processes, &server, &mut running, patience).await?,
+        None => match find(&processes, &server) {
             Ok(process) => {
                 let server = Server {
                     process: Some(process),
                     ..server.clone()
                 };
-                end(&server, &mut Running::Adopted(process), patience).await?
+                let mut running = Running::Adopted(process, processes.clone());
+                end(&processes, &server, &mut running, patience).await?
             }
             Err(how) => how,
         },
     };
-    sweep(&server.mark).await;
+    sweep(&processes, &server.mark).await;
     Some(how)
 }
 
-async fn end(server: &Server, running: &mut Running, patience: Duration) -> Option<String> {
+async fn end(
+    processes: &Processes,
+    server: &Server,
+    running: &mut Running,
+    patience: Duration,
+) -> Option<String> {
     let process = server.process?;
-    process::terminate_group(process);
+    processes.terminate_group(process);
     if let Ok(how) = timeout(patience, running.exited()).await {
         return Some(format!("stopped: {how}"));
     }
-    process::kill_group(process);
+    processes.kill_group(process);
     let how = timeout(patience, running.exited()).await.ok()?;
     Some(format!("killed: {how}"))
 }
 
 /// Removes the files of a server that is gone, and ends what it left behind.
-pub(super) async fn clear_away(files: &Files, mark: &str) {
-    sweep(mark).await;
-    files.remove(mark);
+pub(super) async fn clear_away(servers: &Servers, mark: &str) {
+    sweep(&servers.processes, mark).await;
+    servers.files.remove(mark);
 }
 
 /// Kills what a server left behind: tools that it ran outlive any signal to it.
-pub(super) async fn sweep(mark: &str) {
+pub(super) async fn sweep(processes: &Processes, mark: &str) {
     // One that is being killed may have had a child meanwhile, so this looks until nothing is found.
     for _ in 0..limits::SWEEPS_MAX {
-        let mark = mark.to_owned();
-        let swept = tokio::task::spawn_blocking(move || {
-            let left = process::marked(&mark);
+        let (mark, swept) = (mark.to_owned(), processes.clone());
+        let swept = beside(processes.computer(), move || {
+            let left = swept.marked(&mark);
             for process in &left {
-                process::kill(*process);
+                swept.kill(*process);
             }
             left.len()
         });
@@ -336,6 +343,6 @@ pub(super) fn epitaph(files: &Files, mark: &str, ready_prefix: Option<&str>, how
 }
 
 /// Whether somebody else listens where a server that ended was told to.
-pub(super) fn lost_its_port(server: &Server) -> bool {
-    port_taken(server.port)
+pub(super) fn lost_its_port(processes: &Processes, server: &Server) -> bool {
+    processes.computer().is_taken(server.port)
 }

@@ -24,6 +24,7 @@ use crate::adapter::scripted::{Script, Scripted};
 use crate::adapter::{AgentAdapter, Secret};
 use crate::chance::Chance;
 use crate::clock::{Clock, until};
+use crate::computer::{Computer, System};
 use crate::error::Error;
 use crate::limits;
 use crate::policy::{Policy, SessionPolicy};
@@ -43,6 +44,8 @@ pub struct Options {
     pub clock: Clock,
     /// Where new ids come from: the system's randomness, but in tests.
     pub chance: Chance,
+    /// What servers are started on: this computer, but in tests.
+    pub computer: Arc<dyn Computer>,
 }
 
 impl Options {
@@ -59,6 +62,7 @@ impl Options {
             url_password: None,
             clock: Clock::system(),
             chance: Chance::system(),
+            computer: Arc::new(System),
         }
     }
 
@@ -203,10 +207,11 @@ impl SessionManager {
             url_password,
             clock,
             chance,
+            computer,
         } = options;
         let event = Event::EngineStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
+            pid: computer.own_pid(),
         };
         let mut events = vec![NewEvent::live(event, clock.now())];
         if let Some(event) = adopted(&log, &policy)? {
@@ -225,7 +230,8 @@ impl SessionManager {
             clock,
             chance.clone(),
         )
-        .with_url_password(url_password);
+        .with_url_password(url_password)
+        .with_computer(computer);
         let states = StateStore::new(log, policy.engine.sessions_cached_max);
         let inner = Inner {
             states,

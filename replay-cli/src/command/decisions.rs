@@ -167,7 +167,7 @@ pub(crate) fn what_if(
     let others = text::count(others as u64, "decision");
     output.line(&format!(
         "\n{others} would be otherwise, the first (>) at {}.\n\
-         From there on the world would have gone another way: what follows it (*) answers what really happened,\n\
+         From there on the world would have gone another way: each row below answers what really happened,\n\
          not what would have.",
         time::rfc3339(first.at)
     ))?;

@@ -10,22 +10,25 @@ use crate::render::time::Days;
 /// How many frames are read over rather than looked up anew: about as many as are kept together.
 const STEP_MAX: u64 = 1024;
 
-/// Lists the frames from a number on, of all connections or of one.
+/// Lists the frames from a number on, no more than so many, of all connections or of one.
 pub(crate) fn run(
     reader: &LogReader,
-    from: FrameNumber,
+    (from, limit): (FrameNumber, u64),
     only: Option<ConnectionId>,
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
     let mut days = Days::default();
-    let mut none = true;
+    let mut listed = 0;
     for frame in reader.frames(from) {
         let frame = frame?;
+        if listed == limit {
+            break;
+        }
         if only.is_some_and(|only| only != frame.connection) {
             continue;
         }
-        none = false;
+        listed += 1;
         if json {
             output.line(&frame::json_line(&frame).map_err(std::io::Error::from)?)?;
             continue;
@@ -36,7 +39,7 @@ pub(crate) fn run(
         let line = frame::line(&frame, &output.look);
         output.line(&line)?;
     }
-    if none {
+    if listed == 0 {
         note("recount: no such frames are kept");
     }
     Ok(())

@@ -31,7 +31,7 @@ pub(crate) fn run(reader: &LogReader, json: bool, output: &mut Output) -> Result
         }
     }
     if !rows.is_empty() {
-        let table = table(&rows, super::now(), &output.look);
+        let table = table(&rows, super::seen_at(), &output.look);
         output.line(&table)?;
     }
     Ok(())

@@ -72,7 +72,12 @@ pub(crate) fn run(
             Some(At::Time(moment)) => Some(moment),
             Some(At::Number(_)) | None => None,
         };
-        let text = standing.text(id, Through { events, moment }, super::now(), &output.look);
+        let text = standing.text(
+            id,
+            Through { events, moment },
+            super::seen_at(),
+            &output.look,
+        );
         output.line(&text)?;
     }
     Ok(())

@@ -114,9 +114,9 @@ impl Page<'_> {
                 What::Run { run, .. } if *run == number => Some(span.ending.clone()),
                 _ => None,
             });
-            // How the last one ended is how the message did.
-            let is_last = turn.runs.last().is_some_and(|last| last.number == number);
-            if let (Some(Ending::Badly(why)), false) = (ended, is_last) {
+            // What ended the message, too, is said there.
+            let message = self.of(turn.message).next().map(|span| &span.ending);
+            if let Some(Ending::Badly(why)) = ended.filter(|ended| Some(ended) != message) {
                 self.paragraph(&format!("**Interrupted:** {}", inline(&why)));
             }
         }
@@ -205,7 +205,10 @@ impl Page<'_> {
         let Some(span) = span else { return };
         let took = time::span(Duration::from_micros(span.end.0 - span.begin.0));
         let told = match &span.ending {
-            Ending::Open => "*It has no end yet.*".to_owned(),
+            Ending::Open => match span.marks.last() {
+                Some(mark) => format!("**No end yet:** {}", inline(&mark.says)),
+                None => "**No end yet.**".to_owned(),
+            },
             Ending::Well(how) => format!("*Ended after {took}: {}.*", inline(how)),
             Ending::Badly(why) => format!("**Failed after {took}:** {}", inline(why)),
         };
@@ -522,7 +525,9 @@ mod tests {
 
             </details>
 
-            *It has no end yet.*
+            **Interrupted:** its process is gone
+
+            **No end yet:** 040g20 waits for a person: a tool had begun: bash
         "##]]
         .assert_eq(&page(&story()));
     }

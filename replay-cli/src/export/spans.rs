@@ -95,16 +95,6 @@ pub(crate) enum Ending {
     Badly(String),
 }
 
-impl Ending {
-    /// The word or the reason for it.
-    pub(crate) fn text(&self) -> &str {
-        match self {
-            Self::Open => "open",
-            Self::Well(text) | Self::Badly(text) => text,
-        }
-    }
-}
-
 /// Something that happened at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mark {
@@ -303,12 +293,9 @@ impl Spans {
                 let asks = Asks::Words(prompts).to_string();
                 self.wait(recorded, *message, question, asks);
             }
-            Event::ConnectionChanged { from, to } => {
+            // What it was before the first of them, nobody knows since when.
+            Event::ConnectionChanged { to, .. } => {
                 let key = Key::Link(stream);
-                if !self.open.contains_key(&key) {
-                    // What it was before is known by its end alone.
-                    self.begin(recorded, key.clone(), What::Link(*from));
-                }
                 self.end(recorded, &key, Ending::Well(link(*to).to_owned()));
                 self.begin(recorded, key, What::Link(*to));
             }

@@ -343,11 +343,8 @@ mod tests {
             {"name":"process 4242","cat":"server","ph":"X","ts":1795338847000000,"dur":12000000,"pid":2,"tid":9000,"args":{"ended":"well","event":2}}
             {"name":"thread_name","cat":"__metadata","ph":"M","ts":0,"pid":2,"tid":7000,"args":{"name":"connection"}}
             {"name":"thread_sort_index","cat":"__metadata","ph":"M","ts":0,"pid":2,"tid":7000,"args":{"sort_index":7000}}
-            {"name":"connecting","cat":"connection","ph":"X","ts":1795338849000000,"dur":1,"pid":2,"tid":7000,"args":{"ended":"well","event":4}}
-            {"name":"thread_name","cat":"__metadata","ph":"M","ts":0,"pid":2,"tid":7001,"args":{"name":"connection 2"}}
-            {"name":"thread_sort_index","cat":"__metadata","ph":"M","ts":0,"pid":2,"tid":7001,"args":{"sort_index":7001}}
-            {"name":"connected","cat":"connection","ph":"X","ts":1795338849000000,"dur":9000000,"pid":2,"tid":7001,"args":{"ended":"well","event":4}}
-            {"name":"StreamLost","cat":"connection","ph":"i","ts":1795338857000000,"pid":2,"tid":7001,"s":"t","args":{"event":5,"says":"the stream broke: connection reset"}}
+            {"name":"connected","cat":"connection","ph":"X","ts":1795338849000000,"dur":9000000,"pid":2,"tid":7000,"args":{"ended":"well","event":4}}
+            {"name":"StreamLost","cat":"connection","ph":"i","ts":1795338857000000,"pid":2,"tid":7000,"s":"t","args":{"event":5,"says":"the stream broke: connection reset"}}
             {"name":"thread_name","cat":"__metadata","ph":"M","ts":0,"pid":1,"tid":3000,"args":{"name":"attempts"}}
             {"name":"thread_sort_index","cat":"__metadata","ph":"M","ts":0,"pid":1,"tid":3000,"args":{"sort_index":3000}}
             {"name":"attempt 1","cat":"attempts","ph":"X","ts":1795338851000000,"dur":1000000,"pid":1,"tid":3000,"args":{"ended":"well","event":4,"message":"040g2081040g2081"}}

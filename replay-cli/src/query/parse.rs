@@ -371,7 +371,7 @@ impl Parser<'_> {
     fn check(&mut self, shape: &'static Shape) -> Result<Check, Mistake> {
         let place = self.place();
         let order = match self.peek() {
-            Token::Sign("==") | Token::Sign("!=") => {
+            Token::Sign("==" | "!=") => {
                 let equal = matches!(self.take(), Token::Sign("=="));
                 return Ok(Check::Equal(equal, self.literal(shape)?));
             }

@@ -1,6 +1,5 @@
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
-use recount_projections::Projection as _;
 use serde_json::{Value, json};
 
 use super::*;
@@ -17,10 +16,7 @@ fn holds(condition: &str, value: &impl Serialize) -> bool {
 fn standing() -> Standing {
     let mut standing = Standing::default();
     for recorded in fixture::story() {
-        standing.session.apply(&recorded);
-        standing.transcript.apply(&recorded);
-        standing.connection.apply(&recorded);
-        standing.breaker.apply(&recorded);
+        standing.apply(&recorded);
     }
     standing
 }
@@ -98,9 +94,11 @@ fn what_an_agent_sent_is_looked_into() {
 /// Whether a value is of a shape, all of it.
 fn is_of(value: &Value, shape: &Shape) -> bool {
     match (shape, value) {
-        (Shape::Any, _) | (_, Value::Null) => true,
-        (Shape::Text, Value::String(_)) | (Shape::Number, Value::Number(_)) => true,
-        (Shape::Flag, Value::Bool(_)) => true,
+        (Shape::Any, _)
+        | (_, Value::Null)
+        | (Shape::Text, Value::String(_))
+        | (Shape::Number, Value::Number(_))
+        | (Shape::Flag, Value::Bool(_)) => true,
         (Shape::Words(words), Value::String(word)) => words.contains(&word.as_str()),
         (Shape::Time, Value::String(text)) => time::parse(text).is_some(),
         (Shape::List(item), Value::Array(items)) => items.iter().all(|value| is_of(value, item)),

@@ -82,7 +82,7 @@ enum Way<'p> {
     Everywhere,
 }
 
-impl<'p> Way<'p> {
+impl Way<'_> {
     /// Whether it ends here.
     fn ends(self) -> bool {
         matches!(self, Self::Along([]))

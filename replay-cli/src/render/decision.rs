@@ -34,8 +34,11 @@ pub(crate) fn why(recorded: &Recorded, instead: &[Event]) -> String {
         .filter_map(|event| fields_that_differ(&recorded.event, event))
         .min_by_key(Vec::len);
     match nearest {
-        Some(fields) if !fields.is_empty() => fields.join("; "),
-        _ => "another decision would be made".to_owned(),
+        Some(fields) if fields.is_empty() => {
+            "it could be decided, but not with what comes after it".to_owned()
+        }
+        Some(fields) => fields.join("; "),
+        None => "another decision would be made".to_owned(),
     }
 }
 
@@ -275,6 +278,10 @@ mod tests {
             "at is 2026-11-22T09:14:08.000000Z, and would be 2026-11-22T09:14:09.000000Z"
         );
         assert_eq!(told(&[retry(3, at(5))]), "attempt is 2, and would be 3");
+        assert_eq!(
+            told(&[retry(2, at(5))]),
+            "it could be decided, but not with what comes after it"
+        );
         let observed = session_event(3, Event::SessionClosed);
         assert_eq!(
             why(&observed, &[retry(2, at(5))]),

@@ -11,6 +11,7 @@ use recount_store::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::time::Days;
 use super::{Look, frame, text, time};
@@ -27,7 +28,20 @@ pub(crate) struct Lines {
 impl Lines {
     /// The event as lines: itself, and the day before it where it is another.
     pub(crate) fn next(&mut self, recorded: &Recorded, look: &Look) -> String {
-        let line = line(recorded, look);
+        self.after_day(recorded, line(recorded, None, look), look)
+    }
+
+    /// The same, of one of many sessions: with the id of its session or connection.
+    pub(crate) fn next_of_many(&mut self, recorded: &Recorded, look: &Look) -> String {
+        let of = match recorded.stream {
+            StreamId::Engine => "engine".to_owned(),
+            StreamId::Session(id) => id.to_string(),
+            StreamId::Connection(id) => id.to_string(),
+        };
+        self.after_day(recorded, line(recorded, Some(&of), look), look)
+    }
+
+    fn after_day(&mut self, recorded: &Recorded, line: String, look: &Look) -> String {
         match self.days.next(recorded.at, look) {
             Some(day) => format!("{day}\n{line}"),
             None => line,
@@ -35,9 +49,12 @@ impl Lines {
     }
 }
 
-/// The event as one line: time, number, type, and what it says.
-pub(crate) fn line(recorded: &Recorded, look: &Look) -> String {
-    let clock = time::clock(recorded.at, &look.zone);
+/// The event as one line: time, whose it is if that is to be said, number, type, and what it says.
+pub(crate) fn line(recorded: &Recorded, of: Option<&str>, look: &Look) -> String {
+    let mut clock = time::clock(recorded.at, &look.zone);
+    if let Some(of) = of {
+        clock = format!("{clock}  {of:16}");
+    }
     let number = match recorded.stream {
         StreamId::Session(_) => recorded.seq.to_string(),
         StreamId::Connection(_) | StreamId::Engine => format!("~{}", recorded.seq),
@@ -498,6 +515,19 @@ fn hex(bytes: &[u8]) -> String {
 ///
 /// Where it cannot be said in JSON.
 pub(crate) fn json_line(recorded: &Recorded, told_by: Option<&Frame>) -> io::Result<String> {
+    json_line_beside(recorded, told_by, &Map::new())
+}
+
+/// The same, with what a view has to say beside it.
+///
+/// # Errors
+///
+/// Where it cannot be said in JSON.
+pub(crate) fn json_line_beside(
+    recorded: &Recorded,
+    told_by: Option<&Frame>,
+    beside: &Map<String, Value>,
+) -> io::Result<String> {
     #[derive(Serialize)]
     struct Line<'a> {
         position: Position,
@@ -515,6 +545,8 @@ pub(crate) fn json_line(recorded: &Recorded, told_by: Option<&Frame>) -> io::Res
         received: Option<Cow<'a, str>>,
         r#type: &'a str,
         data: &'a RawValue,
+        #[serde(flatten)]
+        beside: &'a Map<String, Value>,
     }
 
     let none = RawValue::from_string("{}".to_owned())?;
@@ -532,6 +564,7 @@ pub(crate) fn json_line(recorded: &Recorded, told_by: Option<&Frame>) -> io::Res
             received: told_by.and_then(frame::received),
             r#type,
             data: data.unwrap_or(&none),
+            beside,
         })
     })??;
     // An agent's JSON is kept as it sent it, maybe in lines. Between tokens they mean nothing, and inside
@@ -558,6 +591,15 @@ pub(crate) fn data(event: &Event) -> Vec<(String, String)> {
         }
     };
     members.into_iter().map(told).collect()
+}
+
+/// The event as a value of JSON.
+///
+/// # Errors
+///
+/// Where it cannot be said in JSON.
+pub(crate) fn json_value(recorded: &Recorded) -> io::Result<Value> {
+    Ok(serde_json::from_str(&json_line(recorded, None)?)?)
 }
 
 /// Looks at the name and the data that an event gives itself in JSON.
@@ -625,7 +667,7 @@ mod tests {
             width: Some(70),
             ..plain()
         };
-        let line = line(&connection_event(4, event), &look);
+        let line = line(&connection_event(4, event), None, &look);
         expect![[r#"09:14:07.000    ~4  StreamLost             \u{1b}[2J and more\nthan f…"#]]
             .assert_eq(&line);
         assert_eq!(text::width(&line), 70);
@@ -665,7 +707,10 @@ mod tests {
             type_version: 2,
             payload: vec![0, 0xab, 0xff],
         };
-        expect!["09:14:04.000     1  Unknown #999 v2        00abff"]
-            .assert_eq(&line(&session_event(1, unknown), &plain()));
+        expect!["09:14:04.000     1  Unknown #999 v2        00abff"].assert_eq(&line(
+            &session_event(1, unknown),
+            None,
+            &plain(),
+        ));
     }
 }

@@ -8,11 +8,14 @@ use recount_projections::turn::{
     Answered, Asks, CallOutcome, Item, Question, Run, Turn, TurnState,
 };
 use recount_projections::{
-    Breaker, Connection, Message, Queue, Session, Status, Transcript, WaitsFor,
+    Breaker, Connection, Message, Projection as _, Queue, Session, Status, Transcript, WaitsFor,
 };
-use recount_store::{ConnectionId, ConnectionState, MessageId, SessionId, Target, Timestamp};
+use recount_store::{
+    ConnectionId, ConnectionState, MessageId, Recorded, SessionId, StreamId, Target, Timestamp,
+};
 use serde::{Serialize, Serializer};
 
+use super::time::Said;
 use super::{Look, event, scene, text, time};
 use crate::front::Cut;
 
@@ -54,10 +57,8 @@ pub(crate) struct View<'a> {
     model: Option<&'a str>,
     title: Option<&'a str>,
     agent_session: Option<&'a str>,
-    #[serde(serialize_with = "known_time")]
-    opened_at: Option<Timestamp>,
-    #[serde(serialize_with = "a_time")]
-    at: Timestamp,
+    opened_at: Option<Said>,
+    at: Said,
     events: u64,
     cut: Option<Cut>,
     earlier: usize,
@@ -87,8 +88,7 @@ struct MessageView<'a> {
     text: &'a str,
     agent_message: Option<&'a str>,
     reason: Option<&'a str>,
-    #[serde(serialize_with = "known_time")]
-    retry_at: Option<Timestamp>,
+    retry_at: Option<Said>,
     waits_for: Option<WaitsFor>,
     may_have_arrived: bool,
     queued_again_as: Option<MessageId>,
@@ -104,8 +104,7 @@ struct TurnView<'a> {
     ending: Option<&'a str>,
     stalled: Option<&'a str>,
     agent_error: Option<&'a str>,
-    #[serde(serialize_with = "a_time")]
-    begun_at: Timestamp,
+    begun_at: Said,
     #[serde(serialize_with = "runs")]
     runs: &'a [Run],
     #[serde(serialize_with = "questions")]
@@ -147,8 +146,7 @@ struct ToolView<'a> {
 struct QuestionView<'a> {
     id: &'a str,
     asks: &'a Asks,
-    #[serde(serialize_with = "a_time")]
-    asked_at: Timestamp,
+    asked_at: Said,
     answer: Option<&'a Answered>,
     expired: Option<&'a str>,
     settled: bool,
@@ -160,10 +158,8 @@ struct ConnectionView<'a> {
     state: ConnectionState,
     attempt: u32,
     target: Option<&'a Target>,
-    #[serde(serialize_with = "known_time")]
-    since: Option<Timestamp>,
-    #[serde(serialize_with = "known_time")]
-    next_try: Option<Timestamp>,
+    since: Option<Said>,
+    next_try: Option<Said>,
     last_error: Option<&'a str>,
     url: Option<&'a str>,
     version: Option<&'a str>,
@@ -172,6 +168,17 @@ struct ConnectionView<'a> {
 }
 
 impl Standing {
+    /// Takes an event of the session or of its connection in.
+    pub(crate) fn apply(&mut self, recorded: &Recorded) {
+        if let StreamId::Connection(_) = recorded.stream {
+            self.connection.apply(recorded);
+            self.breaker.apply(recorded);
+        } else {
+            self.session.apply(recorded);
+            self.transcript.apply(recorded);
+        }
+    }
+
     /// As JSON.
     pub(crate) fn view(&self, id: SessionId) -> View<'_> {
         let opening = self.session.opening.as_ref();
@@ -184,8 +191,8 @@ impl Standing {
             model: opening.and_then(|opening| opening.model.as_deref()),
             title: opening.and_then(|opening| opening.title.as_deref()),
             agent_session: self.session.agent_session.as_deref(),
-            opened_at: opening.map(|opening| opening.at),
-            at: self.session.last_at,
+            opened_at: opening.map(|opening| Said(opening.at)),
+            at: Said(self.session.last_at),
             events: self.session.seq.0,
             cut: self.cut,
             earlier: self.earlier,
@@ -197,8 +204,8 @@ impl Standing {
                 state: connection.state,
                 attempt: connection.attempt(),
                 target: connection.target.as_ref(),
-                since: Some(connection.since).filter(|since| *since != Timestamp::default()),
-                next_try: connection.next_try,
+                since: (connection.since != Timestamp::default()).then_some(Said(connection.since)),
+                next_try: connection.next_try.map(Said),
                 last_error: connection.last_error.as_deref(),
                 url: connection.ready.as_ref().map(|ready| ready.url.as_str()),
                 version: connection
@@ -227,7 +234,7 @@ impl Standing {
                 text: self.said(message.id),
                 agent_message: message.agent_message.as_deref(),
                 reason: message.reason.as_deref(),
-                retry_at: message.retry_at,
+                retry_at: message.retry_at.map(Said),
                 waits_for: message.waits_for,
                 may_have_arrived: message.unproved
                     || message.given_up.is_some_and(|given_up| given_up.unknown),
@@ -280,7 +287,7 @@ impl Standing {
             );
             out.push_str(&text::indented(message.text, "  > "));
             out.push('\n');
-            if let Some(at) = message.retry_at {
+            if let Some(Said(at)) = message.retry_at {
                 let _ = writeln!(out, "  next attempt not before {}", time::rfc3339(at));
             }
             let turn = self.transcript.turn_of(message.id);
@@ -394,7 +401,7 @@ impl Standing {
 }
 
 /// The word for a breaker's state.
-const fn breaker_name(state: breaker::State) -> &'static str {
+pub(crate) const fn breaker_name(state: breaker::State) -> &'static str {
     match state {
         breaker::State::Closed => "closed",
         breaker::State::Open { .. } => "open",
@@ -433,7 +440,7 @@ fn turn_view(turn: &Turn) -> TurnView<'_> {
         ending: turn.ending.as_deref(),
         stalled: turn.stalled.as_deref(),
         agent_error: turn.agent_error.as_deref(),
-        begun_at: turn.begun_at,
+        begun_at: Said(turn.begun_at),
         runs: &turn.runs,
         questions: &turn.questions,
     }
@@ -453,22 +460,14 @@ fn question_view(question: &Question) -> QuestionView<'_> {
     QuestionView {
         id: &question.id,
         asks: &question.asks,
-        asked_at: question.asked_at,
+        asked_at: Said(question.asked_at),
         answer: question.answer.as_ref(),
         expired: question.expired.as_deref(),
         settled: question.settled,
     }
 }
 
-fn a_time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    time::rfc3339(*at).serialize(serializer)
-}
-
-fn known_time<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(time::rfc3339).serialize(serializer)
-}
-
-fn queue<S: Serializer>(queue: &&Queue, serializer: S) -> Result<S::Ok, S::Error> {
+fn queue<S: Serializer>(queue: &Queue, serializer: S) -> Result<S::Ok, S::Error> {
     let view = QueueView {
         open: queue.open().count(),
         bytes: queue.bytes(),
@@ -477,31 +476,31 @@ fn queue<S: Serializer>(queue: &&Queue, serializer: S) -> Result<S::Ok, S::Error
     view.serialize(serializer)
 }
 
-fn messages<S: Serializer>(standing: &&Standing, serializer: S) -> Result<S::Ok, S::Error> {
+fn messages<S: Serializer>(standing: &Standing, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(standing.messages())
 }
 
-fn turns<S: Serializer>(turns: &&[Turn], serializer: S) -> Result<S::Ok, S::Error> {
+fn turns<S: Serializer>(turns: &[Turn], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(turns.iter().map(turn_view))
 }
 
-fn turn_said<S: Serializer>(turn: &&Turn, serializer: S) -> Result<S::Ok, S::Error> {
+fn turn_said<S: Serializer>(turn: &Turn, serializer: S) -> Result<S::Ok, S::Error> {
     turn.text().serialize(serializer)
 }
 
-fn runs<S: Serializer>(runs: &&[Run], serializer: S) -> Result<S::Ok, S::Error> {
+fn runs<S: Serializer>(runs: &[Run], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(runs.iter().map(run_view))
 }
 
-fn questions<S: Serializer>(questions: &&[Question], serializer: S) -> Result<S::Ok, S::Error> {
+fn questions<S: Serializer>(questions: &[Question], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(questions.iter().map(question_view))
 }
 
-fn run_said<S: Serializer>(run: &&Run, serializer: S) -> Result<S::Ok, S::Error> {
+fn run_said<S: Serializer>(run: &Run, serializer: S) -> Result<S::Ok, S::Error> {
     run.text().serialize(serializer)
 }
 
-fn parts<S: Serializer>(run: &&Run, serializer: S) -> Result<S::Ok, S::Error> {
+fn parts<S: Serializer>(run: &Run, serializer: S) -> Result<S::Ok, S::Error> {
     let parts = run.items.iter().filter_map(|item| match item {
         Item::Part(part) => Some(PartView {
             id: &part.id,
@@ -515,7 +514,7 @@ fn parts<S: Serializer>(run: &&Run, serializer: S) -> Result<S::Ok, S::Error> {
     parts.collect::<Vec<_>>().serialize(serializer)
 }
 
-fn tools<S: Serializer>(run: &&Run, serializer: S) -> Result<S::Ok, S::Error> {
+fn tools<S: Serializer>(run: &Run, serializer: S) -> Result<S::Ok, S::Error> {
     let tools = run.calls().map(|call| ToolView {
         id: &call.id,
         tool: &call.tool,
@@ -527,7 +526,7 @@ fn tools<S: Serializer>(run: &&Run, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 /// As the JSON that it is; as text where it is none, being cut off.
-fn input<S: Serializer>(input: &&str, serializer: S) -> Result<S::Ok, S::Error> {
+fn input<S: Serializer>(input: &str, serializer: S) -> Result<S::Ok, S::Error> {
     match serde_json::from_str::<serde_json::Value>(input) {
         Ok(value) => value.serialize(serializer),
         Err(_) => input.serialize(serializer),
@@ -651,7 +650,6 @@ fn item_text(out: &mut String, item: &Item, look: &Look) {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use recount_projections::Projection;
     use recount_store::{Event, StreamId, Verdict};
 
     use super::*;
@@ -754,6 +752,11 @@ mod tests {
               "events": 12,
               "cut": null,
               "earlier": 0,
+              "queue": {
+                "open": 1,
+                "bytes": 26,
+                "dead_letters": 0
+              },
               "messages": [
                 {
                   "id": "040g2081040g2081",

@@ -4,12 +4,23 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use recount_store::Timestamp;
+use serde::{Serialize, Serializer};
 
 use super::Look;
 
 /// The time as machines want it: RFC 3339 with microseconds, UTC.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
     moment(at).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+/// A time as JSON has it: in RFC 3339, and written only where it is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said(pub(crate) Timestamp);
+
+impl Serialize for Said {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&rfc3339(self.0))
+    }
 }
 
 /// The time that a text in RFC 3339 names.

@@ -134,7 +134,9 @@ async fn a_log_without_threads_is_the_same_log() {
     };
     let journal = || [(); 2].map(|()| Arc::new(InMemoryBackend::new()) as Arc<dyn StorageBackend>);
     let with = Log::with_backends(InMemoryBackend::new(), journal(), options).expect("a log");
-    let without = Log::without_threads(InMemoryBackend::new(), journal(), options).expect("a log");
+    let pace = || Duration::from_micros(1);
+    let without = Log::without_threads(InMemoryBackend::new(), journal(), options, pace);
+    let without = without.expect("a log");
     let mut heads = Vec::new();
     for log in [with, without] {
         let expected: Vec<_> = (0..200)

@@ -44,9 +44,16 @@ enum Way {
         queue: Option<mpsc::Sender<Message>>,
         thread: Option<JoinHandle<()>>,
     },
-    /// In the thread of whoever asks, and at once: what happens when is then up to who asks. `None` once it has ended.
-    Here(Mutex<Option<Box<Writer>>>),
+    /// In the thread of whoever asks, and at once: what happens when is then up to who asks.
+    Here {
+        /// `None` once it has ended.
+        writer: Mutex<Option<Box<Writer>>>,
+        pace: Pace,
+    },
 }
+
+/// How long whoever appends waits for the answer once it is durable. For tests, whose disk takes no time of its own.
+pub(crate) type Pace = Box<dyn Fn() -> Duration + Send + Sync>;
 
 enum Message {
     Append(Append),
@@ -69,7 +76,7 @@ struct Append {
 }
 
 impl Handle {
-    /// Starts the writer of a log that stands at `mark`, where `journal` goes on.
+    /// Starts the writer of a log that stands at `mark`, where `journal` goes on: in a thread, unless there is a pace.
     ///
     /// # Errors
     ///
@@ -79,7 +86,7 @@ impl Handle {
         mark: Mark,
         journal: Journal,
         durable: watch::Sender<Head>,
-        threads: bool,
+        pace: Option<Pace>,
     ) -> Result<Self> {
         let path = shared.storage.path().to_owned();
         let start = |source: io::Error| Error::Io {
@@ -87,7 +94,7 @@ impl Handle {
             path: path.clone(),
             source: Arc::new(source),
         };
-        let mut settler = Settler::start(Arc::clone(&shared), threads).map_err(start)?;
+        let mut settler = Settler::start(Arc::clone(&shared), pace.is_none()).map_err(start)?;
         let waiting = shared.recent().settling.clone();
         if let Some(waiting) = waiting {
             settler.begin(Job::Settle(waiting))?;
@@ -102,7 +109,10 @@ impl Handle {
             commit_took: Duration::ZERO,
             failed: None,
         };
-        let way = if threads {
+        let way = if let Some(pace) = pace {
+            let writer = Mutex::new(Some(Box::new(writer)));
+            Way::Here { writer, pace }
+        } else {
             let (queue, incoming) = mpsc::channel(limits::QUEUE_APPENDS_MAX);
             let thread = std::thread::Builder::new()
                 .name("recount-log".to_owned())
@@ -112,8 +122,6 @@ impl Handle {
                 queue: Some(queue),
                 thread: Some(thread),
             }
-        } else {
-            Way::Here(Mutex::new(Some(Box::new(writer))))
         };
         Ok(Self {
             way,
@@ -139,7 +147,14 @@ impl Handle {
             _room: room,
         }))
         .await?;
-        answered.await.map_err(|_| Error::Closed)?
+        let outcome = answered.await.map_err(|_| Error::Closed)?;
+        if let Way::Here { pace, .. } = &self.way {
+            let wait = pace();
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+        }
+        outcome
     }
 
     /// Commits what waits, settles everything, and lets go of the files.
@@ -188,7 +203,7 @@ impl Handle {
             Way::Thread { queue, .. } => {
                 let _ = queue.as_ref().map(|queue| queue.try_send(message));
             }
-            Way::Here(writer) => {
+            Way::Here { writer, .. } => {
                 let _ = serve_here(writer, message);
             }
         }
@@ -200,7 +215,7 @@ impl Handle {
                 Some(queue) => queue.send(message).await.map_err(|_| Error::Closed),
                 None => Err(Error::Closed),
             },
-            Way::Here(writer) => serve_here(writer, message),
+            Way::Here { writer, .. } => serve_here(writer, message),
         }
     }
 }
@@ -228,7 +243,7 @@ impl Drop for Handle {
                     let _ = thread.join();
                 }
             }
-            Way::Here(writer) => {
+            Way::Here { writer, .. } => {
                 let writer = writer.get_mut().unwrap_or_else(PoisonError::into_inner);
                 // Nobody is there any more to be told how it went.
                 let _ = writer.as_mut().map(|writer| writer.close());

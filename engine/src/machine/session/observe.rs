@@ -12,6 +12,10 @@ use crate::adapter::{Answer, Observation, Permission, Question, ToolCall, ToolSt
 /// How many kinds of unrecognised frames are recorded in one session: a new agent may have many.
 const UNRECOGNISED_MAX: usize = 64;
 
+/// How many answers to something else are remembered while they are written: an agent writes one at a time, and the end
+/// of one may have been missed.
+const BESIDE_MAX: usize = 64;
+
 impl SessionMachine {
     pub(super) fn observed(
         &mut self,
@@ -27,14 +31,16 @@ impl SessionMachine {
         if observation == Observation::Idle && !from_child && self.working_on.is_some() {
             self.look_at(now);
         }
+        if let Observation::AnswerUpdated(answer) = &observation
+            && !from_child
+        {
+            self.notice(state, answer);
+        }
         let Some((message, Some(turn))) = state.head() else {
             return Step::default();
         };
         // The message is asked, not its turn: one that the agent forgot is sent again, and its turn stays requested.
-        if !matches!(
-            message.state,
-            MessageState::Requested | MessageState::Running
-        ) {
+        if !is_at_work(message) {
             return Step::default();
         }
         let mut draft = Draft::after(message.moved, now);
@@ -208,9 +214,28 @@ impl SessionMachine {
         self.looks.idle = 0;
     }
 
-    /// Whether an answer belongs to a run that died, or to the turn before.
+    /// Remembers an answer to something else than the message at hand for as long as it is being written: a message
+    /// that was taken back, or one of somebody else's that came while nothing of ours was worked on.
+    fn notice(&mut self, state: &Session, answer: &Answer) {
+        let parent = Some(answer.parent.as_str());
+        let head = state.head().map(|(message, _)| message);
+        let is_at_work = head.is_some_and(is_at_work);
+        let is_head = head.is_some_and(|head| head.agent_message.as_deref() == parent);
+        if answer.completed || is_head || (is_at_work && !is_known(state, &answer.parent)) {
+            self.answers_beside.remove(&answer.id);
+            return;
+        }
+        if self.answers_beside.len() >= BESIDE_MAX {
+            self.answers_beside.clear();
+        }
+        self.answers_beside.insert(answer.id.clone());
+    }
+
+    /// Whether an answer belongs to a run that died, to the turn before, or to something else.
     fn is_past(&self, turn: &Turn, answer: &String) -> bool {
-        turn.dead_answers.contains(answer) || self.answers_before.contains(answer)
+        turn.dead_answers.contains(answer)
+            || self.answers_before.contains(answer)
+            || self.answers_beside.contains(answer)
     }
 
     /// Whether an answer belongs to the turn at hand: to its message, or to one that the agent wrote itself
@@ -220,11 +245,7 @@ impl SessionMachine {
             return false;
         }
         message.agent_message.as_deref() == Some(answer.parent.as_str())
-            || !state
-                .queue
-                .messages()
-                .iter()
-                .any(|other| other.agent_message.as_deref() == Some(answer.parent.as_str()))
+            || !is_known(state, &answer.parent)
     }
 
     fn unrecognised(state: &Session, kind: String, frame: Json, now: Timestamp) -> Step {
@@ -234,6 +255,20 @@ impl SessionMachine {
         }
         draft.step()
     }
+}
+
+/// Whether the agent was asked to work on a message, and has not ended that.
+const fn is_at_work(message: &Message) -> bool {
+    matches!(
+        message.state,
+        MessageState::Requested | MessageState::Running
+    )
+}
+
+/// Whether the agent knows one of our messages by this name.
+fn is_known(state: &Session, agent_message: &str) -> bool {
+    let mut messages = state.queue.messages().iter();
+    messages.any(|message| message.agent_message.as_deref() == Some(agent_message))
 }
 
 /// Records that the agent asks for permission, unless it is known.

@@ -37,7 +37,7 @@ use crate::metrics::{self, Share};
 use crate::policy::ConnectionPolicy;
 use crate::shell::panics;
 use crate::shell::route::Routes;
-use crate::shell::server::{self, Files, Running};
+use crate::shell::server::{self, Running, Servers};
 use crate::shell::told;
 use crate::watched;
 
@@ -45,7 +45,7 @@ use crate::watched;
 #[derive(Clone)]
 pub(in crate::shell) struct Setting {
     pub(in crate::shell) log: Log,
-    pub(in crate::shell) files: Files,
+    pub(in crate::shell) servers: Servers,
     pub(in crate::shell) policy: ConnectionPolicy,
     pub(in crate::shell) clock: Clock,
     pub(in crate::shell) chance: Chance,
@@ -416,7 +416,9 @@ impl Driver {
                 Input::SpawnFailed(failure)
             }
             Done::Found(Ok(process)) => {
-                self.running.get_or_insert(Running::Adopted(process));
+                let processes = self.setting.servers.processes.clone();
+                self.running
+                    .get_or_insert(Running::Adopted(process, processes));
                 Input::Found(process)
             }
             Done::Found(Err(how)) => Input::Missing { how },
@@ -437,8 +439,8 @@ impl Driver {
         let running = self.running.take();
         let prefix = running.as_ref().and_then(Running::ready_prefix);
         Input::Exited {
-            how: server::epitaph(&self.setting.files, &server.mark, prefix, how),
-            port_taken: server::lost_its_port(server),
+            how: server::epitaph(&self.setting.servers.files, &server.mark, prefix, how),
+            port_taken: server::lost_its_port(&self.setting.servers.processes, server),
         }
     }
 

@@ -22,7 +22,10 @@ use crate::adapter::{
 use crate::policy::ForeignServers;
 use crate::shell::connection::{FromAgent, Link};
 use crate::shell::inbox::Inbox;
-use crate::shell::process;
+
+fn processes() -> Processes {
+    Processes::new(Arc::new(System))
+}
 
 type Item = Result<StreamItem, StreamError>;
 
@@ -295,19 +298,22 @@ async fn a_server_that_is_killed_is_followed_by_another_and_nothing_is_left_behi
     connection.want().await;
     up(&connection, 1).await;
     let (first, first_mark) = (world.process(id), world.mark(id));
-    eventually("the tool runs", || process::marked(&first_mark).len() == 2).await;
+    eventually("the tool runs", || {
+        processes().marked(&first_mark).len() == 2
+    })
+    .await;
 
-    process::kill(first);
+    processes().kill(first);
     up(&connection, 2).await;
     assert_ne!(world.process(id), first);
-    assert_eq!(process::marked(&first_mark), [], "its tool is gone too");
+    assert_eq!(processes().marked(&first_mark), [], "its tool is gone too");
     assert_eq!(world.files(), 2, "a password and an output");
 
     let second_mark = world.mark(id);
     engine.shut_down(false).await;
     assert_eq!(world.state(id).server, None);
     assert_eq!(world.state(id).state, ConnectionState::Disconnected);
-    assert_eq!(process::marked(&second_mark), []);
+    assert_eq!(processes().marked(&second_mark), []);
     assert_eq!(world.files(), 0);
     let opened = engine.open("sleeper", world.target(), None).await;
     assert!(matches!(opened, Err(Error::ShutDown)));
@@ -333,7 +339,7 @@ async fn a_server_outlives_its_engine_and_is_adopted() {
     assert_eq!(world.count(id, starts), 1);
 
     // It is no child of this engine, and its end is noticed all the same.
-    process::kill(process);
+    processes().kill(process);
     let exits = |event: &Event| matches!(event, Event::ServerExited { .. });
     eventually("its end is noticed", || world.count(id, exits) == 1).await;
     engine.shut_down(false).await;
@@ -370,7 +376,7 @@ async fn a_server_whose_start_was_not_seen_is_found_by_its_mark() {
     let connection = engine.find(id).await.expect("the log knows it");
     connection.want().await;
     up(&connection, 1).await;
-    assert_eq!(world.process(id), process::of(child.id()));
+    assert_eq!(world.process(id), processes().of(child.id()));
     let history = world.history(id);
     let spawned = history
         .iter()
@@ -393,11 +399,11 @@ async fn a_kept_server_is_stopped_by_the_next_engine_if_nobody_wants_it() {
     up(&connection, 1).await;
     engine.shut_down(true).await;
     let process = world.process(id);
-    assert!(process::is_alive(process));
+    assert!(processes().is_alive(process));
 
     let engine = world.engine();
     engine.stop_unused().await.expect("it stops it");
-    assert!(!process::is_alive(process));
+    assert!(!processes().is_alive(process));
     assert_eq!(world.state(id).server, None);
 }
 
@@ -534,7 +540,7 @@ impl Stranger {
     }
 
     fn process(&self) -> Process {
-        process::of(self.0.id())
+        processes().of(self.0.id())
     }
 }
 
@@ -578,7 +584,7 @@ async fn a_stranger_of_the_same_id_and_beginning_is_neither_adopted_nor_killed()
         up(&connection, 1).await;
         assert_ne!(world.process(id).pid, pid);
         engine.shut_down(false).await;
-        assert!(process::is_alive(stranger.process()));
+        assert!(processes().is_alive(stranger.process()));
     }
 }
 
@@ -591,10 +597,10 @@ async fn what_a_dead_engine_had_not_cleared_away_is() {
     connection.want().await;
     up(&connection, 1).await;
     let (server, mark) = (world.process(id), world.mark(id));
-    eventually("the tool runs", || process::marked(&mark).len() == 2).await;
+    eventually("the tool runs", || processes().marked(&mark).len() == 2).await;
     die(engine, connection).await;
     // It died between the record and what was to be done then.
-    process::kill(server);
+    processes().kill(server);
     let how = "signal: 9".to_owned();
     let exited = NewEvent::live(Event::ServerExited { how }, Timestamp(1));
     let append = world
@@ -604,7 +610,7 @@ async fn what_a_dead_engine_had_not_cleared_away_is() {
 
     let engine = world.engine();
     engine.stop_unused().await.expect("the log is read");
-    assert_eq!(process::marked(&mark), []);
+    assert_eq!(processes().marked(&mark), []);
     assert_eq!(world.files(), 0);
 }
 
@@ -689,7 +695,7 @@ async fn a_panic_is_recorded_and_the_connection_begins_anew_at_the_same_server()
     world.agent.say("a busy");
     assert_eq!(inbox.next().await.epoch, 2);
     engine.shut_down(false).await;
-    assert!(!process::is_alive(process));
+    assert!(!processes().is_alive(process));
 }
 
 #[tokio::test]

@@ -53,9 +53,11 @@ impl Files {
         fs::read_to_string(self.path(mark)).ok().map(Secret::new)
     }
 
-    pub(super) fn create_output(&self, mark: &str) -> io::Result<File> {
-        // Appending, so that the file can be emptied while the server writes.
-        private(OpenOptions::new().append(true).create(true)).open(self.output(mark))
+    pub(super) fn create_output(&self, mark: &str) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        private(options.append(true).create(true))
+            .open(self.output(mark))
+            .map(drop)
     }
 
     /// Empties what a server has written, once it is long.

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
 
 use crate::adapter::AgentAdapter;
+use crate::computer::Computer;
 
 /// A server of the same agent on the same data, that none of this engine's connections started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Started {
         }
     }
 
-    /// From the words of `/proc/PID/cmdline` and `/proc/PID/environ`, each ended by a zero byte.
+    /// From the words of a command line and an environment, each ended by a zero byte.
     fn of(command: &[u8], environment: &[u8]) -> Self {
         let words = |bytes: &[u8]| {
             let words = bytes
@@ -59,22 +59,20 @@ impl Started {
 
 /// A foreign server beside the one that is to be started; `is_ours` says whether a mark is of this engine's servers.
 pub(super) fn find(
+    computer: &dyn Computer,
     adapter: &dyn AgentAdapter,
     ours: &Started,
     is_ours: impl Fn(&str) -> bool,
 ) -> Option<Foreign> {
     let home = adapter.data_home(&ours.command, &ours.environment)?;
-    let pids = fs::read_dir("/proc").ok()?;
-    let mut pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.find_map(|pid: u32| {
+    computer.pids().into_iter().find_map(|pid| {
         // What belongs to another user cannot be read, and keeps its data elsewhere.
-        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let (command, environment) = (computer.command(pid)?, computer.environment(pid)?);
         let started = Started::of(&command, &environment);
         let mark = started.environment.get(super::MARK_VARIABLE);
         let its_home = adapter.data_home(&started.command, &started.environment)?;
         let is_foreign = its_home == home && !mark.is_some_and(|mark| is_ours(mark));
-        (is_foreign && pid != std::process::id()).then(|| Foreign {
+        (is_foreign && pid != computer.own_pid()).then(|| Foreign {
             pid,
             home: home.clone(),
         })

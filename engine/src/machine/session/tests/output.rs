@@ -285,6 +285,40 @@ fn late_frames_of_the_turn_before_do_no_harm() {
 }
 
 #[test]
+fn an_answer_to_a_message_that_was_taken_back_is_not_taken_for_the_next_ones() {
+    // The agent holds it, and somebody else has the agent go on with what it holds.
+    let mut world = given([
+        opened(),
+        bound(),
+        queued(M1),
+        sending(M1, 1),
+        accepted(M1),
+        Event::TurnAbortAsked { message: M1 },
+        aborted(0),
+    ]);
+    world.linked().nothing();
+    let before = Observation::AnswerUpdated(answer_to(&a1(), "x1"));
+    world.observed(before).nothing();
+    world.record([queued(M2), sending(M2, 1), accepted(M2), requested(M2, 1)]);
+    let at_work = Observation::AnswerUpdated(answer_to(&a1(), "x2"));
+    world.observed(at_work).then([], [look_for(M2)]);
+    for answer in ["x1", "x2"] {
+        let said = format!("{answer}p");
+        for observation in [
+            part_opened(answer, &said),
+            delta(answer, &said, "words"),
+            part_ended(answer, &said, "words"),
+            tool(answer, "c", done("ok")),
+        ] {
+            world.observed(observation).nothing();
+        }
+    }
+    world
+        .observed(Observation::AnswerUpdated(answer_to(&a2(), "x3")))
+        .then([started(M2, 1)], []);
+}
+
+#[test]
 fn what_an_older_opening_of_the_stream_said_is_passed_over() {
     let mut world = begun();
     let _ = world.observed(part_opened("x1", "p"));

@@ -10,6 +10,7 @@ use tracing::Instrument as _;
 use super::{Done, Driver};
 use crate::adapter::{CallError, Endpoint};
 use crate::chance::Chance;
+use crate::computer::beside;
 use crate::machine::connection::{Effect, Failure, Input};
 use crate::shell::server::{self, Announcement};
 
@@ -33,7 +34,7 @@ impl Driver {
             Effect::StopServer(server) => self.stop_server(server),
             Effect::Forget { mark } => {
                 self.running = None;
-                server::clear_away(&self.setting.files, &mark).await;
+                server::clear_away(&self.setting.servers, &mark).await;
             }
         }
     }
@@ -41,11 +42,16 @@ impl Driver {
     fn adopt(&mut self, server: Server) {
         // A child of this process is watched already: had it ended, that would have been heard.
         let known = self.running.as_ref().and(server.process);
+        let processes = self.setting.servers.processes.clone();
         self.doing = Some(Box::pin(async move {
             if let Some(process) = known {
                 return Done::Found(Ok(process));
             }
-            let found = tokio::task::spawn_blocking(move || server::find(&server)).await;
+            let found = {
+                let processes = processes.clone();
+                move || server::find(&processes, &server)
+            };
+            let found = beside(processes.computer(), found).await;
             Done::Found(found.unwrap_or_else(|error| Err(error.to_string())))
         }));
     }
@@ -55,10 +61,10 @@ impl Driver {
             Some(Target::Managed { program, directory }) => (program.clone(), directory.clone()),
             Some(Target::Url(_)) | None => (None, String::new()),
         };
-        let files = self.setting.files.clone();
+        let servers = self.setting.servers.clone();
         let adapter = Arc::clone(&self.adapter);
         let foreign = self.setting.policy.foreign_servers;
-        let starting = server::spawn(files, adapter, program, directory, mark, port, foreign);
+        let starting = server::spawn(servers, adapter, program, directory, mark, port, foreign);
         self.doing = Some(Box::pin(async move { Done::Started(starting.await) }));
     }
 
@@ -67,7 +73,7 @@ impl Driver {
             Some(running) => running.announcement(),
             None => Announcement::None,
         };
-        let files = self.setting.files.clone();
+        let files = self.setting.servers.files.clone();
         let within = self.setting.policy.start_timeout;
         self.doing = Some(Box::pin(async move {
             let url = match announcement {
@@ -88,7 +94,7 @@ impl Driver {
 
     fn probe(&mut self, url: String) {
         if let Some(server) = &self.machine.connection().server {
-            self.setting.files.bound_output(&server.mark);
+            self.setting.servers.files.bound_output(&server.mark);
         }
         let endpoint = self.endpoint(url);
         let adapter = Arc::clone(&self.adapter);
@@ -136,15 +142,18 @@ impl Driver {
 
     fn stop_server(&mut self, server: Server) {
         let running = self.running.take();
+        let processes = self.setting.servers.processes.clone();
         let patience = self.setting.policy.stop_timeout;
         self.doing = Some(Box::pin(async move {
-            Done::Input(match server::stop(server, running, patience).await {
-                Some(how) => Input::Exited {
-                    how,
-                    port_taken: false,
+            Done::Input(
+                match server::stop(processes, server, running, patience).await {
+                    Some(how) => Input::Exited {
+                        how,
+                        port_taken: false,
+                    },
+                    None => Input::StopFailed,
                 },
-                None => Input::StopFailed,
-            })
+            )
         }));
     }
 
@@ -152,7 +161,7 @@ impl Driver {
         let connection = self.machine.connection();
         let password = match (&connection.target, &connection.server) {
             (Some(Target::Managed { .. }), Some(server)) => {
-                self.setting.files.password(&server.mark)
+                self.setting.servers.files.password(&server.mark)
             }
             (Some(Target::Managed { .. }), None) => None,
             (Some(Target::Url(_)) | None, _) => self.setting.url_password.clone(),
