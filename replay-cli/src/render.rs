@@ -4,6 +4,8 @@ pub(crate) mod answer;
 pub(crate) mod decision;
 pub(crate) mod event;
 pub(crate) mod frame;
+pub(crate) mod incidents;
+pub(crate) mod report;
 pub(crate) mod scene;
 pub(crate) mod sessions;
 pub(crate) mod show;

@@ -150,8 +150,8 @@ impl Inner {
     fn call_by_name(&self, url: &mut Url) {
         let names = self.names.lock().unwrap();
         if let Some(name) = names.get(url.authority()) {
-            let named = url.set_host(Some(name)).is_ok() && url.set_port(None).is_ok();
-            assert!(named, "{name} is a host");
+            let is_set = url.set_host(Some(name)).is_ok() && url.set_port(None).is_ok();
+            assert!(is_set, "{name} is a host");
         }
     }
 }
