@@ -40,6 +40,7 @@ pub fn run(bench: &mut Bench) {
     let megabytes = bench.pick(100, 1000);
     bench.say("look: building the command");
     let program = build();
+    moment(bench, &program);
     bench.say(&format!("look: making a log of {megabytes} MB"));
     let folder = bench.folder();
     let log = folder.path().join("log");
@@ -90,14 +91,63 @@ pub fn run(bench: &mut Bench) {
         let measured = rounds(times, &mut subjects);
         drop(subjects);
         bench.table.times(name, megabytes, &measured);
-        #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
-        let mib = peak as f64 / f64::from(1 << 20);
-        let memory = format!("{name}, memory");
-        let values = [("recount, at most", mib)];
-        bench
-            .table
-            .less_is_better(&memory, megabytes, "MiB", &values);
+        memory(bench, name, megabytes, peak);
     }
+}
+
+/// How one long session stood in its middle: from milestones, without them, and with all that was said until then.
+fn moment(bench: &mut Bench, program: &Path) {
+    let name = "look, show --at the middle";
+    let events = bench.pick(100_000, 1_000_000);
+    bench.say(&format!("{name}: making a session of {events} events"));
+    let shape = Shape {
+        sessions: 1,
+        each: events,
+        run: 1000,
+        text_bytes: 20..=60,
+    };
+    let folder = bench.folder();
+    let [log, bare] = ["log", "bare"].map(|name| folder.path().join(name));
+    shape.fill_log(&bench.runtime, &log);
+    fs::create_dir(&bare).expect("a folder");
+    for entry in fs::read_dir(&log).expect("a folder") {
+        let from = entry.expect("an entry").path();
+        let to = bare.join(from.file_name().expect("a name"));
+        if from.is_file() {
+            fs::copy(&from, &to).expect("it is copied");
+        }
+    }
+    // A log that an engine wrote has them from the beginning.
+    finish(&mut recount(program, &log, &["rebuild"]));
+
+    let at = (events / 2).to_string();
+    let show = |log: &Path, more: &[&str]| {
+        let words = [&["show", "latest", "--at", &at], more].concat();
+        finish(&mut recount(program, log, &words)).memory_peak
+    };
+    let mut peak = 0;
+    let mut subjects = [
+        Subject::whole("recount", || peak = show(&log, &[]).max(peak)),
+        Subject::whole("recount, no milestones", || {
+            show(&bare, &[]);
+        }),
+        Subject::whole("recount, --all", || {
+            show(&log, &["--all"]);
+        }),
+    ];
+    let measured = rounds(bench.pick(3, 10), &mut subjects);
+    drop(subjects);
+    bench.table.times(name, events, &measured);
+    memory(bench, name, events, peak);
+}
+
+/// Adds the most memory that a verb was seen with.
+fn memory(bench: &mut Bench, name: &str, n: u32, peak: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+    let mib = peak as f64 / f64::from(1 << 20);
+    let name = format!("{name}, memory");
+    let values = [("recount, at most", mib)];
+    bench.table.less_is_better(&name, n, "MiB", &values);
 }
 
 /// The command as it is shipped, in the folder of builds that this program is in.

@@ -334,7 +334,8 @@ pub(crate) struct Sessions {}
 /// Show how a session stands, or stood
 ///
 /// Queue, attempts, turns with their text, connection and breaker, folded from the log up to the end
-/// or up to a moment: exactly what the engine believed then.
+/// or up to a moment: exactly what the engine believed then. Of a long session, the last twenty messages
+/// are shown.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -348,6 +349,10 @@ pub(crate) struct Show {
     /// As of event N of the session, or as of a TIME (RFC 3339)
     #[arg(long, value_name = "N|TIME")]
     pub(crate) at: Option<At>,
+
+    /// All messages, however many
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// Print the events of a session, with those of its connection between them

@@ -169,7 +169,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Verb::Show(show) => {
             let (reader, id) = open(&data, &show.session.id)?;
-            command::show::run(&reader, id, show.at, json, &mut output)?;
+            command::show::run(&reader, id, show.at, show.all, json, &mut output)?;
         }
         Verb::Step(step) => {
             command::step::needs_terminal(json, &output)?;

@@ -217,7 +217,7 @@ impl Timeline {
 /// # Errors
 ///
 /// Where the log cannot be read.
-fn last_through(reader: &LogReader, stream: StreamId, at: Position) -> Result<Seq> {
+pub(crate) fn last_through(reader: &LogReader, stream: StreamId, at: Position) -> Result<Seq> {
     let Some(head) = reader.stream_head(stream)? else {
         return Ok(Seq::default());
     };

@@ -1,7 +1,7 @@
 //! `recount show`: how a session stands, or stood.
 
-use recount_projections::Projection;
-use recount_store::{LogReader, Position, Recorded, Result, Seq, SessionId, StreamId, Timestamp};
+use recount_projections::{Projection, Turn, state_store};
+use recount_store::{LogReader, Position, Result, Seq, SessionId, StreamId, Timestamp};
 
 use crate::args::At;
 use crate::failure::Failure;
@@ -9,12 +9,18 @@ use crate::front::Cut;
 use crate::output::Output;
 use crate::render::show::{Standing, Through};
 use crate::render::time;
+use crate::timeline;
 
-/// Shows a session as of its last event, or as of a moment.
+/// How many messages are shown with all that was said and done about them: what a person looks for is near the end,
+/// and a long session would take as long as it is.
+const MESSAGES_MAX: usize = 20;
+
+/// Shows a session as of its last event, or as of a moment; with its last messages, or with all of them.
 pub(crate) fn run(
     reader: &LogReader,
     id: SessionId,
     at: Option<At>,
+    all: bool,
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
@@ -37,7 +43,7 @@ pub(crate) fn run(
         ))
         .try_next(format!("recount log {id}    shows what remains")));
     }
-    let mut standing = fold(reader, id, at)?;
+    let mut standing = standing(reader, id, at, all)?;
     standing.cut = cut;
     if let Some(At::Time(moment)) = at
         && standing.session.seq == Seq::default()
@@ -77,39 +83,53 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// Folds a session, and its connection up to the same moment.
-pub(crate) fn fold(reader: &LogReader, id: SessionId, at: Option<At>) -> Result<Standing> {
-    let mut standing = Standing::default();
-    for recorded in reader.read(StreamId::Session(id), Seq::FIRST) {
+/// Where a session and its connection stood at a moment, or stand now; with what was said and done about its last
+/// messages, or about all of them.
+fn standing(reader: &LogReader, id: SessionId, at: Option<At>, all: bool) -> Result<Standing> {
+    let stream = StreamId::Session(id);
+    let through = match at {
+        Some(At::Number(number)) => {
+            let event = reader.read(stream, number).next().transpose()?;
+            event.map_or(Position::default(), |event| event.position)
+        }
+        Some(At::Time(Timestamp(moment))) => {
+            let after = reader.position_at(Timestamp(moment.saturating_add(1)))?;
+            Position(after.0.saturating_sub(1))
+        }
+        None => reader.head()?.position,
+    };
+    let last = timeline::last_through(reader, stream, through)?;
+    let mut standing = Standing {
+        session: state_store::load_through(reader, stream, last)?,
+        ..Standing::default()
+    };
+    let messages = standing.session.queue.messages();
+    let mut from = Seq::FIRST;
+    if !all && messages.len() > MESSAGES_MAX {
+        standing.earlier = messages.len() - MESSAGES_MAX;
+        let queued = messages[standing.earlier].queued;
+        from = timeline::last_through(reader, stream, queued)?;
+    }
+    for recorded in reader.read(stream, from) {
         let recorded = recorded?;
-        let beyond = match at {
-            Some(At::Number(number)) => recorded.seq > number,
-            Some(At::Time(moment)) => recorded.at > moment,
-            None => false,
-        };
-        if beyond {
+        if recorded.seq > last {
             break;
         }
-        standing.session.apply(&recorded);
         standing.transcript.apply(&recorded);
     }
-    let Some(opening) = &standing.session.opening else {
-        return Ok(standing);
-    };
-    let last: Position = standing.session.last;
-    let connection = StreamId::Connection(opening.connection);
-    let within = |recorded: &Recorded| match at {
-        Some(At::Number(_)) => recorded.position <= last,
-        Some(At::Time(moment)) => recorded.at <= moment,
-        None => true,
-    };
-    for recorded in reader.read(connection, Seq::FIRST) {
-        let recorded = recorded?;
-        if !within(&recorded) {
-            break;
+    // A message that was queued earlier may have been worked on later.
+    let earlier = &messages[..standing.earlier];
+    let is_earlier = |turn: &Turn| earlier.iter().any(|message| message.id == turn.message);
+    standing.transcript.turns.retain(|turn| !is_earlier(turn));
+    if let Some(opening) = &standing.session.opening {
+        for recorded in reader.read(StreamId::Connection(opening.connection), Seq::FIRST) {
+            let recorded = recorded?;
+            if recorded.position > through {
+                break;
+            }
+            standing.connection.apply(&recorded);
+            standing.breaker.apply(&recorded);
         }
-        standing.connection.apply(&recorded);
-        standing.breaker.apply(&recorded);
     }
     Ok(standing)
 }

@@ -71,21 +71,26 @@ fn go_through(
     if let Some(at) = at {
         walker.see(Where::Moment(at), model)?;
     }
+    let mut changed = true;
     loop {
-        terminal
-            .draw(|frame| draw(frame, model, colour))
-            .map_err(cannot_draw)?;
+        if changed {
+            terminal
+                .draw(|frame| draw(frame, model, colour))
+                .map_err(cannot_draw)?;
+        }
         // While it searches, keys are only looked for.
         let patience = match model.mode {
             Mode::Waiting(_) => Duration::ZERO,
             _ => LOOK_INTERVAL,
         };
         if !event::poll(patience).map_err(cannot_draw)? {
-            if !walker.seek_on(model)? {
-                walker.refresh(model)?;
-            }
+            changed = match model.mode {
+                Mode::Waiting(_) => walker.seek_on(model)?,
+                _ => walker.refresh(model)?,
+            };
             continue;
         }
+        changed = true;
         let wish = match event::read().map_err(cannot_draw)? {
             Event::Key(key) if key.kind != KeyEventKind::Release => model.handle(key),
             Event::Resize(columns, rows) => {

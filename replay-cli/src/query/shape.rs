@@ -79,6 +79,7 @@ pub(crate) const SESSION: Shape = Object(&[
     ("at", Time),
     ("events", Number),
     ("cut", Object(&[("before", Number), ("at", Time)])),
+    ("earlier", Number),
     (
         "queue",
         Object(&[

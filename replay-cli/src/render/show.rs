@@ -24,8 +24,10 @@ use crate::front::Cut;
 pub(crate) struct Standing {
     /// What the engine decides by.
     pub(crate) session: Session,
-    /// What was said and done.
+    /// What was said and done, but for the earlier messages.
     pub(crate) transcript: Transcript,
+    /// How many messages are left out with their turns, from the first one on.
+    pub(crate) earlier: usize,
     /// Its connection.
     pub(crate) connection: Connection,
     /// The breaker of its connection.
@@ -59,6 +61,7 @@ pub(crate) struct View<'a> {
     at: Said,
     events: u64,
     cut: Option<Cut>,
+    earlier: usize,
     #[serde(serialize_with = "queue")]
     queue: &'a Queue,
     #[serde(serialize_with = "messages")]
@@ -192,6 +195,7 @@ impl Standing {
             at: Said(self.session.last_at),
             events: self.session.seq.0,
             cut: self.cut,
+            earlier: self.earlier,
             queue: &self.session.queue,
             messages: self,
             turns: &self.transcript.turns,
@@ -220,6 +224,7 @@ impl Standing {
             .queue
             .messages()
             .iter()
+            .skip(self.earlier)
             .map(|message| MessageView {
                 id: message.id,
                 key: message.key.as_deref(),
@@ -264,7 +269,12 @@ impl Standing {
             self.link(&mut out, look);
         }
         self.headless(&mut out, look);
-        for (n, message) in (1..).zip(self.messages()) {
+        if self.earlier > 0 {
+            let earlier = text::count(self.earlier as u64, "earlier message");
+            let says = format!("{earlier}, with all that was done about them: --all shows them");
+            let _ = writeln!(out, "\n{}", look.dim(&says));
+        }
+        for (n, message) in (self.earlier + 1..).zip(self.messages()) {
             let standing = state(message.state, look);
             let attempts = text::count(u64::from(message.attempts), "attempt");
             let key = message.key.map(|key| format!(", key {key:?}"));
@@ -746,6 +756,7 @@ mod tests {
               "at": "2026-11-22T09:14:23.000000Z",
               "events": 12,
               "cut": null,
+              "earlier": 0,
               "queue": {
                 "open": 1,
                 "bytes": 26,

@@ -160,6 +160,9 @@ impl Model {
     }
 
     fn moving(&mut self, key: KeyCode) -> Option<Wish> {
+        if let Some((sought, way)) = jump(key) {
+            return Some(self.seek(sought, way));
+        }
         match key {
             KeyCode::Down | KeyCode::Right | KeyCode::Enter | KeyCode::Char('j' | 'l') => {
                 self.by(1, Way::On)
@@ -167,18 +170,8 @@ impl Model {
             KeyCode::Up | KeyCode::Left | KeyCode::Char('k' | 'h') => self.by(1, Way::Back),
             KeyCode::PageDown | KeyCode::Char(' ') => self.by(self.page, Way::On),
             KeyCode::PageUp | KeyCode::Char('b') => self.by(self.page, Way::Back),
-            KeyCode::Home | KeyCode::Char('g') => self.away(Where::First),
+            KeyCode::Home | KeyCode::Char('g') => Some(self.away(Where::First)),
             KeyCode::End | KeyCode::Char('G') => Some(Wish::See(Where::Last)),
-            KeyCode::Char('r') => self.seek(Sought::Retry, Way::On),
-            KeyCode::Char('R') => self.seek(Sought::Retry, Way::Back),
-            KeyCode::Char('e') => self.seek(Sought::Error, Way::On),
-            KeyCode::Char('E') => self.seek(Sought::Error, Way::Back),
-            KeyCode::Char('d') => self.seek(Sought::Disconnect, Way::On),
-            KeyCode::Char('D') => self.seek(Sought::Disconnect, Way::Back),
-            KeyCode::Char('p') => self.seek(Sought::Permission, Way::On),
-            KeyCode::Char('P') => self.seek(Sought::Permission, Way::Back),
-            KeyCode::Char('t') => self.seek(Sought::Turn, Way::On),
-            KeyCode::Char('T') => self.seek(Sought::Turn, Way::Back),
             KeyCode::Char('n') => self.again(Way::On),
             KeyCode::Char('N') => self.again(Way::Back),
             KeyCode::Char('/') => self.turn_to(Mode::Searching(String::new())),
@@ -225,44 +218,47 @@ impl Model {
         }
         let to_see = Where::At(rows[to].position);
         if way == Way::Back {
-            return self.away(to_see);
+            return Some(self.away(to_see));
         }
         Some(Wish::See(to_see))
     }
 
     /// A move away from the end.
-    fn away(&mut self, to: Where) -> Option<Wish> {
+    fn away(&mut self, to: Where) -> Wish {
         self.following = false;
-        Some(Wish::See(to))
+        Wish::See(to)
     }
 
-    fn seek(&mut self, sought: Sought, way: Way) -> Option<Wish> {
+    fn seek(&mut self, sought: Sought, way: Way) -> Wish {
         self.sought = Some(sought.clone());
         self.away(Where::Next(sought, way))
     }
 
     fn again(&mut self, way: Way) -> Option<Wish> {
-        let Some(sought) = self.sought.clone() else {
+        let sought = self.sought.clone();
+        if sought.is_none() {
             self.note = Some("nothing was searched for yet: / begins".to_owned());
-            return None;
-        };
-        self.seek(sought, way)
+        }
+        sought.map(|sought| self.seek(sought, way))
     }
 
     /// What was written is whole.
     fn written(&mut self) -> Option<Wish> {
         match std::mem::replace(&mut self.mode, Mode::Moving) {
             Mode::Searching(words) if words.is_empty() => self.again(Way::On),
-            Mode::Searching(words) => self.seek(Sought::Words(words.to_lowercase()), Way::On),
-            Mode::Going(text) => match self.moment(&text) {
-                Some(at) => self.away(Where::Moment(at)),
-                None => {
+            Mode::Searching(words) => {
+                let words = Sought::Words(words.to_lowercase());
+                Some(self.seek(words, Way::On))
+            }
+            Mode::Going(text) => {
+                let at = self.moment(&text);
+                if at.is_none() {
                     self.note = Some(format!(
                         "{text:?} is neither a number nor a time like 09:14:03 or 2026-11-22T09:14:03Z"
                     ));
-                    None
                 }
-            },
+                at.map(|at| self.away(Where::Moment(at)))
+            }
             Mode::Moving | Mode::Waiting(_) | Mode::Help => None,
         }
     }
@@ -276,4 +272,25 @@ impl Model {
         let day = self.here()?.at;
         time::on_day(text, day, &self.zone).map(At::Time)
     }
+}
+
+/// What a letter jumps to; a capital goes back.
+fn jump(key: KeyCode) -> Option<(Sought, Way)> {
+    let KeyCode::Char(letter) = key else {
+        return None;
+    };
+    let sought = match letter.to_ascii_lowercase() {
+        'r' => Sought::Retry,
+        'e' => Sought::Error,
+        'd' => Sought::Disconnect,
+        'p' => Sought::Permission,
+        't' => Sought::Turn,
+        _ => return None,
+    };
+    let way = if letter.is_ascii_uppercase() {
+        Way::Back
+    } else {
+        Way::On
+    };
+    Some((sought, way))
 }

@@ -120,10 +120,10 @@ fn messages(session: &Session) -> String {
         .iter()
         .map(|(state, count)| format!("{count} {}", word(*state)))
         .collect();
-    match counts.is_empty() {
-        true => "none yet".to_owned(),
-        false => counts.join(", "),
+    if counts.is_empty() {
+        return "none yet".to_owned();
     }
+    counts.join(", ")
 }
 
 const fn word(state: MessageState) -> &'static str {
@@ -142,10 +142,11 @@ fn link(moment: &Moment, now: Timestamp, paper: Paper<'_>) -> Vec<Line<'static>>
     if connection.failures > 0 {
         says = format!("{says}, try {}", connection.attempt());
     }
-    if let Some(ready) = &connection.ready {
-        says = format!("{says}, {} version {}", ready.url, ready.version);
-    }
     let mut lines = vec![paper.field("connection", Weight::Plain, &says)];
+    if let Some(ready) = &connection.ready {
+        let says = format!("{} version {}", ready.url, ready.version);
+        lines.push(paper.field("server", Weight::Plain, &says));
+    }
     let full = |at| time::full(at, paper.zone);
     match moment.breaker.state {
         breaker::State::Closed => {}
@@ -218,12 +219,20 @@ fn turn_lines(turn: &Turn, now: Timestamp, paper: Paper<'_>) -> Vec<Line<'static
         TurnState::Failed => (Weight::Bad, "failed"),
         TurnState::Aborted => (Weight::Warning, "aborted"),
     };
-    let span = time::span(now.since(turn.begun_at));
+    let ended = matches!(
+        turn.state,
+        TurnState::Completed | TurnState::Failed | TurnState::Aborted
+    );
+    let since = if ended {
+        String::new()
+    } else {
+        format!(", after {}", time::span(now.since(turn.begun_at)))
+    };
     let run = match turn.run().number {
         1 => String::new(),
         run => format!(", run {run}"),
     };
-    let mut lines = vec![paper.line(weight, &format!("  = {state}{run}, begun {span} before"))];
+    let mut lines = vec![paper.line(weight, &format!("  = {state}{run}{since}"))];
     let mut say = |what: &str, says: &str| {
         lines.push(paper.line(Weight::Warning, &format!("    {what}: {says}")));
     };
@@ -248,9 +257,10 @@ fn item_lines(item: &Item, paper: Paper<'_>) -> Vec<Line<'static>> {
     let dim = Style::new().add_modifier(Modifier::DIM);
     match item {
         Item::Part(part) => {
-            let (indent, style) = match part.reasoning {
-                true => ("  ~ ", dim),
-                false => ("  ", Style::new()),
+            let (indent, style) = if part.reasoning {
+                ("  ~ ", dim)
+            } else {
+                ("  ", Style::new())
             };
             let mut lines = paper.wrapped(end(&part.text), indent, style);
             if !part.after_hole.is_empty() {
@@ -301,18 +311,31 @@ pub(super) fn event(recorded: &Recorded, paper: Paper<'_>) -> Vec<Line<'static>>
         lines.push(paper.field("frame", Weight::Plain, &frame.to_string()));
     }
     for (name, value) in event::data(&recorded.event) {
-        lines.push(paper.line(Weight::Plain, &format!("{name}:")));
-        lines.extend(paper.wrapped(beginning(&value), "  ", Style::new()));
+        let line = format!("{name}: {value}");
+        if line.contains('\n') || text::width(&line) > paper.width {
+            lines.push(paper.line(Weight::Plain, &format!("{name}:")));
+            lines.extend(paper.wrapped(beginning(&value), "  ", Style::new()));
+        } else {
+            lines.push(paper.line(Weight::Plain, &line));
+        }
     }
     lines
 }
 
 /// As much of the beginning of a text as may be shown.
 fn beginning(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_MAX)]
+    let mut to = text.len().min(TEXT_MAX);
+    while !text.is_char_boundary(to) {
+        to -= 1;
+    }
+    &text[..to]
 }
 
 /// As much of its end.
 fn end(text: &str) -> &str {
-    &text[text.ceil_char_boundary(text.len().saturating_sub(TEXT_MAX))..]
+    let mut from = text.len().saturating_sub(TEXT_MAX);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
 }

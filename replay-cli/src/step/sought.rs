@@ -110,15 +110,11 @@ impl Look {
             Sought::Turn => matches!(event, Event::TurnRequested { .. }),
             Sought::Words(words) => {
                 let name = || event::name(event).to_lowercase();
-                let in_name = match event {
-                    Event::Unknown { .. } => name().contains(words),
-                    _ => {
-                        let names = &mut self.names;
-                        names
-                            .entry(discriminant(event))
-                            .or_insert_with(name)
-                            .contains(words)
-                    }
+                let in_name = if let Event::Unknown { .. } = event {
+                    name().contains(words)
+                } else {
+                    let names = self.names.entry(discriminant(event));
+                    names.or_insert_with(name).contains(words)
                 };
                 in_name || event::summary(event).to_lowercase().contains(words)
             }

@@ -114,7 +114,7 @@ async fn a_narrow_screen_has_the_state_below() {
         message 040g20  waiting, 1 attempt
           > Why did it fail?
           > Be brief.
-          = the agent died in it, and a person has to say what comes next, begun 10 s b…
+          = the agent died in it, and a person has to say what comes next, after 10 s
          ? keys  / search  : go to  r e d p t jump  f follow  q leave"#]]);
     screen.press("\t");
     screen.check(&expect![[r#"
@@ -136,11 +136,11 @@ async fn a_narrow_screen_has_the_state_below() {
         position   20
         known as   decided, live
         at         2026-11-22T09:14:23.000000Z
-        message:
-          040g2081040g2081
-        reason:
-          a tool had begun: bash
-        … (J for more)
+        message: 040g2081040g2081
+        reason: a tool had begun: bash
+        rerun: wait
+        run: 1
+
          ? keys  / search  : go to  r e d p t jump  f follow  q leave"#]]);
 }
 
@@ -153,15 +153,15 @@ async fn a_wide_screen_has_it_beside() {
           09:14:04.000     1  SessionOpened          opencode in /home/pro…┌ state ─────────────────────────────────────────────
           09:14:05.000     2  MessageQueued          040g20 key "build-17"…│agent      opencode in /home/project with test/model
           09:14:06.000    ~1  ConnectionOpened       opencode, started in …│messages   1 running
-          09:14:07.000    ~2  ServerSpawned          pid 4242              │connection connected for 6.0 s, http://127.0.0.1:41…
-          09:14:08.000    ~3  ServerReady            http://127.0.0.1:4101…│
-          09:14:09.000    ~4  ConnectionChanged      connecting to connect…│message 040g20  running, 1 attempt
-          09:14:10.000     3  AgentSessionBound      ses_1                 │  > Why did it fail?
-          09:14:11.000     4  DeliveryStarted        040g20 attempt 1 as m…│  > Be brief.
-          09:14:12.000     5  DeliveryAccepted       040g20 at attempt 1   │  = the agent works on it, begun 2.0 s before
-          09:14:13.000     6  TurnRequested          040g20                │  Let me look.
-          09:14:14.000     7  TurnStarted            040g20                │  It
-        > 09:14:15.000     8  OutputAppended         "Let me look.\nIt"    │
+          09:14:07.000    ~2  ServerSpawned          pid 4242              │connection connected for 6.0 s
+          09:14:08.000    ~3  ServerReady            http://127.0.0.1:4101…│server     http://127.0.0.1:4101 version 1.18.3
+          09:14:09.000    ~4  ConnectionChanged      connecting to connect…│
+          09:14:10.000     3  AgentSessionBound      ses_1                 │message 040g20  running, 1 attempt
+          09:14:11.000     4  DeliveryStarted        040g20 attempt 1 as m…│  > Why did it fail?
+          09:14:12.000     5  DeliveryAccepted       040g20 at attempt 1   │  > Be brief.
+          09:14:13.000     6  TurnRequested          040g20                │  = the agent works on it, after 2.0 s
+          09:14:14.000     7  TurnStarted            040g20                │  Let me look.
+        > 09:14:15.000     8  OutputAppended         "Let me look.\nIt"    │  It
           09:14:16.000     9  ToolCallStarted        bash {"command":"make…│
           09:14:17.000    ~5  StreamLost             the stream broke: con…│
           09:14:18.000    ~6  ConnectionChanged      connected to disconne…│
@@ -179,15 +179,15 @@ async fn a_wide_screen_has_it_beside() {
                                                                            │position   12
                                                                            │known as   observed, live
                                                                            │at         2026-11-22T09:14:15.000000Z
-                                                                           │kind:
-                                                                           │  text
-                                                                           │message:
-                                                                           │  040g2081040g2081
-                                                                           │part:
-                                                                           │  prt_1
-                                                                           │placement:
-                                                                           │  end
-                                                                           │… (J for more)
+                                                                           │kind: text
+                                                                           │message: 040g2081040g2081
+                                                                           │part: prt_1
+                                                                           │placement: end
+                                                                           │run: 1
+                                                                           │text:
+                                                                           │  Let me look.
+                                                                           │  It
+                                                                           │
          ? keys  / search  : go to  r e d p t jump  f follow  q leave"#]]);
     screen.press("?");
     screen.check(&expect![[r#"
@@ -195,14 +195,14 @@ async fn a_wide_screen_has_it_beside() {
           09:14:04.000     1  SessionOpened          opencode in /home/pro…┌ state ─────────────────────────────────────────────
           09:14:05.000     2  MessageQueued          040g20 key "build-17"…│agent      opencode in /home/project with test/model
           09:14:06.000    ~1  ConnectionOpened       opencode, started in …│messages   1 running
-          09:14:07.000    ~2  ServerSpawned          pid 4242              │connection connected for 6.0 s, http://127.0.0.1:41…
-          09:14:08.000    ~3  ServerReady            http://127.0.0.1:4101…│
-          09:14:09.000    ~4  ConnectionChanged      connecting to connect…│message 040g20  running, 1 attempt
-          09:14:10.000     3  AgentSessionBound      ses_1                 │  > Why did it fail?
-          09:14:11.000     4  DeliveryStarted        040g20 attempt 1 as m…│  > Be brief.
-          09:14:12.000     5  DeliveryAccepted       040g20 at attempt 1   │  = the agent works on it, begun 2.0 s before
-          09:14:13.000     6  TurnRequested          040g20                │  Let me look.
-          09:14:14.000     7  TurnStarted            040g20                │  It
+          09:14:07.000    ~2  ServerSpawned          pid 4242              │connection connected for 6.0 s
+          09:14:08.000    ~3  ServerReady            http://127.0.0.1:4101…│server     http://127.0.0.1:4101 version 1.18.3
+          09:14:09.000    ~4  ConnectionChanged      connecting to connect…│
+          09:14:10.000     3  AgentSessionBound      ses_1                 │message 040g20  running, 1 attempt
+          09:14:11.000     4  DeliveryStarted        040g20 attempt 1 as m…│  > Why did it fail?
+          09:14:12.000     5  DeliveryAccepted       040g20 at attempt 1   │  > Be brief.
+          09:14:13.000     6  TurnRequested          040g20                │  = the agent works on it, after 2.0 s
+          09:14:14.000     7  TurnStarted            040g20                │  Let me look.
         > 09:14:15.000     8  Outp┌ keys ────────────────────────────────────────────────────────────┐
           09:14:16.000     9  Tool│ ↓ ↑  j k  ← →  next event, the one before                        │
           09:14:17.000    ~5  Stre│ PgDn PgUp      a page on, a page back (also space, b)            │
@@ -221,15 +221,15 @@ async fn a_wide_screen_has_it_beside() {
                                   │ q              leave (also Ctrl-C)                               │
                                   └──────────────────────────────────────────────────────────────────┘
                                                                            │at         2026-11-22T09:14:15.000000Z
-                                                                           │kind:
-                                                                           │  text
-                                                                           │message:
-                                                                           │  040g2081040g2081
-                                                                           │part:
-                                                                           │  prt_1
-                                                                           │placement:
-                                                                           │  end
-                                                                           │… (J for more)
+                                                                           │kind: text
+                                                                           │message: 040g2081040g2081
+                                                                           │part: prt_1
+                                                                           │placement: end
+                                                                           │run: 1
+                                                                           │text:
+                                                                           │  Let me look.
+                                                                           │  It
+                                                                           │
          ? keys  / search  : go to  r e d p t jump  f follow  q leave"#]]);
 }
 

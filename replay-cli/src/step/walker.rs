@@ -72,7 +72,7 @@ impl Walker {
         }
     }
 
-    /// Goes on with a search; false where none is under way any more. The model is told how far it has come.
+    /// Goes on with a search; false where none is under way. The model is told how far it has come.
     ///
     /// # Errors
     ///
@@ -91,24 +91,25 @@ impl Walker {
             Found::At(position) => self.show(position, model)?,
         }
         self.seeking = None;
-        Ok(false)
+        Ok(true)
     }
 
-    /// Has the model see what has come since.
+    /// Has the model see what has come since; false where nothing has.
     ///
     /// # Errors
     ///
     /// Where the log cannot be read.
-    pub(crate) fn refresh(&mut self, model: &mut Model) -> Result<()> {
+    pub(crate) fn refresh(&mut self, model: &mut Model) -> Result<bool> {
         if self.reader.head()?.position == self.head {
-            return Ok(());
+            return Ok(false);
         }
         self.look_for_end()?;
         let here = model.here().map(|here| here.position);
         match here.filter(|_| !model.following) {
-            Some(position) => self.show(position, model),
-            None => self.up_to(self.end, model),
+            Some(position) => self.show(position, model)?,
+            None => self.up_to(self.end, model)?,
         }
+        Ok(true)
     }
 
     /// Has the model see what is around the event at a position.

@@ -2,7 +2,7 @@
 //!
 //! It goes in steps, each of them a commit after which the log is whole. Killed between two, it is as if it
 //! had not come so far: what it takes out could not be read any more before. First the index forgets the
-//! blocks that hold nothing else of a stream, then the blocks lose the records. Appends go on meanwhile,
+//! blocks that hold nothing else of a stream, and states that were kept before the cut go; then the blocks lose the records. Appends go on meanwhile,
 //! into the journal, until it is full.
 
 use std::cmp::Ordering;
@@ -17,7 +17,7 @@ use crate::limits;
 use crate::log::block::{self, Block};
 use crate::log::index::{self, Index, tables};
 use crate::log::storage::{Fault, Storage};
-use crate::log::{recent, table};
+use crate::log::{recent, snapshot, table};
 
 /// How far something that takes long has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,20 +59,26 @@ pub(crate) fn compact(storage: &Storage, report: Report<'_>) -> Result<Compacted
 
 /// Takes out of the settled blocks what streams were cut of; gives how many events that were.
 fn thin(storage: &Storage, report: Report<'_>) -> Result<u64> {
-    let (cuts, total) = view(storage, |transaction| {
-        let cuts: HashMap<StreamKey, Seq> = tables::ends(transaction)?
-            .into_iter()
-            .filter_map(|(stream, end)| Some((stream, end.cut?.before)))
+    let (cut, total) = view(storage, |transaction| {
+        let ends = tables::ends(transaction)?.into_iter();
+        let cut: Vec<_> = ends
+            .filter_map(|(stream, end)| Some((stream, end.cut?)))
             .collect();
-        Ok((cuts, recent::tip(transaction)?.position.0))
+        Ok((cut, recent::tip(transaction)?.position.0))
     })?;
-    if cuts.is_empty() {
+    if cut.is_empty() {
         return Ok(0);
     }
     change(storage, |transaction| {
-        cuts.iter()
-            .try_for_each(|(stream, before)| tables::trim(transaction, stream, *before))
+        cut.iter().try_for_each(|(stream, cut)| {
+            tables::trim(transaction, stream, cut.before)?;
+            snapshot::drop_cut(transaction, stream, cut.at)
+        })
     })?;
+    let cuts: HashMap<StreamKey, Seq> = cut
+        .into_iter()
+        .map(|(stream, cut)| (stream, cut.before))
+        .collect();
     let (mut next, mut events) = (Position::FIRST, 0);
     while next.0 <= total {
         let step = change(storage, |transaction| thin_step(transaction, next, &cuts))?;

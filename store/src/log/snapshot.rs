@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use redb::{ReadTransaction, WriteTransaction};
 
+use crate::codec::StreamKey;
 use crate::id::{Seq, StreamId};
 use crate::limits;
 use crate::log::index::optional;
@@ -128,6 +129,21 @@ pub(crate) fn read(
     let key = table::snapshot_key(stream, projection);
     let row = snapshots.get(key.as_slice())?;
     Ok(row.and_then(|row| decode(&key, row.value())))
+}
+
+/// Deletes what was kept of a stream before the event that cut it: what was cut off is not to live on in a state.
+pub(crate) fn drop_cut(
+    transaction: &WriteTransaction,
+    stream: &StreamKey,
+    at: Seq,
+) -> Result<(), Fault> {
+    // No name holds this byte, which is in no UTF-8.
+    let end = [stream.as_slice(), &[0xff]].concat();
+    let mut snapshots = transaction.open_table(table::SNAPSHOTS)?;
+    snapshots.retain_in(stream.as_slice()..end.as_slice(), |key, row| {
+        decode(key, row).is_some_and(|snapshot| snapshot.seq >= at)
+    })?;
+    Ok(())
 }
 
 fn encode(key: &[u8], snapshot: &Snapshot) -> Vec<u8> {

@@ -7,6 +7,7 @@ use recount_store::{
     Append, Error, Event, EventId, Expected, Log, LogReader, NewEvent, Options, Position, Recorded,
     Select, Seq, Snapshot, StreamId, Timestamp, verify,
 };
+use redb::{ReadableDatabase as _, ReadableTable as _};
 
 use crate::{runtime, said, session};
 
@@ -325,6 +326,53 @@ fn a_snapshot_of_what_was_cut_is_not_given() {
             Some(snapshot(4))
         );
     });
+}
+
+#[test]
+fn compacting_deletes_the_snapshots_of_what_was_cut() {
+    let folder = tempfile::tempdir().expect("a folder");
+    runtime().block_on(async {
+        let log = Log::open_with(folder.path(), OPTIONS).expect("a log");
+        for n in [1, 2] {
+            let events = (0..5).map(|_| said("x")).collect();
+            let appended = log.append(session(n), Expected::Any, events).await;
+            appended.expect("appended");
+            for (name, seq) in [("fold", 5), ("fold@1", 2), ("fold@2", 4)] {
+                let snapshot = Snapshot {
+                    fold_version: 1,
+                    seq: Seq(seq),
+                    bytes: vec![1],
+                };
+                log.put_snapshot(session(n), name, snapshot);
+            }
+        }
+        let cut = log.cut(session(1), Seq(3), Timestamp(1)).await;
+        assert_eq!(cut.expect("cut").seq, Seq(6));
+        let after = Snapshot {
+            fold_version: 1,
+            seq: Seq(6),
+            bytes: vec![2],
+        };
+        log.put_snapshot(session(1), "after", after);
+        log.close().await.expect("closed");
+        let log = Log::open_with(folder.path(), OPTIONS).expect("a log");
+        log.compact(|_| {}).await.expect("compacted");
+        log.close().await.expect("closed");
+    });
+    let file = redb::Database::open(folder.path().join("log.redb")).expect("a file");
+    let transaction = file.begin_read().expect("it is read");
+    let table: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("snapshots");
+    let table = transaction.open_table(table).expect("a table");
+    let names = |stream: StreamId| -> Vec<String> {
+        let rows = table.iter().expect("rows").map(|row| row.expect("a row"));
+        rows.filter_map(|(key, _)| {
+            let name = key.value().strip_prefix(stream.to_bytes().as_slice())?;
+            Some(String::from_utf8_lossy(name).into_owned())
+        })
+        .collect()
+    };
+    assert_eq!(names(session(1)), ["after"]);
+    assert_eq!(names(session(2)), ["fold", "fold@1", "fold@2"]);
 }
 
 #[test]

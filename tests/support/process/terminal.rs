@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::num::NonZero;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::{Captured, Finished, Running};
 
@@ -14,16 +16,37 @@ use super::{Captured, Finished, Running};
 pub struct Terminal {
     keyboard: File,
     running: Running,
+    columns: u16,
+    rows: u16,
 }
+
+/// As wide as terminals have always been.
+const COLUMNS: u16 = 80;
+const ROWS: u16 = 24;
+
+/// What a program writes to hide the cursor.
+const HIDE_CURSOR: &[u8] = b"\x1b[?25l";
 
 impl Terminal {
     /// Runs `setsid --ctty --wait`, with the program to be run among its arguments: only the first process of
     /// a session can be given a terminal, and that is what `setsid` is for.
     pub fn run(setsid: &mut Command) -> Self {
+        Self::of_size(setsid, COLUMNS, ROWS)
+    }
+
+    /// The same on a terminal of so many columns and rows.
+    pub fn of_size(setsid: &mut Command, columns: u16, rows: u16) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let controller = openpt(flags).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&controller, size).unwrap();
         let end = || Stdio::from(ioctl_tiocgptpeer(&controller, flags).unwrap());
         let child = setsid
             .stdin(end())
@@ -45,7 +68,42 @@ impl Terminal {
                 stdout: Captured::read(screen),
                 stderr: Captured::read(std::io::empty()),
             },
+            columns,
+            rows,
         }
+    }
+
+    /// What is on the screen now, after all that was written to it.
+    pub fn screen(&self) -> vt100::Screen {
+        screen(
+            self.running.stdout.text().as_bytes(),
+            self.columns,
+            self.rows,
+        )
+    }
+
+    /// Waits until these words are on a screen that is drawn whole: full-screen programs end that by hiding the cursor.
+    /// Gives the text that is on it then, or when the time is over.
+    pub fn text_with(&self, words: &str, timeout: Duration) -> String {
+        let (columns, rows) = (self.columns, self.rows);
+        let held = |output: &super::Output| {
+            let drawn = output.bytes.ends_with(HIDE_CURSOR);
+            let shows = || text(&screen(&output.bytes, columns, rows)).contains(words);
+            output.ended || (drawn && shows())
+        };
+        self.running.stdout.wait_until(timeout, held);
+        text(&self.screen())
+    }
+
+    /// Whether the terminal takes lines and shows what is typed, as it does for a shell.
+    pub fn is_tame(&self) -> bool {
+        let modes = tcgetattr(&self.keyboard).unwrap().local_modes;
+        modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+    }
+
+    /// Waits until the process has written its last; the terminal can still be looked at.
+    pub fn wait_for_end(&self, timeout: Duration) {
+        self.running.stdout.wait_for_end(timeout);
     }
 
     /// Whether these words are shown before the time is over.
@@ -62,4 +120,18 @@ impl Terminal {
     pub fn finish(self, timeout: Duration) -> Finished {
         self.running.finish(timeout)
     }
+}
+
+fn screen(bytes: &[u8], columns: u16, rows: u16) -> vt100::Screen {
+    let some = |size| NonZero::new(size).expect("a terminal has a size");
+    let mut parser = vt100::Parser::new(some(rows), some(columns), 0);
+    parser.process(bytes);
+    parser.screen().clone()
+}
+
+/// The lines of a screen, without the spaces at their ends.
+fn text(screen: &vt100::Screen) -> String {
+    let contents = screen.contents();
+    let lines: Vec<&str> = contents.lines().map(str::trim_end).collect();
+    lines.join("\n")
 }
