@@ -304,18 +304,35 @@ fn events_are_found_by_what_they_are_like() {
             .map(|line| line["position"].as_u64().unwrap())
             .collect()
     };
-    place.check(&["find", "--error"], &expect![[r#""#]]);
-    place.check(&["find", "--longer-than", "1s"], &expect![[r#""#]]);
+    place.check(&["find", "--error"], &expect![[r#"
+        2026-11-22 UTC
+        09:14:07.000  081040g2081040g2     4  DeliveryRejected       040g20 at attempt 1, for now: 503: busy
+        09:14:11.500  0g2081040g208104    ~4  StreamLost             it broke
+        09:14:12.500  081040g2081040g2    13  ToolCallEnded          lost (call) ""
+        09:14:13.000  081040g2081040g2    14  TurnInterrupted        (inferred) 040g20: its process is gone
+        --- exit 0
+    "#]]);
+    place.check(&["find", "--longer-than", "1s"], &expect![[r#"
+        2026-11-22 UTC
+        09:14:12.500  081040g2081040g2    13  ToolCallEnded          lost (call) ""  (tool call took 1.5 s)
+        09:14:14.500  0g2081040g208104    ~7  ConnectionChanged      connecting to connected  (outage took 2.5 s)
+        09:14:18.500  0c1g60r30c1g60r3     8  TurnCompleted          0m2ga1: stop  (turn took 1.5 s)
+        09:14:09.000  081040g2081040g2     8  TurnRequested          040g20  (turn goes on for 9.5 s)
+        --- exit 0
+    "#]]);
     place.check(
         &["find", "--type", "TurnInterrupted", "--json"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            {"position":20,"stream":"session/081040g2081040g2","seq":14,"at":"2026-11-22T09:14:13.000000Z","cause":17,"class":"observed","provenance":"inferred","type":"TurnInterrupted","data":{"message":"040g2081040g2081","run":1,"answers":[],"evidence":"its process is gone"},"session":"081040g2081040g2"}
+            --- exit 0
+        "#]],
     );
     assert_eq!(
         found(&["--type", "StreamLost", "--type", "PolicyAdopted"]),
         [1, 17]
     );
     assert_eq!(found(&["--state", "connected"]), [6, 23]);
-    assert_eq!(found(&["--text", "mend"]), [4, 25]);
+    assert_eq!(found(&["--text", r"mend\sthe"]), [4, 25]);
     assert_eq!(found(&["--text", "rm .*target$"]), [16]);
     assert_eq!(
         found(&["--class", "decided", "--session", "081"]),
@@ -338,11 +355,11 @@ fn events_are_found_by_what_they_are_like() {
     );
     assert_eq!(
         found(&["--longer-than", "1s", "--newest-first"]),
-        [12, 31, 23]
+        [12, 31, 23, 19]
     );
-    assert_eq!(found(&["--longer-than", "1s", "--limit", "1"]), [23]);
+    assert_eq!(found(&["--longer-than", "2s", "--limit", "1"]), [23]);
     assert_eq!(found(&[]).len(), story().len());
-    let span = &place.json(&["find", "--longer-than", "1s", "--json"])[0]["span"];
+    let span = &place.json(&["find", "--longer-than", "2s", "--json"])[0]["span"];
     assert_eq!(
         span,
         &json!({"of": "outage", "milliseconds": 2500, "began": 18, "ended": true})
@@ -352,10 +369,44 @@ fn events_are_found_by_what_they_are_like() {
 #[test]
 fn what_cannot_be_looked_for_is_said() {
     let place = with_a_log();
-    place.check(&["find", "--type", "TurnFailed"], &expect![[r#""#]]);
-    place.check(&["find", "--text", "("], &expect![[r#""#]]);
-    place.check(&["find", "--where", "data.attempt >"], &expect![[r#""#]]);
-    place.check(&["find", "--where", "sesion == \"x\""], &expect![[r#""#]]);
+    place.check(
+        &["find", "--type", "TurnFailed"],
+        &expect![[r#"
+        --- stderr
+        recount: nothing is like that in 31 events
+        --- exit 1
+    "#]],
+    );
+    place.check(
+        &["find", "--text", "("],
+        &expect![[r#"
+        --- stderr
+        recount: "(" is no regular expression
+          regex parse error:
+              (
+              ^
+          error: unclosed group
+        --- exit 2
+    "#]],
+    );
+    place.check(
+        &["find", "--where", "data.attempt >"],
+        &expect![[r#"
+        --- stderr
+        recount: this is no condition: a number or a time belongs here, not the end
+          data.attempt >
+                        ^
+        --- exit 2
+    "#]],
+    );
+    place.check(&["find", "--where", "sesion == \"x\""], &expect![[r#"
+        --- stderr
+        recount: this is no condition: there is no `sesion` here
+          sesion == "x"
+          ^^^^^^
+          there are: position, stream, session, seq, at, cause, class, provenance, id, frame, type, data
+        --- exit 2
+    "#]]);
     let finished = place.run(&["find", "--type", "StreamLos"]);
     assert_eq!(finished.status.code(), Some(2));
     assert!(finished.stderr.contains("StreamLost"), "{finished:#?}");
@@ -370,7 +421,12 @@ fn the_moment_at_which_something_became_true_is_found() {
             "081",
             "connection.state == \"disconnected\" and events > 2",
         ],
-        &expect![[r#""#]],
+        &expect![[r#"
+            2026-11-22 UTC
+            09:14:12.000    ~5  ConnectionChanged      connected to disconnected
+                                became true: connection.state is "disconnected"; events is 12
+            --- exit 0
+        "#]],
     );
     place.check(
         &[
@@ -379,7 +435,16 @@ fn the_moment_at_which_something_became_true_is_found() {
             "connection.state == \"connected\"",
             "--all",
         ],
-        &expect![[r#""#]],
+        &expect![[r#"
+            2026-11-22 UTC
+            09:14:06.000    ~3  ConnectionChanged      connecting to connected
+                                became true: connection.state is "connected"
+            09:14:12.000    ~5  ConnectionChanged      connected to disconnected
+                                became false: connection.state is "disconnected"
+            09:14:14.500    ~7  ConnectionChanged      connecting to connected
+                                became true: connection.state is "connected"
+            --- exit 0
+        "#]],
     );
     place.check(
         &[
@@ -388,27 +453,123 @@ fn the_moment_at_which_something_became_true_is_found() {
             "turns.last.text contains \"says\"",
             "--json",
         ],
-        &expect![[r#""#]],
+        &expect![[r#"
+            {"position":15,"stream":"session/081040g2081040g2","seq":11,"at":"2026-11-22T09:14:10.500000Z","cause":13,"class":"observed","provenance":"live","type":"OutputAppended","data":{"message":"040g2081040g2081","run":1,"part":"prt_040g2081040g2081","kind":"text","placement":"end","text":"It says:"},"holds":true,"there":{"turns.last.text":["Let me look. It says:"]}}
+            --- exit 0
+        "#]],
     );
     place.check(
         &["bisect", "081", "queue.dead_letters > 0"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: of session 081040g2081040g2 it was never true that queue.dead_letters > 0, over 21 events
+              recount show 081040g2081040g2 --json    shows what it is asked of
+            --- exit 1
+        "#]],
     );
     place.check(
         &["bisect", "081", "queue.deadletters > 0"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: this is no condition: there is no `deadletters` here
+              queue.deadletters > 0
+                    ^^^^^^^^^^^
+              there are: open, bytes, dead_letters
+            --- exit 2
+        "#]],
     );
 }
 
 #[test]
 fn the_causes_of_an_event_are_told_with_what_was_known() {
     let place = with_a_log();
-    place.check(&["why", "081", "last"], &expect![[r#""#]]);
-    place.check(&["why", "081", "last:RetryScheduled"], &expect![[r#""#]]);
-    place.check(&["why", "081", "~4", "--effects"], &expect![[r#""#]]);
-    place.check(&["why", "081", "10", "--effects"], &expect![[r#""#]]);
-    place.check(&["why", "081", "99"], &expect![[r#""#]]);
-    place.check(&["why", "081", "last:TurnFailed"], &expect![[r#""#]]);
+    place.check(
+        &["why", "081", "last"],
+        &expect![[r#"
+        2026-11-22 UTC
+        09:14:13.500    15  RerunDecided           040g20 waits for a person: a tool had begun: bash
+                            knew: message interrupted, 2 attempts, last: 503: busy
+                            knew: turn interrupted, run 1, tools had begun: bash
+                            knew: connection disconnected
+                            policy: session.rerun = "ask"
+                            policy: session.runs_max = 10
+        09:14:13.000    14  TurnInterrupted        (inferred) 040g20: its process is gone
+        09:14:11.500    ~4  StreamLost             it broke
+                            the world did it
+        --- exit 0
+    "#]],
+    );
+    place.check(&["why", "081", "last:RetryScheduled"], &expect![[r#"
+        2026-11-22 UTC
+        09:14:07.500     5  RetryScheduled         040g20 attempt 2 not before 2026-11-22T09:14:07.500000Z
+                            knew: message refused, 1 attempt, last: 503: busy
+                            knew: connection connected
+                            policy: session.retries.for_now = {"attempts_max":8}
+                            policy: session.retries.retry_after_max as it is by default
+        09:14:07.000     4  DeliveryRejected       040g20 at attempt 1, for now: 503: busy
+        09:14:06.500     3  DeliveryStarted        040g20 attempt 1 as msg_040g2081040g2081
+                            knew: message queued, 0 attempts
+                            knew: connection connected
+        09:14:05.000     2  MessageQueued          040g20 "Mend the Build"
+                            somebody asked for it
+        --- exit 0
+    "#]]);
+    place.check(&["why", "081", "~4", "--effects"], &expect![[r#"
+        2026-11-22 UTC
+        09:14:11.500    ~4  StreamLost             it broke
+        6 events followed from it, over 3.0 s
+          09:14:12.000    ~5  ConnectionChanged      connected to disconnected
+          09:14:14.000    ~6  ConnectionChanged      disconnected to connecting
+          09:14:14.500    ~7  ConnectionChanged      connecting to connected
+          09:14:12.500    13  ToolCallEnded          lost (call) ""
+          09:14:13.000    14  TurnInterrupted        (inferred) 040g20: its process is gone
+          09:14:13.500    15  RerunDecided           040g20 waits for a person: a tool had begun: bash
+        --- exit 0
+    "#]]);
+    place.check(&["why", "081", "9", "--effects"], &expect![[r#"
+        2026-11-22 UTC
+        09:14:09.500     9  TurnStarted            040g20
+        09:14:09.000     8  TurnRequested          040g20
+                            knew: message accepted, 2 attempts, last: 503: busy
+                            knew: connection connected
+        09:14:08.500     7  DeliveryAccepted       040g20 at attempt 2
+        09:14:08.000     6  DeliveryStarted        040g20 attempt 2 as msg_040g2081040g2081
+                            knew: message refused, 1 attempt, not before 2026-11-22T09:14:07.500000Z, last: 503: busy
+                            knew: connection connected
+        09:14:07.500     5  RetryScheduled         040g20 attempt 2 not before 2026-11-22T09:14:07.500000Z
+                            knew: message refused, 1 attempt, last: 503: busy
+                            knew: connection connected
+                            policy: session.retries.for_now = {"attempts_max":8}
+                            policy: session.retries.retry_after_max as it is by default
+        09:14:07.000     4  DeliveryRejected       040g20 at attempt 1, for now: 503: busy
+        09:14:06.500     3  DeliveryStarted        040g20 attempt 1 as msg_040g2081040g2081
+                            knew: message queued, 0 attempts
+                            knew: connection connected
+        09:14:05.000     2  MessageQueued          040g20 "Mend the Build"
+                            somebody asked for it
+        3 events followed from it, over 1.5 s
+          09:14:10.000    10  OutputAppended         "Let me look. "  (and 1 more)
+          09:14:11.000    12  ToolCallStarted        bash {"command": "rm -rf target"} (call)
+        --- exit 0
+    "#]]);
+    place.check(
+        &["why", "081", "99"],
+        &expect![[r#"
+        --- stderr
+        recount: session/081040g2081040g2 has no event with number 99
+          recount log 081040g2081040g2    numbers them
+        --- exit 1
+    "#]],
+    );
+    place.check(
+        &["why", "081", "last:TurnFailed"],
+        &expect![[r#"
+        --- stderr
+        recount: session 081040g2081040g2 has no TurnFailed, and its connection none in its time
+          recount log 081040g2081040g2    shows what there is
+        --- exit 1
+    "#]],
+    );
     let told = place.json(&["why", "081", "last", "--json"]);
     let told: Vec<_> = told
         .iter()
@@ -422,7 +583,7 @@ fn the_causes_of_an_event_are_told_with_what_was_known() {
             json!(["cause", "StreamLost", null])
         ]
     );
-    let told = place.json(&["why", "081", "10", "--effects", "--json"]);
+    let told = place.json(&["why", "081", "9", "--effects", "--json"]);
     let told: Vec<_> = told
         .iter()
         .filter(|line| line["is"] == "effect")
@@ -441,7 +602,16 @@ fn the_causes_of_an_event_are_told_with_what_was_known() {
 #[test]
 fn two_moments_of_a_session_are_compared() {
     let place = with_a_log();
-    place.check(&["diff", "081", "3", "9"], &expect![[r#""#]]);
+    place.check(&["diff", "081", "3", "9"], &expect![[r#"
+        session 081040g2081040g2  from event 3 to event 9
+          messages[040g2081040g2081].attempts: 1 -> 2
+          messages[040g2081040g2081].reason: null -> "503: busy"
+          messages[040g2081040g2081].state: "sending" -> "running"
+          status: "queued" -> "busy"
+          turns[040g2081040g2081]: new {"agent_error":null,"begun_at":"2026-11-22T09:14:09.000000Z","ending":null,"message":"040g2081040g2081","questions":[],"runs":[{"parts":[],"run":1,"started":true,"tools":[]}],"stalled":null,"state":"running"}
+        between: DeliveryRejected, RetryScheduled, DeliveryStarted, DeliveryAccepted, TurnRequested, TurnStarted
+        --- exit 0
+    "#]]);
     place.check(
         &[
             "diff",
@@ -449,23 +619,84 @@ fn two_moments_of_a_session_are_compared() {
             "2026-11-22T09:14:10Z",
             "2026-11-22T09:14:12Z",
         ],
-        &expect![[r#""#]],
+        &expect![[r#"
+            session 081040g2081040g2  from event 10 to event 12
+              connection.since: "2026-11-22T09:14:06.000000Z" -> "2026-11-22T09:14:12.000000Z"
+              connection.state: "connected" -> "disconnected"
+              turns[040g2081040g2081].runs[1].parts[prt_040g2081040g2081].text: went on "It says:"
+              turns[040g2081040g2081].runs[1].tools[call]: new {"id":"call","input":{"command":"rm -rf target"},"outcome":null,"output":null,"tool":"bash"}
+            between: OutputAppended, ToolCallStarted, StreamLost, ConnectionChanged
+            --- exit 0
+        "#]],
     );
-    place.check(&["diff", "081", "5", "5"], &expect![[r#""#]]);
-    place.check(&["diff", "081", "5", "99"], &expect![[r#""#]]);
-    place.check(&["diff", "081", "5"], &expect![[r#""#]]);
-    place.check(&["diff", "081", "noon", "9"], &expect![[r#""#]]);
-    let told = place.json(&["diff", "081", "2", "4", "--json"]);
+    place.check(
+        &["diff", "081", "5", "5"],
+        &expect![[r#"
+        session 081040g2081040g2  from event 5 to event 5
+          nothing is otherwise
+        between: no events
+        --- exit 0
+    "#]],
+    );
+    place.check(
+        &["diff", "081", "5", "99"],
+        &expect![[r#"
+        --- stderr
+        recount: session 081040g2081040g2 has 15 events, and none with a greater number
+          recount log 081040g2081040g2    numbers them
+        --- exit 1
+    "#]],
+    );
+    place.check(
+        &["diff", "081", "5"],
+        &expect![[r#"
+        --- stderr
+        recount: compare 5 with which moment?
+          recount diff 081040g2081040g2 5 B    names the other one
+        --- exit 2
+    "#]],
+    );
+    place.check(
+        &["diff", "081", "9", "3"],
+        &expect![[r#"
+        --- stderr
+        recount: the second moment is before the first
+          name the earlier one first
+        --- exit 2
+    "#]],
+    );
+    place.check(&["diff", "081", "noon", "9"], &expect![[r#"
+        --- stderr
+        recount: "noon" is no moment: neither the number of an event nor a time like 2026-11-22T09:14:03Z
+          recount log 081040g2081040g2    numbers the events
+        --- exit 2
+    "#]]);
+    let told = place.json(&["diff", "081", "12", "13", "--json"]);
     assert_eq!(
         told,
         [json!({
             "session": SESSION,
-            "from": 2,
-            "to": 4,
+            "from": 12,
+            "to": 13,
             "changes": [
-                {"path": "messages[040g2081040g2081].state", "before": "queued", "after": "refused"},
+                {
+                    "path": "connection.since",
+                    "before": "2026-11-22T09:14:06.000000Z",
+                    "after": "2026-11-22T09:14:12.000000Z",
+                },
+                {"path": "connection.state", "before": "connected", "after": "disconnected"},
+                {
+                    "path": "turns[040g2081040g2081].runs[1].tools[call].outcome",
+                    "before": null,
+                    "after": "lost",
+                },
+                {
+                    "path": "turns[040g2081040g2081].runs[1].tools[call].output",
+                    "before": null,
+                    "after": "",
+                },
             ],
-            "events": {},
+            "events": {"StreamLost": 1, "ConnectionChanged": 1, "ToolCallEnded": 1},
         })]
     );
 }
@@ -473,8 +704,30 @@ fn two_moments_of_a_session_are_compared() {
 #[test]
 fn two_sessions_are_laid_beside_each_other() {
     let place = with_a_log();
-    place.check(&["diff", "081", "0c1"], &expect![[r#""#]]);
-    place.check(&["diff", "081", "081"], &expect![[r#""#]]);
+    place.check(
+        &["diff", "081", "0c1"],
+        &expect![[r#"
+            - 081040g2081040g2 and + 0c1g60r30c1g60r3: 3 events alike, 4 differences
+            the first difference
+            - 09:14:05.500    ~2  ConnectionChanged      disconnected to connecting
+                                  1 event followed from it
+            and after it
+            - 09:14:07.000     4  DeliveryRejected       040g20 at attempt 1, for now: 503: busy
+                                  7 events followed from it
+            + 09:14:16.500     4  DeliveryAccepted       0m2ga1 at attempt 1
+                                  4 events followed from it
+            - 09:14:11.500    ~4  StreamLost             it broke
+                                  4 events followed from it
+            --- exit 0
+        "#]],
+    );
+    place.check(
+        &["diff", "081", "081"],
+        &expect![[r#"
+        081040g2081040g2 and 081040g2081040g2 are alike: 18 events
+        --- exit 0
+    "#]],
+    );
     let told = place.json(&["diff", "081", "0c1", "--json"]);
     let told: Vec<_> = told
         .iter()
@@ -486,7 +739,16 @@ fn two_sessions_are_laid_beside_each_other() {
             ])
         })
         .collect();
-    assert_eq!(told, [json!([])]);
+    assert_eq!(
+        told,
+        [
+            json!(["only_first", "ConnectionChanged", null]),
+            json!(["only_first", "DeliveryRejected", null]),
+            json!(["only_second", null, "DeliveryAccepted"]),
+            json!(["only_first", "StreamLost", null]),
+            json!([null, null, null]),
+        ]
+    );
 }
 
 /// Two sessions, alike but for when, where and in how many pieces: nothing is different.

@@ -162,7 +162,15 @@ fn the_json_of_verbs_that_look_back_is_what_the_schemas_say() {
         holds("replay-wire", data, &["replay", id, "--wire"]);
         holds("whatif", data, &["whatif", id, "--policy", policy]);
         holds("verify", data, &["verify", id, "--decisions"]);
+        holds("find", data, &["find", "--session", id]);
+        holds("bisect", data, &["bisect", id, "queue.open > 0", "--all"]);
+        holds("why", data, &["why", id, "last:TurnCompleted", "--effects"]);
+        holds("diff", data, &["diff", id, "2", "9"]);
+        holds("diff", data, &["diff", id, "latest"]);
     }
+    holds("find", data, &["find", "--longer-than", "0s"]);
+    holds("incidents", data, &["incidents"]);
+    holds("incidents", data, &["incidents", "latest"]);
     holds("frames", data, &["frames"]);
     holds("verify", data, &["verify"]);
     holds("verify", data, &["verify", "--decisions"]);
@@ -177,6 +185,18 @@ fn the_json_of_verbs_that_look_back_is_what_the_schemas_say() {
         data,
         &["verify", "--signed", head.to_str().unwrap()],
     );
+    let file = |name: &str| place().join(name).to_str().unwrap().to_owned();
+    let exported = file("session.jsonl");
+    holds("export", data, &["export", "latest", "--out", &exported]);
+    holds(
+        "import",
+        data,
+        &["import", &exported, "--into", &file("imported")],
+    );
+    let (signed, bundled) = (file("head.json"), file("session.bundle"));
+    let bundle = ["bundle", "latest", "--signed", &signed, "--out", &bundled];
+    holds("bundle", data, &bundle);
+    holds("bundle-check", data, &["bundle", "--check", &bundled]);
     let pages = place().join("man");
     holds("man", data, &["man", "--out", pages.to_str().unwrap()]);
 }
@@ -201,6 +221,10 @@ fn the_json_of_verbs_that_change_something_is_what_the_schemas_say() {
     holds("retain", &data, &[&old[..], &["--compact"]].concat());
     holds("compact", &data, &["compact"]);
     holds("rebuild", &data, &["rebuild"]);
+    let (file, new) = (folder.path().join("all.jsonl"), folder.path().join("new"));
+    let (file, new) = (file.to_str().unwrap(), new.to_str().unwrap());
+    holds("export", &data, &["export", "--all", "--out", file]);
+    holds("import", &data, &["import", file, "--into", new]);
     holds("recover", &data, &["recover"]);
 }
 
@@ -275,7 +299,7 @@ fn the_page_about_json_is_what_the_schemas_say() {
 // ---- terminals and pipes
 
 /// The verbs that look back, each as it is given on a log that has sessions.
-const LOOKING_BACK: [&[&str]; 10] = [
+const LOOKING_BACK: [&[&str]; 18] = [
     &["sessions"],
     &["show", "latest"],
     &["log", "latest"],
@@ -286,6 +310,14 @@ const LOOKING_BACK: [&[&str]; 10] = [
     &["verify", "--decisions"],
     &["whatif", "latest", "--policy", "/dev/null"],
     &["policy"],
+    &["find"],
+    &["bisect", "latest", "queue.open > 0", "--all"],
+    &["why", "latest", "last:TurnCompleted", "--effects"],
+    &["diff", "latest", "2", "20"],
+    &["export", "--all"],
+    &["export", "latest", "--format", "markdown"],
+    &["export", "latest", "--format", "trace"],
+    &["export", "latest", "--format", "otlp"],
 ];
 
 #[test]
@@ -373,7 +405,7 @@ fn every_verb_explains_an_empty_directory() {
     let data = folder.path().join("data");
     let key = place().join("key.pem");
     let key = key.to_str().unwrap();
-    let failing: [&[&str]; 16] = [
+    let failing: [&[&str]; 23] = [
         &["show", "latest"],
         &["log", "latest"],
         &["frames"],
@@ -382,6 +414,9 @@ fn every_verb_explains_an_empty_directory() {
         &["verify"],
         &["verify", "--decisions"],
         &["whatif", "latest", "--policy", "/dev/null"],
+        &["export", "latest"],
+        &["export", "--all"],
+        &["bundle", "latest", "--signed", key],
         &["sign", "--key", key],
         &["close", "latest"],
         &["cut", "latest", "--all"],
@@ -390,6 +425,10 @@ fn every_verb_explains_an_empty_directory() {
         &["compact"],
         &["rebuild"],
         &["cut", "latest", "--all", "--dry-run"],
+        &["find", "--error"],
+        &["bisect", "latest", "queue.open > 0"],
+        &["why", "latest", "last"],
+        &["diff", "latest", "1", "2"],
     ];
     for args in failing {
         let finished = run(&data, args);
@@ -422,7 +461,10 @@ fn each_verb_has_a_page_and_every_shell_knows_it() {
         .lines()
         .skip_while(|line| *line != "Commands:")
         .skip(1)
-        .map_while(|line| line.split_whitespace().next())
+        .take_while(|line| !line.is_empty())
+        // Lines that go on with what is said of a verb begin farther in.
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
         .filter(|verb| *verb != "help")
         .collect();
     assert!(verbs.contains(&"whatif"), "{help}");

@@ -18,7 +18,7 @@ const NOW: &str = "2026-11-09T00:00:00Z";
 type Case = (&'static str, &'static [&'static [&'static str]]);
 
 /// Verbs that look back.
-const LOOKING: [Case; 10] = [
+const LOOKING: [Case; 15] = [
     ("sessions", &[&["sessions"], &["sessions", "--json"]]),
     (
         "show",
@@ -78,6 +78,52 @@ const LOOKING: [Case; 10] = [
         ],
     ),
     ("sign", &[&["sign", "--key", "/dev/null"]]),
+    (
+        "find",
+        &[
+            &["find", "--error", "--limit", "8"],
+            &[
+                "find",
+                "--type",
+                "MessageDeadLettered",
+                "--limit",
+                "2",
+                "--json",
+            ],
+            &[
+                "find",
+                "--longer-than",
+                "10m",
+                "--newest-first",
+                "--limit",
+                "3",
+            ],
+            &["find", "--text", "nothing is like that"],
+        ],
+    ),
+    (
+        "bisect",
+        &[
+            &["bisect", "latest", "queue.open > 0"],
+            &["bisect", "latest", "queue.open > 99"],
+            &["bisect", "latest", "queue.open >"],
+        ],
+    ),
+    (
+        "why",
+        &[
+            &["why", "latest", "last"],
+            &["why", "latest", "9", "--effects"],
+            &["why", "latest", "99999"],
+        ],
+    ),
+    ("diff", &[&["diff", "latest", "3", "8"]]),
+    (
+        "export",
+        &[&[
+            "export", "latest", "--format", "markdown", "--out", "out.md",
+        ]],
+    ),
 ];
 
 /// Verbs that change a log: each begins with a copy of its own.

@@ -6,284 +6,24 @@
     reason = "expect-test writes snapshots like that"
 )]
 
+#[path = "verb_export/place.rs"]
+mod place;
 #[path = "verb_export/trace_format.rs"]
 mod trace_format;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use expect_test::{Expect, expect};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use recount_store::{
-    Cause, ConnectionId, ConnectionState, Event, Expected, Json, Log, MessageId, NewEvent,
-    OutputKind, PermissionAnswer, Placement, Position, Refusal, SessionId, SigningKey, StreamId,
-    Target, Timestamp, ToolOutcome,
-};
-use recount_tests::command::VERB_TIMEOUT;
-use recount_tests::process::{Finished, Running, recount};
+use recount_store::{LogReader, SigningKey, Timestamp};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// 2026-11-22T09:14:03Z.
-const BEGIN: u64 = 1_795_338_843_000_000;
-
-const SESSION: SessionId = SessionId::from_bytes([2; 10]);
-const OTHER: SessionId = SessionId::from_bytes([3; 10]);
-const CONNECTION: ConnectionId = ConnectionId::from_bytes([4; 10]);
-const MESSAGE: MessageId = MessageId::from_bytes([1; 10]);
-
-/// A folder whose `data` is the data directory.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(recount());
-        command
-            .args(args)
-            .current_dir(self.0.path())
-            .env_clear()
-            .env("HOME", self.0.path())
-            .env("PATH", "/usr/bin:/bin")
-            .env("TZ", "UTC")
-            .env("RECOUNT_DATA", self.path("data"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Finished {
-        Running::spawn(&mut self.command(args)).finish(VERB_TIMEOUT)
-    }
-
-    /// What a verb prints that is to succeed.
-    fn printed(&self, args: &[&str]) -> String {
-        let finished = self.run(args);
-        assert!(finished.status.success(), "{args:?}: {finished:#?}");
-        assert_eq!(finished.stderr, "", "{args:?}");
-        finished.stdout
-    }
-
-    /// Output, error and exit code, as one text.
-    fn check(&self, args: &[&str], expected: &Expect) {
-        let finished = self.run(args);
-        let here = self.0.path().to_str().unwrap();
-        let code = finished.status.code().unwrap();
-        let text = format!(
-            "{}--- stderr\n{}--- exit {code}\n",
-            finished.stdout, finished.stderr
-        );
-        expected.assert_eq(&text.replace(here, "HERE"));
-    }
-
-    fn file(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-}
-
-/// Writes a log: a message that arrives at its second attempt, with a tool, a permission and a connection that falls,
-/// and another session between.
-fn written(data: &Path) {
-    let message = MESSAGE;
-    let opened = || Event::SessionOpened {
-        connection: CONNECTION,
-        agent: "opencode".to_owned(),
-        directory: "/work".to_owned(),
-        model: Some("anthropic/claude".to_owned()),
-        title: Some("A <b>title</b>".to_owned()),
-    };
-    let changed = |from, to| Event::ConnectionChanged { from, to };
-    let (down, trying, up) = (
-        ConnectionState::Disconnected,
-        ConnectionState::Connecting,
-        ConnectionState::Connected,
-    );
-    let (engine, session) = (StreamId::Engine, StreamId::Session(SESSION));
-    let connection = StreamId::Connection(CONNECTION);
-    // Each event and the position of the one that it follows from.
-    let story = vec![
-        (
-            engine,
-            Event::EngineStarted {
-                version: "0.1.0".to_owned(),
-                pid: 7,
-            },
-            0,
-        ),
-        (
-            connection,
-            Event::ConnectionOpened {
-                agent: "opencode".to_owned(),
-                target: Target::Url("http://127.0.0.1:4096".to_owned()),
-            },
-            0,
-        ),
-        (session, opened(), 0),
-        (
-            session,
-            Event::MessageQueued {
-                message,
-                key: None,
-                text: "Say it, с любовью\n```".to_owned(),
-            },
-            0,
-        ),
-        (StreamId::Session(OTHER), opened(), 0),
-        (connection, changed(down, trying), 4),
-        (
-            session,
-            Event::DeliveryStarted {
-                message,
-                attempt: 1,
-                agent_message: "msg".to_owned(),
-            },
-            4,
-        ),
-        (
-            session,
-            Event::DeliveryRejected {
-                message,
-                attempt: 1,
-                refusal: Refusal::NeverSent,
-                reason: "connection refused".to_owned(),
-            },
-            7,
-        ),
-        (connection, changed(trying, up), 6),
-        (
-            session,
-            Event::DeliveryStarted {
-                message,
-                attempt: 2,
-                agent_message: "msg".to_owned(),
-            },
-            8,
-        ),
-        (
-            session,
-            Event::DeliveryAccepted {
-                message,
-                attempt: 2,
-            },
-            10,
-        ),
-        (session, Event::TurnRequested { message, run: 1 }, 11),
-        (session, Event::TurnStarted { message, run: 1 }, 12),
-        (
-            session,
-            Event::ToolCallStarted {
-                message,
-                run: 1,
-                call: "call".to_owned(),
-                tool: "bash".to_owned(),
-                input: Json(b"{\"command\":\r\n\"true\"}".to_vec()),
-            },
-            12,
-        ),
-        (
-            session,
-            Event::PermissionAsked {
-                message,
-                permission: "per".to_owned(),
-                action: "bash".to_owned(),
-                detail: "true".to_owned(),
-                call: Some("call".to_owned()),
-            },
-            12,
-        ),
-        (
-            session,
-            Event::PermissionAnswered {
-                message,
-                permission: "per".to_owned(),
-                answer: PermissionAnswer::Once,
-            },
-            15,
-        ),
-        (
-            connection,
-            Event::StreamLost {
-                reason: "it broke".to_owned(),
-            },
-            0,
-        ),
-        (connection, changed(up, down), 17),
-        (
-            session,
-            Event::ToolCallEnded {
-                message,
-                run: 1,
-                call: "call".to_owned(),
-                outcome: ToolOutcome::Completed,
-                output: "done".to_owned(),
-            },
-            12,
-        ),
-        (
-            session,
-            Event::OutputAppended {
-                message,
-                run: 1,
-                part: "prt".to_owned(),
-                kind: OutputKind::Text,
-                placement: Placement::End,
-                text: "Well, *it* is said 💛".to_owned(),
-            },
-            12,
-        ),
-        (
-            session,
-            Event::TurnCompleted {
-                message,
-                run: 1,
-                finish: "stop".to_owned(),
-            },
-            12,
-        ),
-        (StreamId::Session(OTHER), Event::SessionClosed, 0),
-        (
-            engine,
-            Event::Unknown {
-                type_number: 60_000,
-                type_version: 2,
-                payload: vec![0, 1, 255],
-            },
-            0,
-        ),
-        (StreamId::Session(OTHER), Event::EngineStopped, 0),
-    ];
-    let log = Log::open(data).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        for (n, (stream, event, cause)) in (0..).zip(story) {
-            let event = NewEvent::live(event, Timestamp(BEGIN + n * 100_000));
-            let event = event.because(Cause::At(Position(cause)));
-            let appended = log.append(stream, Expected::Any, vec![event]).await;
-            appended.unwrap();
-        }
-        log.close().await.unwrap();
-    });
-}
-
-fn with_a_log() -> Place {
-    let place = Place::new();
-    written(&place.path("data"));
-    place
-}
+use place::{BEGIN, Place};
 
 #[test]
 fn an_import_is_the_same_log_and_is_exported_to_the_same_bytes() {
-    let place = with_a_log();
+    let place = Place::with_a_log();
     for (what, name) in [("--all", "all"), ("081", "one")] {
         let exported = place.printed(&["export", what]);
         place.file("session.jsonl", &exported);
@@ -296,7 +36,7 @@ fn an_import_is_the_same_log_and_is_exported_to_the_same_bytes() {
 
     // All that was signed of the old log holds of the new one.
     let key = SigningKey::from_seed(&[7; 32]);
-    let log = recount_store::LogReader::open(place.path("data")).unwrap();
+    let log = LogReader::open(place.path("data")).unwrap();
     let signed = log.head().unwrap().sign(Timestamp(BEGIN), &key);
     place.file("head.json", &serde_json::to_string(&signed).unwrap());
     place.printed(&[
@@ -312,7 +52,7 @@ fn an_import_is_the_same_log_and_is_exported_to_the_same_bytes() {
 
 #[test]
 fn what_was_imported_is_told() {
-    let place = with_a_log();
+    let place = Place::with_a_log();
     let exported = place.printed(&["export", "081", "--out", "session.jsonl"]);
     let length = fs::metadata(place.path("session.jsonl")).unwrap().len();
     assert_eq!(
@@ -321,18 +61,27 @@ fn what_was_imported_is_told() {
     );
     place.check(
         &["import", "session.jsonl", "--into", "new"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            imported: 21 events of 3 streams, proven
+            the log stands at position 23 with hash 9b853e0efd7cd9f4e86365e78199da84faf5cd4c7f4a03a3f54c319462f45ee5
+            look at it with: recount --data new sessions
+            --- stderr
+            --- exit 0
+        "#]],
     );
     place.check(
         &["import", "session.jsonl", "--into", "newer", "--json"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            {"directory":"newer","events":21,"hash":"9b853e0efd7cd9f4e86365e78199da84faf5cd4c7f4a03a3f54c319462f45ee5","position":23,"streams":3}
+            --- stderr
+            --- exit 0
+        "#]],
     );
-    place.check(&["--data", "new", "sessions"], &expect![[r#""#]]);
 }
 
 #[test]
 fn what_cannot_be_proven_is_refused_by_its_line() {
-    let place = with_a_log();
+    let place = Place::with_a_log();
     let exported = place.printed(&["export", "081"]);
     let lines: Vec<&str> = exported.lines().collect();
     let refused = |name: &str, text: &str, expected: &Expect| {
@@ -343,59 +92,152 @@ fn what_cannot_be_proven_is_refused_by_its_line() {
     refused(
         "changed.jsonl",
         &exported.replace("с любовью", "now"),
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: nothing was imported: changed.jsonl, line 5: what it says is not what its record holds
+            --- exit 1
+        "#]],
     );
     let mut swapped = lines.clone();
     swapped.swap(7, 8);
     refused(
         "swapped.jsonl",
         &(swapped.join("\n") + "\n"),
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: nothing was imported: swapped.jsonl, line 8: another event stands in its place
+            --- exit 1
+        "#]],
     );
     refused(
         "cut.jsonl",
         &(lines[..lines.len() - 1].join("\n") + "\n"),
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: nothing was imported: cut.jsonl, its end: the file is cut short: its last line is missing
+            --- exit 1
+        "#]],
     );
     refused(
         "log.jsonl",
         &place.printed(&["log", "081", "--json"]),
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: nothing was imported: log.jsonl, line 1: the file is not an export: its first line is no "recount export v1"
+            --- exit 1
+        "#]],
     );
-    refused("empty.jsonl", "", &expect![[r#""#]]);
+    refused(
+        "empty.jsonl",
+        "",
+        &expect![[r#"
+        --- stderr
+        recount: nothing was imported: empty.jsonl, its end: the file is not an export: its first line is no "recount export v1"
+        --- exit 1
+    "#]],
+    );
 
     // What is there already is left as it is.
     place.file("session.jsonl", &exported);
     let before = place.printed(&["verify"]);
-    place.check(&["import", "session.jsonl"], &expect![[r#""#]]);
+    place.check(
+        &["import", "session.jsonl"],
+        &expect![[r#"
+        --- stderr
+        recount: nothing was imported: there is a log in HERE/data already; name a new directory
+          recount import FILE --into DIR    makes a log of its own
+        --- exit 1
+    "#]],
+    );
     assert_eq!(place.printed(&["verify"]), before);
     place.check(
         &["export", "081", "--out", "session.jsonl"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: session.jsonl is there already; it was left as it is
+              name a file that does not exist
+            --- exit 1
+        "#]],
     );
     place.check(
         &["import", "nowhere.jsonl", "--into", "new"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: cannot read nowhere.jsonl: No such file or directory (os error 2)
+            --- exit 1
+        "#]],
     );
-    place.check(&["export", "081", "--texts"], &expect![[r#""#]]);
+    place.check(
+        &["export", "081", "--texts"],
+        &expect![[r#"
+        --- stderr
+        recount: --texts is for trace and otlp; jsonl and markdown hold what was said anyway
+        --- exit 2
+    "#]],
+    );
     place.check(
         &["export", "--all", "--format", "markdown"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: a transcript is of one session; everything at once has none
+              recount sessions    shows what there is
+            --- exit 2
+        "#]],
     );
 }
 
 #[test]
 fn a_conversation_is_told_in_markdown() {
-    let place = with_a_log();
+    let place = Place::with_a_log();
     place.check(
         &["export", "081", "--format", "markdown"],
-        &expect![[r#""#]],
+        &expect![[r##"
+            # A &lt;b&gt;title&lt;/b&gt;
+
+            - Session: `081040g2081040g2`
+            - Agent: opencode
+            - Model: anthropic/claude
+
+            ## 1. Message, 2026-11-22 09:14:03
+
+            ````text
+            Say it, с любовью
+            ```
+            ````
+
+            - Attempt 1 to deliver it: rejected: connection refused
+
+            ### Answer
+
+            <details>
+            <summary>Tool <code>bash</code>: completed</summary>
+
+            ```json
+            {"command":
+            "true"}
+            ```
+
+            ```text
+            done
+            ```
+
+            </details>
+
+            > Well, *it* is said 💛
+
+            **The agent asked:** bash true  
+            **Answer:** allowed once
+
+            *Ended after 1.7 s: stop.*
+            --- stderr
+            --- exit 0
+        "##]],
     );
 }
 
 #[test]
 fn a_trace_is_what_the_format_says() {
-    let place = with_a_log();
+    let place = Place::with_a_log();
     for texts in [&["--texts"][..], &[]] {
         for what in ["081", "--all"] {
             let args = [&["export", what, "--format", "trace"], texts].concat();
@@ -410,7 +252,7 @@ fn a_trace_is_what_the_format_says() {
 
 #[test]
 fn spans_are_read_by_the_official_definitions() {
-    let place = with_a_log();
+    let place = Place::with_a_log();
     let args = ["export", "081", "--format", "otlp", "--texts"];
     let printed = place.printed(&args);
     assert_eq!(printed, place.printed(&args), "a second export is the same");
@@ -444,13 +286,29 @@ fn spans_are_read_by_the_official_definitions() {
             format!("{} < {}", span.name, parent.unwrap_or("none"))
         })
         .collect();
-    expect![[r#""#]].assert_eq(&tree.join("\n"));
+    expect![[r#"
+        recount.message < none
+        recount.connection connecting < none
+        recount.delivery < recount.message
+        recount.connection connected < none
+        recount.delivery < recount.message
+        invoke_agent opencode < recount.message
+        execute_tool bash < invoke_agent opencode
+        recount.wait_for_answer < invoke_agent opencode
+        recount.connection disconnected < none"#]]
+    .assert_eq(&tree.join("\n"));
 
     let private = place.printed(&args[..4]);
-    for text in ["любовью", "is said", "done", "true"] {
+    for text in [
+        "любовью",
+        "is said",
+        "\"done\"",
+        "\\\"true\\\"",
+        "bash true",
+    ] {
         assert!(printed.contains(text), "{text}");
         assert!(
-            !private.contains(&format!("\"{text}")),
+            !private.contains(text),
             "{text} left without being asked for"
         );
     }

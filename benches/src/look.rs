@@ -56,10 +56,14 @@ pub fn run(bench: &mut Bench) {
         ("look, verify", &["verify"], ""),
         (
             "look, find by type",
-            &["find", "--type", "StreamLost"],
+            &["find", "--json", "--type", "StreamLost"],
             "\"StreamLost\"",
         ),
-        ("look, find by text", &["find", "--text", NEEDLE], NEEDLE),
+        (
+            "look, find by text",
+            &["find", "--json", "--text", NEEDLE],
+            NEEDLE,
+        ),
         ("look, incidents", &["incidents"], ""),
     ];
     let times = bench.pick(3, 5);

@@ -20,7 +20,8 @@ pub enum Command {
         /// What the agent is to read.
         text: String,
     },
-    /// Queue a message that is to reach the agent while it works, not after. Safe to repeat like [`Command::Queue`].
+    /// Queue a message that is to reach the agent while it works, not after, if nothing is queued before it. Safe to repeat
+    /// like [`Command::Queue`].
     Steer {
         /// The id that it shall have, if it is new.
         message: MessageId,

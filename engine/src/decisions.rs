@@ -30,13 +30,13 @@
 //! # Ok::<_, recount_engine::Error>(()) }).unwrap();
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use recount_projections::{Breaker, Connection, MessageState, Projection, Session};
 use recount_store::{
-    Class, ConnectionId, ConnectionState, Event, Json, LogReader, NewEvent, Position, Recorded,
-    Rerun, Seq, SessionId, StreamId, Timestamp, Verdict,
+    Class, ConnectionId, ConnectionState, Event, LogReader, NewEvent, Position, Recorded, Rerun,
+    Seq, SessionId, StreamId, Timestamp, Verdict,
 };
 
 use crate::adapter::AgentAdapter;
@@ -58,6 +58,9 @@ pub struct Derived {
     pub different: u64,
     /// The first that differs, by its position.
     pub first_difference: Option<Difference>,
+    /// The keys of recorded policies that this build does not know, each once: what another build decided by them is not
+    /// derived.
+    pub unknown_keys: Vec<String>,
 }
 
 /// A decision that is not what it would be.
@@ -77,14 +80,18 @@ pub struct Difference {
 ///
 /// # Errors
 ///
-/// Where the log cannot be read, or names a policy that this build cannot read.
+/// Where the log cannot be read, or has a policy with a value that this build cannot read.
 pub fn derive(
     log: &LogReader,
     only: Option<StreamId>,
     adapters: &[Arc<dyn AgentAdapter>],
 ) -> Result<Derived, Error> {
-    let mut derived = Derived::default();
-    walk(log, only, adapters, None, |judged| {
+    let engine = Engine::of(log)?;
+    let mut derived = Derived {
+        unknown_keys: engine.unknown_keys.iter().cloned().collect(),
+        ..Derived::default()
+    };
+    walk(log, &engine, only, adapters, |judged| {
         derived.decisions += 1;
         let Some(alternatives) = judged.instead else {
             return;
@@ -116,7 +123,10 @@ pub fn what_if(
     change: impl Fn(&Policy) -> Result<Policy, policy::Error>,
 ) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
-    walk(log, only, adapters, Some(&change), |judged| {
+    let mut engine = Engine::of(log)?;
+    let others = engine.policies.iter().map(|(_, policy)| change(policy));
+    engine.others = Some(others.collect::<Result<_, _>>()?);
+    walk(log, &engine, only, adapters, |judged| {
         if let Some(derived) = judged.instead {
             let recorded = judged.recorded.clone();
             differences.push(Difference { recorded, derived });
@@ -126,9 +136,6 @@ pub fn what_if(
     Ok(differences)
 }
 
-/// How another policy is made from the one that was in force.
-type Change<'a> = &'a dyn Fn(&Policy) -> Result<Policy, policy::Error>;
-
 /// A decision of the log, and what it would be instead where it would be another.
 struct Judged<'a> {
     recorded: &'a Recorded,
@@ -137,22 +144,17 @@ struct Judged<'a> {
 
 fn walk(
     log: &LogReader,
+    engine: &Engine,
     only: Option<StreamId>,
     adapters: &[Arc<dyn AgentAdapter>],
-    change: Option<Change<'_>>,
     mut report: impl FnMut(Judged<'_>),
 ) -> Result<(), Error> {
-    let mut engine = Engine::of(log)?;
-    if let Some(change) = change {
-        let others = engine.policies.iter().map(|(_, policy)| change(policy));
-        engine.others = Some(others.collect::<Result<_, _>>()?);
-    }
     for (stream, head) in log.streams()? {
         if only.is_some_and(|only| only != stream) || head.from > Seq::FIRST {
             continue;
         }
         let judge = Judge {
-            engine: &engine,
+            engine,
             report: &mut report,
         };
         match stream {
@@ -167,6 +169,7 @@ fn walk(
 /// What the engine's own stream says of all others: which policy was in force, and where a process began.
 struct Engine {
     policies: Vec<(Position, Policy)>,
+    unknown_keys: BTreeSet<String>,
     /// What is asked about in place of each.
     others: Option<Vec<Policy>>,
     starts: Vec<Position>,
@@ -176,6 +179,7 @@ impl Engine {
     fn of(log: &LogReader) -> Result<Self, Error> {
         let mut engine = Self {
             policies: vec![(Position::default(), Policy::default())],
+            unknown_keys: BTreeSet::new(),
             others: None,
             starts: Vec::new(),
         };
@@ -184,7 +188,12 @@ impl Engine {
             match &recorded.event {
                 Event::EngineStarted { .. } => engine.starts.push(recorded.position),
                 Event::PolicyAdopted { policy } => {
-                    let policy = policy_of(policy, recorded.position)?;
+                    let position = recorded.position;
+                    let (policy, unknown) = Policy::from_recorded(policy).map_err(|error| {
+                        let reason = error.to_string();
+                        Error::RecordedPolicy { position, reason }
+                    })?;
+                    engine.unknown_keys.extend(unknown);
                     engine.policies.push((recorded.position, policy));
                 }
                 _ => {}
@@ -441,13 +450,6 @@ fn decided(step: Vec<NewEvent>) -> Vec<Event> {
     events
         .filter(|event| event.class() == Class::Decided)
         .collect()
-}
-
-fn policy_of(Json(bytes): &Json, position: Position) -> Result<Policy, Error> {
-    serde_json::from_slice(bytes).map_err(|error| Error::RecordedPolicy {
-        position,
-        reason: error.to_string(),
-    })
 }
 
 /// How the agent's identities are made here; as recorded, where the agent is not known.

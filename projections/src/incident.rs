@@ -12,7 +12,7 @@
 //! incident, by the first of these rules that finds one:
 //!
 //! 1. **by thread**: one of the same link or message is open there;
-//! 2. **by cause**: the log says that it follows from an event of that incident;
+//! 2. **by cause**: in a session, the log says that it follows from an event of that incident;
 //! 3. **by session**: something else went wrong in the same session, less than [`SETTLE`] ago;
 //! 4. **by connection**: the link of its session is down, or came back less than [`SETTLE`] ago;
 //! 5. **by engine**: an engine crashed, and the next one recovers, or did so less than [`SETTLE`] ago.

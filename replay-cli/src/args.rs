@@ -5,14 +5,16 @@ mod doctor;
 mod requeue;
 mod resolve;
 mod salvage;
+mod bisect;
+mod bundle;
+mod diff;
 mod export;
+mod find;
 mod import;
+mod incidents;
 mod reference;
 mod step;
 mod whatif;
-mod bisect;
-mod diff;
-mod find;
 mod why;
 
 use std::path::PathBuf;
@@ -30,10 +32,12 @@ pub(crate) use self::salvage::Salvage;
 use crate::render::time;
 
 pub(crate) use bisect::Bisect;
+pub(crate) use bundle::Bundle;
 pub(crate) use diff::Diff;
 pub(crate) use export::{Export, Format};
 pub(crate) use find::Find;
 pub(crate) use import::Import;
+pub(crate) use incidents::Incidents;
 pub(crate) use reference::{Completions, Man};
 pub(crate) use step::Step;
 pub(crate) use whatif::WhatIf;
@@ -89,6 +93,8 @@ Examples:
   recount show latest                   how the newest session stands
   recount step latest                   go through it event by event, on a whole screen
   recount log latest --follow           what happens in it, as it happens
+  recount find --error                  what went wrong, in all sessions
+  recount why latest last               why the last thing happened
   recount recover                       carry on after a crash
   recount retain --older-than 90d       let go of what is old
   recount verify                        prove that the log is whole
@@ -116,9 +122,11 @@ pub(crate) enum Verb {
     Diff(Diff),
     Frames(Frames),
     Replay(Replay),
+    Incidents(Incidents),
     Verify(Verify),
     Export(Export),
     Import(Import),
+    Bundle(Bundle),
     Close(Close),
     Cut(Cut),
     Retain(Retain),
@@ -143,8 +151,13 @@ impl Verb {
             Self::Sessions(_)
                 | Self::Show(_)
                 | Self::Frames(_)
+                | Self::Incidents(_)
                 | Self::Policy(_)
                 | Self::WhatIf(_)
+                | Self::Find(_)
+                | Self::Bisect(_)
+                | Self::Why(_)
+                | Self::Diff(_)
                 | Self::Log(Log { follow: false, .. })
                 | Self::Replay(Replay { wire: true, .. })
         )
@@ -888,6 +901,11 @@ mod tests {
             &["recount", "export", "latest", "--all"],
             &["recount", "export", "latest", "--format", "xml"],
             &["recount", "import"],
+            &["recount", "bundle", "latest"],
+            &["recount", "bundle", "--check", "a", "latest"],
+            &[
+                "recount", "bundle", "latest", "--signed", "a", "--redact", "(",
+            ],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
         }

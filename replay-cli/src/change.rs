@@ -45,7 +45,7 @@ impl Change {
     }
 }
 
-/// What is otherwise in `after`, in the order in which it stands there.
+/// What is otherwise in `after`: members in the order in which it has them, then those that it lacks.
 pub(crate) fn changes(before: &Value, after: &Value) -> Vec<Change> {
     let mut changes = Vec::new();
     compare(String::new(), before, after, &mut changes);

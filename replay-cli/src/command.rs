@@ -2,6 +2,7 @@
 //! sound are given the log to write; those that run something are given the directory of the log, and share `engine`.
 
 pub(crate) mod bisect;
+pub(crate) mod bundle;
 pub(crate) mod close;
 pub(crate) mod compact;
 pub(crate) mod cut;
@@ -11,10 +12,11 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod diff;
 mod engine;
-pub(crate) mod export;
 pub(crate) mod find;
+pub(crate) mod export;
 pub(crate) mod frames;
 pub(crate) mod import;
+pub(crate) mod incidents;
 pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod policy;
@@ -32,8 +34,8 @@ pub(crate) mod show;
 pub(crate) mod sign;
 pub(crate) mod step;
 pub(crate) mod verify;
-pub(crate) mod wire;
 pub(crate) mod why;
+pub(crate) mod wire;
 
 use std::future::Future;
 

@@ -166,9 +166,8 @@ fn of_breaker(standing: &Standing) -> Fact {
         .filter(|outcome| outcome.failed)
         .count();
     let told = format!(
-        "{}, {} of the last {} outcomes failures, opened {} times since one held",
+        "{}, {failed} of the last {} tries and streams failed, opened {} times since one held",
         breaker_name(breaker.state),
-        failed,
         breaker.recent.len(),
         breaker.openings
     );

@@ -29,8 +29,8 @@ mod stage;
 mod step;
 mod terminal;
 mod timeline;
-mod wire;
 mod tree;
+mod wire;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -102,6 +102,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
             verb: KeyVerb::New(new),
         }) => {
             command::key::new(&new.file, json, &mut output)?;
+            return Ok(output.flush()?);
+        }
+        Verb::Bundle(args::Bundle {
+            check: Some(file),
+            public_key,
+            ..
+        }) => {
+            command::bundle::check(file, public_key.as_deref(), json, &mut output)?;
             return Ok(output.flush()?);
         }
         Verb::Policy(PolicyOf {
@@ -206,6 +214,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let speed = (!replay.instant).then_some(replay.speed);
             return until_interrupted(command::replay::run(&reader, id, speed, json, output));
         }
+        Verb::Incidents(wanted) => {
+            let reader = directory::open(&data)?;
+            command::incidents::run(&reader, &wanted, json, &mut output)?;
+        }
         Verb::Verify(verify) => {
             let reader = directory::open(&data)?;
             if let Some(signed) = verify.signed {
@@ -228,6 +240,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Import(import) => {
             let directory = import.into.as_deref().unwrap_or(&data);
             command::import::run(&import.file, directory, json, &mut output)?;
+        }
+        Verb::Bundle(bundle) => {
+            let reader = directory::open(&data)?;
+            command::bundle::run(&reader, &bundle, json, &mut output)?;
         }
         Verb::Sign(sign) => {
             // The key first: a long look at the log would be in vain without it.

@@ -56,6 +56,25 @@ impl Bar {
     }
 }
 
+/// How many events go by between two looks at how far it has come.
+const STRIDE: u64 = 1 << 12;
+
+/// The same events; on the way, how far it has come of about so many.
+pub(crate) fn with_bar<T>(
+    events: impl Iterator<Item = T>,
+    doing: &'static str,
+    total: u64,
+) -> impl Iterator<Item = T> {
+    let mut bar = Bar::new();
+    let mut done = 0;
+    events.inspect(move |_| {
+        done += 1;
+        if done % STRIDE == 0 {
+            bar.show(Progress { doing, done, total });
+        }
+    })
+}
+
 impl Drop for Bar {
     fn drop(&mut self) {
         if let Some(bar) = &self.drawn {

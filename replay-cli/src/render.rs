@@ -5,6 +5,8 @@ pub(crate) mod dead_letter;
 pub(crate) mod decision;
 pub(crate) mod event;
 pub(crate) mod frame;
+pub(crate) mod incidents;
+pub(crate) mod report;
 pub(crate) mod scene;
 pub(crate) mod sessions;
 pub(crate) mod show;

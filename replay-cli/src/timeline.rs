@@ -48,7 +48,7 @@ impl Timeline {
     /// # Errors
     ///
     /// Where the log cannot be read.
-    pub(crate) fn beginning(&self, reader: &LogReader) -> Result<Standing> {
+    pub(crate) fn prologue(&self, reader: &LogReader) -> Result<Standing> {
         let mut standing = Standing::default();
         let Some(connection) = self.connection else {
             return Ok(standing);
@@ -92,6 +92,24 @@ impl Timeline {
             })
             .take_while(bounded);
         merge(session, connection, trailing, |a, b| a < b)
+    }
+
+    /// About how many events it has: with those of its connection before its first.
+    ///
+    /// # Errors
+    ///
+    /// Where the log cannot be read.
+    pub(crate) fn count(&self, reader: &LogReader) -> Result<u64> {
+        let mut count = 0;
+        let connection = self.connection.map(StreamId::Connection);
+        for stream in [StreamId::Session(self.session)]
+            .into_iter()
+            .chain(connection)
+        {
+            let head = reader.stream_head(stream)?;
+            count += head.map_or(0, |head| head.seq.0 + 1 - head.from.0);
+        }
+        Ok(count)
     }
 
     /// The same events as of now, the last one first.

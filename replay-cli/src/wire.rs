@@ -82,8 +82,10 @@ pub(crate) struct Read {
 #[derive(Default)]
 pub(crate) struct Comparison {
     state: Session,
-    /// The agent's sessions whose questions are this one's: its own, and those of sub-agents.
-    family: HashSet<String>,
+    /// The agent's names for this session.
+    own: HashSet<String>,
+    /// The sessions of its sub-agents: of what is said there only the questions are this one's.
+    children: HashSet<String>,
     run: AtWork,
     compared: Compared,
 }
@@ -136,8 +138,15 @@ impl Comparison {
             }
             return;
         };
-        self.compared.frames += 1;
-        self.hear(number, at, &translated);
+        let is_of = |sessions: &HashSet<String>| {
+            let session = translated.session.as_ref();
+            session.is_some_and(|session| sessions.contains(session))
+        };
+        let (own, of_child) = (is_of(&self.own), is_of(&self.children));
+        if own || of_child || !recorded.is_empty() {
+            self.compared.frames += 1;
+        }
+        self.hear(number, at, &translated, own);
         let frame = (number, at, &translated.observation);
         for recorded in recorded {
             if comes_from_a_frame(recorded) {
@@ -148,7 +157,9 @@ impl Comparison {
             }
             self.apply(recorded);
         }
-        self.note_unrecorded(&translated, (number, at));
+        if own || of_child {
+            self.note_unrecorded(&translated.observation, (number, at), of_child);
+        }
     }
 
     /// What came of it.
@@ -174,7 +185,7 @@ impl Comparison {
             self.end_run();
         }
         if let Event::AgentSessionBound { agent_session } = &recorded.event {
-            self.family.insert(agent_session.clone());
+            self.own.insert(agent_session.clone());
         }
         if let Some(subject) = subject(&recorded.event) {
             let subject = (recorded.event.type_name(), subject.to_owned());
@@ -184,9 +195,9 @@ impl Comparison {
     }
 
     /// Takes in what a frame adds to a text, and whose session is whose.
-    fn hear(&mut self, number: FrameNumber, at: Timestamp, translated: &Translated) {
+    fn hear(&mut self, number: FrameNumber, at: Timestamp, translated: &Translated, own: bool) {
         match &translated.observation {
-            Observation::Delta { part, text, answer } => {
+            Observation::Delta { part, text, answer } if own => {
                 let heard = self.run.heard.entry(part.clone());
                 let heard = heard.or_insert_with(|| Heard {
                     since: number,
@@ -198,8 +209,10 @@ impl Comparison {
                 heard.text.push_str(text);
                 (heard.last, heard.at) = (number, at);
             }
-            Observation::ChildOf { parent } if self.family.contains(parent) => {
-                self.family.extend(translated.session.clone());
+            Observation::ChildOf { parent }
+                if self.own.contains(parent) || self.children.contains(parent) =>
+            {
+                self.children.extend(translated.session.clone());
             }
             _ => {}
         }
@@ -282,26 +295,30 @@ impl Comparison {
     }
 
     /// Remembers what a frame says that was not recorded from it.
-    fn note_unrecorded(&mut self, translated: &Translated, (frame, at): (FrameNumber, Timestamp)) {
+    fn note_unrecorded(
+        &mut self,
+        observation: &Observation,
+        (frame, at): (FrameNumber, Timestamp),
+        of_child: bool,
+    ) {
         let Some(turn) = &self.state.turn else {
             return;
         };
-        let in_family = translated.session.as_ref();
-        if in_family.is_none_or(|session| !self.family.contains(session)) {
-            return;
-        }
-        let observation = &translated.observation;
         let dead = answer(observation).is_some_and(|answer| turn.dead_answers.contains(answer));
         if dead || turn.stalled.is_some() {
             return;
         }
         let run = turn.runs.last().map_or(1, |run| run.number);
-        if let Observation::PartEnded { part, .. } = observation {
+        if let (Observation::PartEnded { part, .. }, false) = (observation, of_child) {
             let ended = (frame, at, part.text.clone());
             self.run.ended.insert(part.id.clone(), ended);
         }
         for event in says(observation, turn.message, run) {
-            let Some(subject) = subject(&event) else {
+            let of_tool = matches!(
+                event,
+                Event::ToolCallStarted { .. } | Event::ToolCallEnded { .. }
+            );
+            let Some(subject) = subject(&event).filter(|_| !(of_child && of_tool)) else {
                 continue;
             };
             let unknown = (event.type_name(), subject.to_owned());
@@ -548,5 +565,212 @@ const fn word(observation: &Observation) -> &'static str {
         Observation::Retrying { .. } => "the agent tries again",
         Observation::Error { .. } => "an error",
         Observation::Unrecognised { .. } => "not known",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use recount_engine::adapter::OutputPart;
+    use recount_store::MessageId;
+
+    use super::*;
+    use crate::render::fixture::{at, message, session_event};
+
+    fn says(session: &str, observation: Observation) -> Option<Translated> {
+        Some(Translated {
+            session: Some(session.to_owned()),
+            observation,
+        })
+    }
+
+    fn delta(part: &str, text: &str) -> Observation {
+        Observation::Delta {
+            answer: "answer".to_owned(),
+            part: part.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    fn ended(part: &str, text: &str) -> Observation {
+        Observation::PartEnded {
+            answer: "answer".to_owned(),
+            part: OutputPart {
+                id: part.to_owned(),
+                kind: OutputKind::Text,
+                text: text.to_owned(),
+                ended: true,
+            },
+        }
+    }
+
+    fn opened() -> Observation {
+        Observation::PartOpened {
+            answer: "answer".to_owned(),
+            part: "part".to_owned(),
+            kind: OutputKind::Text,
+        }
+    }
+
+    fn appended(placement: Placement, text: &str) -> Event {
+        Event::OutputAppended {
+            message: message(),
+            run: 1,
+            part: "part".to_owned(),
+            kind: OutputKind::Text,
+            placement,
+            text: text.to_owned(),
+        }
+    }
+
+    /// What comes of frames, in order, each with the event that was recorded from it, in a turn that began before the
+    /// first and completed after the last.
+    fn compared(frames: Vec<(Option<Translated>, Option<Event>)>) -> Compared {
+        let message: MessageId = message();
+        let mut comparison = Comparison::default();
+        let mut number = 0;
+        let mut record = |event: Event, frame: Option<FrameNumber>| {
+            number += 1;
+            Recorded {
+                class: event.class(),
+                frame,
+                ..session_event(number, event)
+            }
+        };
+        for event in [
+            Event::MessageQueued {
+                message,
+                key: None,
+                text: String::new(),
+            },
+            Event::AgentSessionBound {
+                agent_session: "own".to_owned(),
+            },
+            Event::TurnRequested { message, run: 1 },
+        ] {
+            comparison.event(&record(event, None));
+        }
+        for (n, (translated, event)) in (1..).zip(frames) {
+            let number = FrameNumber(n);
+            let read = Read {
+                number,
+                at: at(n),
+                translated,
+            };
+            let recorded = event.map(|event| record(event, Some(number)));
+            comparison.frame(read, recorded.as_slice());
+        }
+        let finish = "stop".to_owned();
+        let completed = Event::TurnCompleted {
+            message,
+            run: 1,
+            finish,
+        };
+        comparison.event(&record(completed, None));
+        comparison.end()
+    }
+
+    fn begun() -> (Option<Translated>, Option<Event>) {
+        let started = Event::TurnStarted {
+            message: message(),
+            run: 1,
+        };
+        (says("own", opened()), Some(started))
+    }
+
+    /// Each difference: its kind, its frame, and the text that would be recorded.
+    fn told(compared: &Compared) -> Vec<(&'static str, u64, String)> {
+        let told = |difference: &Difference| {
+            let text = match &difference.today {
+                Some(Event::OutputAppended { text, .. }) => text.clone(),
+                other => format!("{other:?}"),
+            };
+            (difference.kind.name(), difference.frame.0, text)
+        };
+        compared.differences.iter().map(told).collect()
+    }
+
+    #[test]
+    fn pieces_are_compared_by_what_they_add_up_to() {
+        let frames = |recorded: &str, rest: &str| {
+            vec![
+                begun(),
+                (says("own", delta("part", "to")), None),
+                (
+                    says("own", delta("part", "ge")),
+                    Some(appended(Placement::End, recorded)),
+                ),
+                (
+                    says("own", ended("part", "together")),
+                    Some(appended(Placement::End, rest)),
+                ),
+            ]
+        };
+        let same = compared(frames("toge", "ther"));
+        assert_eq!((same.frames, same.events, told(&same)), (4, 3, Vec::new()));
+        assert_eq!(
+            told(&compared(frames("to", "ther"))),
+            [
+                ("other", 3, "toge".to_owned()),
+                ("other", 4, "together".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn behind_a_hole_only_what_was_recorded_has_to_be_there() {
+        let behind = |recorded: &str| {
+            compared(vec![
+                begun(),
+                (says("own", delta("part", "lost ")), None),
+                (
+                    says("own", delta("part", "found")),
+                    Some(appended(Placement::AfterHole, recorded)),
+                ),
+            ])
+        };
+        assert_eq!(told(&behind("found")), []);
+        assert_eq!(
+            told(&behind("fund")),
+            [("other", 3, "lost found".to_owned())]
+        );
+    }
+
+    #[test]
+    fn what_is_said_in_other_sessions_is_none_of_this_ones() {
+        let child = Observation::ChildOf {
+            parent: "own".to_owned(),
+        };
+        let compared = compared(vec![
+            begun(),
+            (says("child", child), None),
+            (says("child", delta("theirs", "a child's")), None),
+            (says("other", delta("others", "another's")), None),
+            (says("own", delta("forgotten", "one's own")), None),
+            (
+                says("own", delta("part", "all")),
+                Some(appended(Placement::End, "all")),
+            ),
+        ]);
+        assert_eq!(told(&compared), [("extra", 5, "one's own".to_owned())]);
+        assert_eq!(compared.frames, 4);
+    }
+
+    #[test]
+    fn where_frames_are_not_there_nothing_is_held_against_them() {
+        let compared = compared(vec![
+            begun(),
+            (says("own", delta("part", "a")), None),
+            (None, None),
+            (
+                says("own", delta("part", "c")),
+                Some(appended(Placement::End, "abc")),
+            ),
+            (None, Some(appended(Placement::End, "d"))),
+            (
+                says("own", delta("part", "e")),
+                Some(appended(Placement::End, "e")),
+            ),
+        ]);
+        assert_eq!((told(&compared), compared.not_kept), (Vec::new(), 1));
     }
 }

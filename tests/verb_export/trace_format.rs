@@ -102,11 +102,13 @@ pub(crate) fn check(file: &Value) -> Result<usize, String> {
         }
         slices.sort_unstable();
         // They may hold one another by the format; ours do not.
-        if let Some(pair) = slices.windows(2).find(|pair| pair[0].1 > pair[1].0) {
-            return Err(format!(
-                "on {place:?}, {:?} and {:?} overlap",
-                pair[0], pair[1]
-            ));
+        for pair in slices.windows(2) {
+            let [(_, until), (from, _)] = pair else {
+                unreachable!("windows of two")
+            };
+            if until > from {
+                return Err(format!("on {place:?}, {pair:?} overlap"));
+            }
         }
     }
     for (id, flow) in &flows {

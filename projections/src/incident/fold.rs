@@ -28,8 +28,8 @@ pub struct Incidents {
     /// Whether an engine has started and has not stopped.
     running: bool,
     pending: Pending,
-    /// The last event.
-    last: Option<(Position, Timestamp)>,
+    /// When the last event happened.
+    last: Option<Timestamp>,
     /// Before that, nothing that is live can be over.
     look_at: Timestamp,
 }
@@ -81,12 +81,12 @@ enum Rank {
     Call,
     /// It says why a turn failed.
     Turn,
+    /// It says what the agent lost.
+    Agent,
     /// It says that nothing is known, and what follows from that explains nothing.
     Silence,
     /// It says how a stream ended.
     Stream,
-    /// It says what the agent lost.
-    Agent,
     /// It says how a server ended.
     Server,
     /// It says which mistake was made.
@@ -136,7 +136,7 @@ impl Incidents {
             StreamId::Engine => self.of_engine(recorded),
         }
         self.pending.apply(recorded);
-        self.last = Some((recorded.position, recorded.at));
+        self.last = Some(recorded.at);
     }
 
     /// The incidents that are over and were not taken yet, in the order in which they ended.
@@ -413,8 +413,9 @@ impl Incidents {
             _ => None,
         };
         let mut name = self.begin(Kind::Connection, thread, known, place, first);
-        if let Some(probe) = probe {
-            name = self.reach_back(name, probe);
+        let lost = lost.map(|lost| (lost.position, lost.at));
+        for sign in lost.into_iter().chain(probe) {
+            name = self.reach_back(name, sign);
         }
         self.note(name, place, recorded);
         let name = self.take_in(name, connection, recorded.at);
@@ -430,12 +431,14 @@ impl Incidents {
         match to {
             ConnectionState::Disconnected => {
                 // What ended with an engine is not tried again by it.
-                if let (Some(name), Some(lost)) = (crash, &link.lost) {
-                    let lost = lost.clone();
+                if let Some(name) = crash
+                    && let Some(lost) = link.lost.take()
+                {
                     let place = Place {
                         connection: Some(connection),
                         ..Place::default()
                     };
+                    let name = self.reach_back(name, (lost.position, lost.at));
                     self.note(name, place, &lost);
                 }
             }
@@ -511,11 +514,8 @@ impl Incidents {
             recorded,
         );
         self.explain(name, Rank::Death, None);
-        if let Some((position, at)) = self.last
-            && let Some(live) = self.live.get_mut(&name)
-        {
-            live.incident.begin = live.incident.begin.min(at);
-            self.show(name, position);
+        if let (Some(last), Some(live)) = (self.last, self.live.get_mut(&name)) {
+            live.incident.begin = live.incident.begin.min(last);
         }
         let opened = self.threads.contains_key(&Thread::Recovery);
         self.crash = Some((name, (!opened).then_some(recorded.at)));
@@ -585,7 +585,11 @@ impl Incidents {
                 self.threads.get(&link).copied()
             })
         };
-        let by_cause = || self.evidence.get(&recorded.cause?).copied();
+        let by_cause = || {
+            // What moves a link follows from its last move, however long ago that was.
+            let cause = recorded.cause.filter(|_| place.session.is_some())?;
+            self.evidence.get(&cause).copied()
+        };
         let by_session = || {
             let (name, last) = self.sessions.get(&place.session?)?.trouble?;
             self.is_recent(name, Some(last), at).then_some(name)

@@ -1,21 +1,18 @@
 //! `recount bisect`: when something became true of a session.
 
-use recount_store::{LogReader, Progress, Recorded, Seq, SessionId, StreamId};
+use recount_store::{LogReader, Recorded, SessionId, StreamId};
 use serde_json::{Map, Value};
 
 use crate::args;
 use crate::failure::Failure;
 use crate::front::Cut;
 use crate::output::{Output, note};
-use crate::progress::Bar;
+use crate::progress::with_bar;
 use crate::query::{Condition, shape};
 use crate::render::event::{Lines, json_line_beside};
 use crate::render::show::Standing;
 use crate::render::text;
 use crate::timeline::Timeline;
-
-/// How many events go by between two looks at the progress.
-const STRIDE: u64 = 1 << 12;
 
 /// Prints the first moment at which a condition became true, or each at which it changed.
 pub(crate) fn run(
@@ -65,11 +62,10 @@ fn changes(
 ) -> Result<u64, Failure> {
     let timeline = Timeline::of(reader, id)?;
     let through = reader.head()?.position;
-    let mut standing = timeline.beginning(reader)?;
-    let total = ends(reader, &timeline)?;
+    let mut standing = timeline.prologue(reader)?;
     let (mut held, mut done) = (false, 0);
-    let mut bar = Bar::new();
-    for recorded in timeline.events(reader, through, true) {
+    let events = timeline.events(reader, through, true);
+    for recorded in with_bar(events, "asking", timeline.count(reader)?) {
         let recorded = recorded?;
         standing.apply(&recorded);
         done += 1;
@@ -80,29 +76,8 @@ fn changes(
                 break;
             }
         }
-        if done % STRIDE == 0 {
-            bar.show(Progress {
-                doing: "asking",
-                done,
-                total,
-            });
-        }
     }
     Ok(done)
-}
-
-/// About how many events a timeline has.
-fn ends(reader: &LogReader, timeline: &Timeline) -> Result<u64, Failure> {
-    let connection = timeline.connection.map(StreamId::Connection);
-    let mut total = 0;
-    for stream in [StreamId::Session(timeline.session)]
-        .into_iter()
-        .chain(connection)
-    {
-        let head = reader.stream_head(stream)?;
-        total += head.map_or(Seq::default(), |head| head.seq).0;
-    }
-    Ok(total)
 }
 
 struct Printer<'a> {

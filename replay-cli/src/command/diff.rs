@@ -9,6 +9,7 @@ use crate::change::{Change, changes};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::pick;
+use crate::progress::with_bar;
 use crate::render::event::{json_value, line};
 use crate::render::show::Standing;
 use crate::render::{Look, text};
@@ -59,15 +60,20 @@ fn moments(
 ) -> Result<(), Failure> {
     let [from, to] = moments;
     let timeline = Timeline::of(reader, id)?;
-    let mut standing = timeline.beginning(reader)?;
+    let mut standing = timeline.prologue(reader)?;
     let mut before: Option<(Value, Seq)> = None;
     let mut between = Between::default();
     let through = reader.head()?.position;
     let (mut last, mut done) = (Seq::default(), false);
-    for recorded in timeline.events(reader, through, true) {
+    let events = timeline.events(reader, through, true);
+    for recorded in with_bar(events, "folding", timeline.count(reader)?) {
         let recorded = recorded?;
         let is_in = |moment, standing: &Standing| within(moment, &recorded, standing);
         if !is_in(to, &standing) {
+            if is_in(from, &standing) {
+                let what = "the second moment is before the first";
+                return Err(Failure::usage(what).try_next("name the earlier one first"));
+            }
             done = true;
             break;
         }
@@ -137,9 +143,33 @@ fn within(moment: At, recorded: &Recorded, before: &Standing) -> bool {
     }
 }
 
+/// How a session stood, as JSON; without the texts that are only what their parts say.
 fn view(standing: &Standing, id: SessionId) -> Result<Value, Failure> {
-    serde_json::to_value(standing.view(id))
-        .map_err(|error| Failure::because("cannot say how it stood", error))
+    let mut view = serde_json::to_value(standing.view(id))
+        .map_err(|error| Failure::because("cannot say how it stood", error))?;
+    let list = |value: &mut Value, name: &str| -> Vec<Value> {
+        value
+            .get_mut(name)
+            .and_then(Value::as_array_mut)
+            .map(std::mem::take)
+            .unwrap_or_default()
+    };
+    let without_text = |mut value: Value| {
+        if let Some(members) = value.as_object_mut() {
+            members.remove("text");
+        }
+        value
+    };
+    let turns = list(&mut view, "turns").into_iter().map(|mut turn| {
+        let runs = list(&mut turn, "runs")
+            .into_iter()
+            .map(without_text)
+            .collect();
+        turn["runs"] = runs;
+        without_text(turn)
+    });
+    view["turns"] = turns.collect();
+    Ok(view)
 }
 
 /// The line as far as there is room for it.
@@ -233,13 +263,13 @@ fn sessions(
         return Ok(output.line(&format!("{a} and {b} are alike: {alike}"))?);
     };
     let count = text::count(aligned.differences.len() as u64, "difference");
-    output.line(&format!("{a} and {b}: {alike} alike, {count}"))?;
+    output.line(&format!("- {a} and + {b}: {alike} alike, {count}"))?;
     output.line(&look.bold("the first difference"))?;
     let print = |difference: &Difference, output: &mut Output| -> Result<(), Failure> {
         let (_, a, b, more) = pair(*difference);
         for (side, node) in [("-", a), ("+", b)] {
             if let Some(node) = node {
-                let mut told = format!("{side} {}", line(&node.recorded, None, &look));
+                let mut told = format!("{side} {}", line(&node.recorded, &look));
                 if node.more > 0 {
                     told.push_str(&look.dim(&format!("  (and {} more)", node.more)));
                 }
@@ -274,5 +304,7 @@ fn sessions(
 
 fn forest(reader: &LogReader, id: SessionId, through: Position) -> Result<Forest, Failure> {
     let timeline = Timeline::of(reader, id)?;
-    Ok(Forest::of(timeline.events(reader, through, false))?)
+    let events = timeline.events(reader, through, false);
+    let count = timeline.count(reader)?;
+    Ok(Forest::of(with_bar(events, "reading", count))?)
 }

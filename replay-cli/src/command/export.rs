@@ -57,7 +57,7 @@ pub(crate) fn run(
 const LAST: Position = Position(u64::MAX);
 
 /// Where the text of an export goes, piece by piece.
-type Sink<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
 
 fn write(
     reader: &LogReader,
@@ -128,13 +128,13 @@ fn jsonl(reader: &LogReader, session: Option<SessionId>, sink: Sink<'_>) -> Resu
 }
 
 /// A file that is there once it is whole.
-struct NewFile {
+pub(crate) struct NewFile {
     file: BufWriter<tempfile::NamedTempFile>,
     bytes: u64,
 }
 
 impl NewFile {
-    fn begin(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn begin(path: &Path) -> Result<Self, Failure> {
         if path.symlink_metadata().is_ok() {
             return Err(taken(path));
         }
@@ -149,13 +149,13 @@ impl NewFile {
         })
     }
 
-    fn text(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) fn text(&mut self, text: &str) -> io::Result<()> {
         self.bytes += text.len() as u64;
         self.file.write_all(text.as_bytes())
     }
 
     /// Gives it its name; gives how long it is.
-    fn finish(self, path: &Path) -> Result<u64, Failure> {
+    pub(crate) fn finish(self, path: &Path) -> Result<u64, Failure> {
         let file = self
             .file
             .into_inner()

@@ -21,8 +21,9 @@ use crate::render::event::{Lines, json_line_beside};
 use crate::render::{text, time};
 use crate::timeline::Timeline;
 
-/// How many positions are looked at in one go: what is found is shown that soon, and no worker is far ahead.
-const GO: u64 = 1 << 14;
+/// How many positions are looked at in one go: what is found is shown that soon, and a worker that is ahead holds no
+/// more than a few times as many events.
+const GO: u64 = 1 << 12;
 
 /// More threads than this find nothing sooner: what is left is the one that prints.
 const WORKERS_MAX: usize = 8;
@@ -42,7 +43,7 @@ pub(crate) fn run(
         found: 0,
         output,
     };
-    let range = range(reader, asked)?;
+    let range = range(reader, asked, &wanted)?;
     let looked = range
         .end()
         .0
@@ -80,10 +81,8 @@ pub(crate) fn run(
 /// What the flags ask for.
 fn wanted(reader: &LogReader, asked: &args::Find) -> Result<Wanted, Failure> {
     let text = asked.text.as_deref().map(|pattern| {
-        // As ripgrep has it: who types a large letter means it.
-        let any_case = !pattern.contains(char::is_uppercase);
         let built = RegexBuilder::new(pattern)
-            .case_insensitive(any_case)
+            .case_insensitive(!means_large_letters(pattern))
             .build();
         built.map_err(|error| {
             Failure::usage(format!("{pattern:?} is no regular expression"))
@@ -118,6 +117,16 @@ fn wanted(reader: &LogReader, asked: &args::Find) -> Result<Wanted, Failure> {
     })
 }
 
+/// Whether a pattern has a large letter: who types one means it. Those of classes, like `\S`, are none.
+fn means_large_letters(pattern: &str) -> bool {
+    let mut escaped = false;
+    pattern.chars().any(|c| {
+        let is_letter = !escaped && c.is_uppercase();
+        escaped = !escaped && c == '\\';
+        is_letter
+    })
+}
+
 /// The numbers of the types whose names are wanted.
 fn numbers(wanted: impl Fn(&str) -> bool) -> std::collections::HashSet<u16> {
     let named = |number: &u16| Event::type_name_of(*number).is_some_and(&wanted);
@@ -125,12 +134,20 @@ fn numbers(wanted: impl Fn(&str) -> bool) -> std::collections::HashSet<u16> {
 }
 
 /// The positions to look at: by time where only some of it is asked for.
-fn range(reader: &LogReader, asked: &args::Find) -> Result<RangeInclusive<Position>> {
+fn range(
+    reader: &LogReader,
+    asked: &args::Find,
+    wanted: &Wanted,
+) -> Result<RangeInclusive<Position>> {
     let head = reader.head()?.position;
+    let first = wanted
+        .streams
+        .as_ref()
+        .map_or(Position::FIRST, |(_, first)| *first);
     // What ends within the time may have begun before it.
     let from = match asked.since.filter(|_| asked.longer_than.is_none()) {
-        Some(since) => reader.position_at(since)?,
-        None => Position::FIRST,
+        Some(since) => reader.position_at(since)?.max(first),
+        None => first,
     };
     let through = match asked.until {
         Some(Timestamp(until)) => {
@@ -341,4 +358,21 @@ fn beside(recorded: &Recorded, span: Option<&Span>) -> Map<String, Value> {
         beside.insert("span".to_owned(), span);
     }
     beside
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_letter_is_meant_and_a_class_is_none() {
+        for (pattern, large) in [
+            ("mend", false),
+            ("Mend", true),
+            (r"\S+", false),
+            (r"\\S", true),
+        ] {
+            assert_eq!(means_large_letters(pattern), large, "{pattern}");
+        }
+    }
 }

@@ -43,7 +43,7 @@ pub(crate) fn run(
         let piece = reader.take(text).map_err(|wrong| refused(wrong.into()))?;
         if let Some(piece) = piece {
             import.add(&piece).map_err(|error| match error {
-                error @ Error::Corrupt { .. } => refused(error.into()),
+                Error::Corrupt { what, .. } => refused(what.into()),
                 error => error.into(),
             })?;
         }
@@ -52,7 +52,7 @@ pub(crate) fn run(
         .finish()
         .map_err(|wrong| refused(file, None, wrong.into()))?;
     let head = import.finish().map_err(|error| match error {
-        error @ Error::Corrupt { .. } => refused(file, None, error.into()),
+        Error::Corrupt { what, .. } => refused(file, None, what.into()),
         error @ Error::LogExists { .. } => not_begun(error),
         error => error.into(),
     })?;

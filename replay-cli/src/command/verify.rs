@@ -130,7 +130,7 @@ fn parts(reader: &LogReader, session: SessionId) -> Result<Verified, Error> {
 }
 
 /// The signed head in a file.
-fn read(file: &Path) -> Result<SignedHead, Failure> {
+pub(crate) fn read(file: &Path) -> Result<SignedHead, Failure> {
     let cannot = || format!("cannot use the signed head {}", file.display());
     let next = "recount sign --key FILE    prints one";
     let text =

@@ -15,7 +15,7 @@ use crate::args::Which;
 use crate::failure::Failure;
 use crate::knew::{self, Known};
 use crate::output::{Output, note};
-use crate::progress::Bar;
+use crate::progress::{Bar, with_bar};
 use crate::render::event::{Lines, json_line_beside, line};
 use crate::render::{text, time};
 use crate::timeline::Timeline;
@@ -153,7 +153,8 @@ fn known(
         let first = timeline.first;
         event.as_ref().map_or(true, |event| event.position < first)
     });
-    for recorded in before.chain(timeline.events(reader, through, true)) {
+    let events = before.chain(timeline.events(reader, through, true));
+    for recorded in with_bar(events, "folding", timeline.count(reader)?) {
         let recorded = recorded?;
         meet(&recorded, &standing);
         standing.apply(&recorded);
@@ -274,7 +275,7 @@ impl Printer<'_> {
         for row in &rows {
             let recorded = &effects[row.event];
             let indent = "  ".repeat(row.depth.min(INDENT_MAX));
-            let mut line = format!("{indent}{}", line(recorded, None, &look));
+            let mut line = format!("{indent}{}", line(recorded, &look));
             if let Some(of) = self.elsewhere(recorded) {
                 line.push_str(&look.dim(&format!("  (of {of})")));
             }

@@ -137,7 +137,7 @@ pub(crate) enum Wrong {
     #[error("what it says is not what its record holds")]
     Differs,
     #[error("the last line does not say what came before it")]
-    WrongEnd,
+    OtherEnd,
     #[error("lines follow the last one")]
     Surplus,
     #[error("the file is cut short: its last line is missing")]
@@ -173,7 +173,7 @@ impl Reader {
             Any {
                 record: Some(record),
                 ..
-            } => Piece::Event(Self::event(record)?),
+            } => Piece::Event(raw_event(record).ok_or(Wrong::NoRecord)?),
             Any {
                 gone: Some(events),
                 head: Some(head),
@@ -191,7 +191,7 @@ impl Reader {
                     head,
                 };
                 if self.writer.last().ok().as_deref() != Some(line) {
-                    return Err(Wrong::WrongEnd);
+                    return Err(Wrong::OtherEnd);
                 }
                 self.last = Some(last);
                 return Ok(None);
@@ -220,16 +220,16 @@ impl Reader {
             (true, Some(_)) => Ok(()),
         }
     }
+}
 
-    fn event(record: &RawValue) -> Result<RawEvent, Wrong> {
-        let text: String = serde_json::from_str(record.get()).map_err(|_| Wrong::NoRecord)?;
-        let bytes = BASE64_STANDARD.decode(text).map_err(|_| Wrong::NoRecord)?;
-        RawEvent::from_bytes(bytes).ok_or(Wrong::NoRecord)
-    }
+/// The event whose bytes a line holds; `None` where they are none.
+pub(crate) fn raw_event(record: &RawValue) -> Option<RawEvent> {
+    let text: String = serde_json::from_str(record.get()).ok()?;
+    RawEvent::from_bytes(BASE64_STANDARD.decode(text).ok()?)
 }
 
 /// The line of an event.
-fn event_line(raw: &RawEvent) -> Result<String, NotSaid> {
+pub(crate) fn event_line(raw: &RawEvent) -> Result<String, NotSaid> {
     let mut line = event::json_line(&raw.decode()?, None)?;
     let closed = line.pop();
     debug_assert_eq!(closed, Some('}'), "an object ends like that");
@@ -252,7 +252,7 @@ fn after(head: Head, piece: &Piece) -> Head {
 
 /// Whether two lines of an event say the same, but for what this release does not know of it: a newer one has a name
 /// for its type, and can read its payload.
-fn says_the_same_of_an_unknown(ours: &str, line: &str) -> bool {
+pub(crate) fn says_the_same_of_an_unknown(ours: &str, line: &str) -> bool {
     let envelope = |line: &str| -> Option<Map<String, Value>> {
         let mut fields: Map<String, Value> = serde_json::from_str(line).ok()?;
         fields.remove("data")?;
@@ -364,9 +364,9 @@ mod tests {
             let pieces = read(&lines).expect("read back");
 
             let mut import = Import::begin(folder.path().join(name)).expect("begin");
-            pieces
-                .iter()
-                .for_each(|piece| import.add(piece).expect("it follows"));
+            for piece in &pieces {
+                import.add(piece).expect("it follows");
+            }
             import.finish().expect("finish");
             let imported = LogReader::open(folder.path().join(name)).expect("open");
             verify(&imported, None).expect("whole");
@@ -418,7 +418,7 @@ mod tests {
         assert_eq!(read(&twice), Err((count + 1, Wrong::Surplus)));
         let mut without = lines.clone();
         without.remove(count - 2);
-        assert_eq!(read(&without), Err((count - 1, Wrong::WrongEnd)));
+        assert_eq!(read(&without), Err((count - 1, Wrong::OtherEnd)));
         let newer = lines[0].replace("v1", "v2");
         let kind = "recount export v2".to_owned();
         assert_eq!(read(&[newer]), Err((1, Wrong::OtherKind(kind))));

@@ -74,7 +74,7 @@ impl Page<'_> {
     /// The spans that are about a message, in order.
     fn of(&self, message: MessageId) -> impl Iterator<Item = &Span> {
         let about = move |span: &&Span| span.what.message() == Some(message);
-        self.spans.spans.iter().filter(about)
+        self.spans.all.iter().filter(about)
     }
 
     fn message(&mut self, number: usize, message: MessageId, text: &str) {
@@ -430,7 +430,9 @@ mod tests {
                 .map(Ok::<_, std::convert::Infallible>),
         );
         let mut transcript = Transcript::default();
-        events.iter().for_each(|event| transcript.apply(event));
+        for event in events {
+            transcript.apply(event);
+        }
         markdown(session(), &transcript, &spans, &TimeZone::UTC)
     }
 

@@ -15,7 +15,7 @@ const SCHEMA: &str = "https://opentelemetry.io/schemas/1.41.0";
 /// The spans as one request of a collector's; with `texts`, with what was said, too.
 pub(crate) fn request(spans: &Spans, texts: bool) -> Value {
     let told: Vec<Value> = spans
-        .spans
+        .all
         .iter()
         .map(|span| self::span(spans, span, texts))
         .collect();
@@ -39,9 +39,9 @@ enum Kind {
     Client = 3,
 }
 
-fn span(all: &Spans, span: &Span, texts: bool) -> Value {
+fn span(spans: &Spans, span: &Span, texts: bool) -> Value {
     let empty = About::default();
-    let about = all.about(span.stream).unwrap_or(&empty);
+    let about = spans.about(span.stream).unwrap_or(&empty);
     let mut told = json!({
         "traceId": trace_id(span),
         "spanId": span_id(span, span.seq),
@@ -49,12 +49,12 @@ fn span(all: &Spans, span: &Span, texts: bool) -> Value {
         "kind": kind(&span.what) as u8,
         "startTimeUnixNano": nanos(span.begin),
         "endTimeUnixNano": nanos(span.end),
-        "attributes": attributes(said(all, span, about, texts)),
+        "attributes": attributes(said(spans, span, about, texts)),
         "events": span.marks.iter().map(|mark| event(mark, texts)).collect::<Vec<_>>(),
         "status": status(&span.ending),
     });
     if let Some(parent) = span.parent {
-        told["parentSpanId"] = span_id(span, all.spans[parent].seq).into();
+        told["parentSpanId"] = span_id(span, spans.all[parent].seq).into();
     }
     told
 }
@@ -98,12 +98,12 @@ impl From<&str> for Said {
     }
 }
 
-fn said(all: &Spans, span: &Span, about: &About, texts: bool) -> Vec<(&'static str, Said)> {
+fn said(spans: &Spans, span: &Span, about: &About, texts: bool) -> Vec<(&'static str, Said)> {
     let mut said = vec![("recount.event", Said::Number(span.seq.0))];
     match span.stream {
         StreamId::Session(id) => said.push(("gen_ai.conversation.id", Said::Text(id.to_string()))),
         StreamId::Connection(id) => {
-            said.push(("recount.connection.id", Said::Text(id.to_string())))
+            said.push(("recount.connection.id", Said::Text(id.to_string())));
         }
         StreamId::Engine => {}
     }
@@ -124,7 +124,7 @@ fn said(all: &Spans, span: &Span, about: &About, texts: bool) -> Vec<(&'static s
         }
         What::Attempt { attempt, .. } => {
             said.push(("recount.attempt", Said::Number((*attempt).into())));
-            said.extend(server(all, about));
+            said.extend(server(spans, about));
         }
         What::Run { run, answer, .. } => {
             said.push(("gen_ai.operation.name", "invoke_agent".into()));
@@ -142,7 +142,7 @@ fn said(all: &Spans, span: &Span, about: &About, texts: bool) -> Vec<(&'static s
                 said.push(("gen_ai.response.finish_reasons", Said::Texts(finish)));
             }
             if texts {
-                let asked = asked(all, span);
+                let asked = asked(spans, span);
                 said.push(("gen_ai.input.messages", messages("user", asked, None)));
                 let finish = match &span.ending {
                     Ending::Open => None,
@@ -154,7 +154,7 @@ fn said(all: &Spans, span: &Span, about: &About, texts: bool) -> Vec<(&'static s
                     messages("assistant", answer, finish),
                 ));
             }
-            said.extend(server(all, about));
+            said.extend(server(spans, about));
         }
         What::Call {
             call,
@@ -186,8 +186,8 @@ fn said(all: &Spans, span: &Span, about: &About, texts: bool) -> Vec<(&'static s
 }
 
 /// What the message said that a span is a part of.
-fn asked<'a>(all: &'a Spans, span: &Span) -> &'a str {
-    match span.parent.map(|parent| &all.spans[parent].what) {
+fn asked<'a>(spans: &'a Spans, span: &Span) -> &'a str {
+    match span.parent.map(|parent| &spans.all[parent].what) {
         Some(What::Message { text, .. }) => text,
         _ => "",
     }
@@ -223,8 +223,8 @@ fn provider(about: &About) -> String {
 }
 
 /// Where the server of a session's connection is.
-fn server(all: &Spans, about: &About) -> Vec<(&'static str, Said)> {
-    let connection = about.connection.and_then(|stream| all.about(stream));
+fn server(spans: &Spans, about: &About) -> Vec<(&'static str, Said)> {
+    let connection = about.connection.and_then(|stream| spans.about(stream));
     connection.map(server_of).unwrap_or_default()
 }
 

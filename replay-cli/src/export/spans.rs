@@ -127,7 +127,7 @@ pub(crate) struct About {
 #[derive(Debug, Default)]
 pub(crate) struct Spans {
     /// All spans, in the order in which they began.
-    pub(crate) spans: Vec<Span>,
+    pub(crate) all: Vec<Span>,
     /// What happened while nothing lasted that it belongs to.
     pub(crate) marks: Vec<(StreamId, Mark)>,
     /// What each stream says about itself, in the order of their first events.
@@ -177,7 +177,7 @@ impl Spans {
         }
         // What is open lasts as long as anything is known.
         for index in spans.open.values() {
-            let span = &mut spans.spans[*index];
+            let span = &mut spans.all[*index];
             span.end = span.end.max(spans.last);
         }
         Ok(spans)
@@ -472,15 +472,15 @@ impl Spans {
 
     fn what_mut(&mut self, key: &Key) -> Option<&mut What> {
         let index = self.open.get(key)?;
-        Some(&mut self.spans[*index].what)
+        Some(&mut self.all[*index].what)
     }
 
     fn begin(&mut self, recorded: &Recorded, key: Key, what: What) {
-        let index = self.spans.len();
+        let index = self.all.len();
         let cause = recorded.cause.and_then(|cause| self.belongs.get(&cause));
         let parent = key.parents().into_iter().flatten();
         let parent = { parent }.find_map(|key| self.open.get(&key).copied());
-        self.spans.push(Span {
+        self.all.push(Span {
             stream: recorded.stream,
             what,
             seq: recorded.seq,
@@ -505,7 +505,7 @@ impl Spans {
         let Some(index) = self.open.remove(key) else {
             return;
         };
-        let span = &mut self.spans[index];
+        let span = &mut self.all[index];
         // Clocks may go back.
         span.end = recorded.at.max(span.begin);
         span.ending = ending;
@@ -556,7 +556,7 @@ impl Spans {
         let open = keys.iter().flatten().find_map(|key| self.open.get(key));
         match open {
             Some(&index) => {
-                self.spans[index].marks.push(mark);
+                self.all[index].marks.push(mark);
                 self.belongs.insert(recorded.position, index);
             }
             None => self.marks.push((recorded.stream, mark)),

@@ -109,13 +109,13 @@ pub(crate) fn trace(spans: &Spans, texts: bool) -> Trace {
         let place = drawing.lane(pid(*stream), Track::Events, mark.at, mark.at);
         drawing.mark(place, Track::Events, mark, texts);
     }
-    let mut places = Vec::with_capacity(spans.spans.len());
-    for span in &spans.spans {
+    let mut places = Vec::with_capacity(spans.all.len());
+    for span in &spans.all {
         places.push(drawing.slice(pid(span.stream), span, texts));
     }
-    for (index, span) in spans.spans.iter().enumerate() {
+    for (index, span) in spans.all.iter().enumerate() {
         if let Some(cause) = span.cause.filter(|cause| *cause != index) {
-            let from = (places[cause], spans.spans[cause].begin);
+            let from = (places[cause], spans.all[cause].begin);
             drawing.flow(index, from, (places[index], span.begin));
         }
     }

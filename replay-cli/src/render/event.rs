@@ -28,7 +28,7 @@ pub(crate) struct Lines {
 impl Lines {
     /// The event as lines: itself, and the day before it where it is another.
     pub(crate) fn next(&mut self, recorded: &Recorded, look: &Look) -> String {
-        self.after_day(recorded, line(recorded, None, look), look)
+        self.after_day(recorded, line(recorded, look), look)
     }
 
     /// The same, of one of many sessions: with the id of its session or connection.
@@ -38,7 +38,7 @@ impl Lines {
             StreamId::Session(id) => id.to_string(),
             StreamId::Connection(id) => id.to_string(),
         };
-        self.after_day(recorded, line(recorded, Some(&of), look), look)
+        self.after_day(recorded, line_of(recorded, Some(&of), look), look)
     }
 
     fn after_day(&mut self, recorded: &Recorded, line: String, look: &Look) -> String {
@@ -49,8 +49,13 @@ impl Lines {
     }
 }
 
+/// The event as one line: time, number, type, and what it says.
+pub(crate) fn line(recorded: &Recorded, look: &Look) -> String {
+    line_of(recorded, None, look)
+}
+
 /// The event as one line: time, whose it is if that is to be said, number, type, and what it says.
-pub(crate) fn line(recorded: &Recorded, of: Option<&str>, look: &Look) -> String {
+fn line_of(recorded: &Recorded, of: Option<&str>, look: &Look) -> String {
     let mut clock = time::clock(recorded.at, &look.zone);
     if let Some(of) = of {
         clock = format!("{clock}  {of:16}");
@@ -575,6 +580,15 @@ pub(crate) fn json_line_beside(
     Ok(line)
 }
 
+/// The event as a value of JSON.
+///
+/// # Errors
+///
+/// Where it cannot be said in JSON.
+pub(crate) fn json_value(recorded: &Recorded) -> io::Result<Value> {
+    Ok(serde_json::from_str(&json_line(recorded, None)?)?)
+}
+
 /// What an event holds: each member of its data and its value, a text as it is and all else as JSON.
 pub(crate) fn data(event: &Event) -> Vec<(String, String)> {
     let members: serde_json::Map<String, serde_json::Value> = own_json(event, |_, data| {
@@ -591,15 +605,6 @@ pub(crate) fn data(event: &Event) -> Vec<(String, String)> {
         }
     };
     members.into_iter().map(told).collect()
-}
-
-/// The event as a value of JSON.
-///
-/// # Errors
-///
-/// Where it cannot be said in JSON.
-pub(crate) fn json_value(recorded: &Recorded) -> io::Result<Value> {
-    Ok(serde_json::from_str(&json_line(recorded, None)?)?)
 }
 
 /// Looks at the name and the data that an event gives itself in JSON.
@@ -667,7 +672,7 @@ mod tests {
             width: Some(70),
             ..plain()
         };
-        let line = line(&connection_event(4, event), None, &look);
+        let line = line(&connection_event(4, event), &look);
         expect![[r#"09:14:07.000    ~4  StreamLost             \u{1b}[2J and more\nthan f…"#]]
             .assert_eq(&line);
         assert_eq!(text::width(&line), 70);
@@ -707,10 +712,7 @@ mod tests {
             type_version: 2,
             payload: vec![0, 0xab, 0xff],
         };
-        expect!["09:14:04.000     1  Unknown #999 v2        00abff"].assert_eq(&line(
-            &session_event(1, unknown),
-            None,
-            &plain(),
-        ));
+        expect!["09:14:04.000     1  Unknown #999 v2        00abff"]
+            .assert_eq(&line(&session_event(1, unknown), &plain()));
     }
 }

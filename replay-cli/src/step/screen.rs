@@ -110,7 +110,7 @@ fn draw_timeline(frame: &mut Frame<'_>, area: Rect, model: &Model, colour: bool)
     let lines = rows.iter().enumerate().skip(top).take(height);
     let lines: Vec<Line<'_>> = lines
         .map(|(n, recorded)| {
-            let line = event::line(recorded, None, &look);
+            let line = event::line(recorded, &look);
             let style = panel::style(event::weight(&recorded.event), colour);
             if n == cursor {
                 let style = style.add_modifier(Modifier::REVERSED);

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::log::block::{Block, Item, Tip};
 use crate::log::follow::Last;
 use crate::log::reader::Shared;
-use crate::log::recent::Go;
+use crate::log::recent::{Go, View};
 use crate::log::storage::Fault;
 use crate::log::{Hash, Head, Progress, Select};
 
@@ -54,6 +54,12 @@ impl RawEvent {
     #[must_use]
     pub fn hash(&self) -> Hash {
         self.record().hash()
+    }
+
+    /// Whether its hash follows from it and the hash of the event before it in its stream.
+    #[must_use]
+    pub fn follows(&self, previous: Hash) -> bool {
+        self.record().follows(previous)
     }
 
     pub(crate) fn record(&self) -> Record<'_> {
@@ -111,7 +117,7 @@ impl std::fmt::Debug for Excerpt {
 
 impl Excerpt {
     pub(crate) fn new(shared: Arc<Shared>, select: Select) -> Result<Self> {
-        let ends = shared.look(|view| view.ends())?;
+        let ends = shared.look(View::ends)?;
         let wanted: Option<HashSet<StreamKey>> = match select {
             Select::All => None,
             Select::Streams(streams) => Some(streams.into_iter().map(StreamId::to_bytes).collect()),
@@ -318,33 +324,30 @@ impl Links {
         }
         let seq = record.seq();
         let cut = record.cut();
-        match self.streams.get_mut(record.stream_key()) {
-            Some(link) => {
-                if seq != link.seq.next() {
-                    return Err(bad(
-                        "its number is not the one after the last of its stream",
-                    ));
-                }
-                if !record.follows(link.hash) {
-                    return Err(bad(DOES_NOT_FOLLOW));
-                }
-                link.seq = seq;
-                link.hash = record.hash();
-                link.cut = cut.or(link.cut);
+        if let Some(link) = self.streams.get_mut(record.stream_key()) {
+            if seq != link.seq.next() {
+                return Err(bad(
+                    "its number is not the one after the last of its stream",
+                ));
             }
-            None => {
-                if seq == Seq(0) || seq == Seq::FIRST && !record.follows(Hash::ZERO) {
-                    return Err(bad(DOES_NOT_FOLLOW));
-                }
-                self.missing = self.missing.saturating_add(seq.0 - 1);
-                let link = Link {
-                    front: (seq > Seq::FIRST).then(|| RawEvent::of(record)),
-                    seq,
-                    hash: record.hash(),
-                    cut,
-                };
-                self.streams.insert(*record.stream_key(), link);
+            if !record.follows(link.hash) {
+                return Err(bad(DOES_NOT_FOLLOW));
             }
+            link.seq = seq;
+            link.hash = record.hash();
+            link.cut = cut.or(link.cut);
+        } else {
+            if seq == Seq(0) || seq == Seq::FIRST && !record.follows(Hash::ZERO) {
+                return Err(bad(DOES_NOT_FOLLOW));
+            }
+            self.missing = self.missing.saturating_add(seq.0 - 1);
+            let link = Link {
+                front: (seq > Seq::FIRST).then(|| RawEvent::of(record)),
+                seq,
+                hash: record.hash(),
+                cut,
+            };
+            self.streams.insert(*record.stream_key(), link);
         }
         if let Some(frame) = record.frame() {
             self.next_frame = self.next_frame.max(frame.next());

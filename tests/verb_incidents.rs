@@ -1,0 +1,439 @@
+//! `recount incidents` as its text, on the logs that are kept for that; and the guide that begins with it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::needless_raw_string_hashes,
+    reason = "expect-test writes snapshots like that"
+)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fs, iter};
+
+use expect_test::{expect, expect_file};
+use recount_tests::command::VERB_TIMEOUT;
+use recount_tests::fixture::fixture;
+use recount_tests::process::{Running, recount};
+use serde_json::Value;
+
+#[test]
+fn a_week_of_incidents() {
+    let week = fixture("week");
+    expect_file!["snapshots/incidents_week.txt"].assert_eq(&week.told(&["incidents"]));
+}
+
+#[test]
+fn only_some_of_them() {
+    let week = fixture("week");
+    let told = [
+        &["incidents", "--open"][..],
+        &["incidents", "--kind", "panic"],
+        &[
+            "incidents",
+            "--kind",
+            "dead-letter",
+            "--until",
+            "2026-11-03T00:00:00Z",
+        ],
+        &["incidents", "--since", "2026-11-08T20:00:00Z"],
+        &["incidents", "--session", "yrrtr0"],
+        &["incidents", "--session", "yrrtr0", "--open"],
+    ]
+    .map(|args| format!("$ recount {}\n{}", args.join(" "), week.told(args)));
+    expect![[r#"
+        $ recount incidents --open
+        NAME   BEGAN                TOOK  TOUCHED    ENDED  WHAT
+        i4791  2026-11-08 23:20:00        1 message  open   connection lost, breaker opened 45 times, message given up: the server ended the stream
+        --- exit 0
+        $ recount incidents --kind panic
+        NAME   BEGAN                 TOOK  TOUCHED    ENDED      WHAT
+        i1530  2026-11-04 10:17:35  5.9 s  1 message  by itself  task panicked, outcome unknown: a transport that was never meant to panic
+        --- exit 0
+        $ recount incidents --kind dead-letter --until 2026-11-03T00:00:00Z
+        NAME  BEGAN                TOOK  TOUCHED     ENDED     WHAT
+        i618  2026-11-02 21:59:12  0 ms  2 messages  given up  message given up 2 times: the agent does not end its work on an earlier message
+        --- exit 0
+        $ recount incidents --since 2026-11-08T20:00:00Z
+        NAME   BEGAN                  TOOK  TOUCHED    ENDED      WHAT
+        i4694  2026-11-08 20:27:15   12 ms  1 message  given up   turn stalled, turn failed: cause not known
+        i4697  2026-11-08 21:38:06  131 ms             by itself  connection lost: the server ended the stream
+        i4703  2026-11-08 21:39:24    20 s             by itself  connection lost 2 times: the stream broke: connection reset
+        i4715  2026-11-08 21:43:26  132 ms             by itself  connection lost: the server ended the stream
+        i4721  2026-11-08 21:47:06  131 ms             by itself  connection lost: the server ended the stream
+        i4727  2026-11-08 21:49:04  369 ms             by itself  connection lost: the stream broke: connection reset
+        i4737  2026-11-08 21:54:14  156 ms             by itself  connection lost: the server ended the stream
+        i4743  2026-11-08 21:56:14    60 s             by itself  connection lost 2 times: the server ended the stream
+        i4765  2026-11-08 21:58:55  420 ms  1 message  by itself  outcome unknown: POST /session/ses_000000000018Scripted000000/message: HTTP 500
+        i4791  2026-11-08 23:20:00          1 message  open       connection lost, breaker opened 45 times, message given up: the server ended the stream
+        i4920  2026-11-08 23:38:41    12 s             by itself  connection lost, breaker opened: the server ended the stream
+        --- exit 0
+        $ recount incidents --session yrrtr0
+        NAME  BEGAN                TOOK  TOUCHED    ENDED        WHAT
+        i317  2026-11-02 13:32:49  0 ms  1 message  given up     turn failed: permission was refused: edit look at matter 018
+        i378  2026-11-02 14:32:23  0 ms  1 session  with a loss  session forgotten: the agent does not know its session ses_000000000003Scripted000000 any more
+        --- exit 0
+        $ recount incidents --session yrrtr0 --open
+        --- stderr
+        recount: no such incident
+        --- exit 0
+    "#]].assert_eq(&told.concat());
+}
+
+#[test]
+fn one_is_reported() {
+    let week = fixture("week");
+    // An agent forgot what it was asked, and a person had to decide.
+    expect![[r##"
+        # Incident i318: connection lost
+
+        ## What happened
+
+        - **What:** connection lost, breaker opened, session forgotten, turn interrupted
+        - **Began:** 2026-11-02 14:12:59 UTC
+        - **Ended:** 2026-11-03 10:29:14 UTC, after 20 h
+        - **Cause:** `the server ended the stream` (event 318 of the log)
+        - **Connection:** `yqakrmzrfz07ze6h`
+
+        ## Timeline
+
+        ```text
+        2026-11-02 UTC
+        14:12:59.303  connection        StreamLost             the server ended the stream
+        14:12:59.303  connection        ReconnectScheduled     try 1 not before 2026-11-02T14:12:59.427569Z
+        14:12:59.429  connection        ConnectFailed          try 1: GET /global/health: connection refused
+        14:12:59.429  connection        ReconnectScheduled     try 2 not before 2026-11-02T14:12:59.639097Z
+        14:12:59.642  connection        ConnectFailed          try 2: GET /global/health: connection refused
+        14:12:59.642  connection        ReconnectScheduled     try 3 not before 2026-11-02T14:13:00.102275Z
+        14:13:00.105  connection        ConnectFailed          try 3: GET /global/health: connection refused
+        14:13:00.105  connection        ReconnectScheduled     try 4 not before 2026-11-02T14:13:00.918724Z
+        14:13:00.919  connection        ConnectFailed          try 4: GET /global/health: connection refused
+        14:13:00.919  connection        ReconnectScheduled     try 5 not before 2026-11-02T14:13:02.507558Z
+        14:13:02.510  connection        ConnectFailed          try 5: GET /global/health: connection refused
+        14:13:02.510  connection        CircuitOpened          5 failures, until 2026-11-02T14:13:11.859569Z
+        14:13:11.892  connection        ConnectionChanged      connecting to connected
+        14:13:11.892  connection        CircuitClosed
+        14:13:11.898  84hnh1tyh9jn8000  AgentSessionLost       ses_000000000004Scripted000000
+        14:13:11.898  84hnh1tyh9jn8000  TurnInterrupted        x3wf1b: the agent lost the session
+        14:13:11.898  84hnh1tyh9jn8000  ToolCallEnded          lost (call_00000500000dScripted000000) ""
+        14:13:11.898  84hnh1tyh9jn8000  RerunDecided           x3wf1b waits for a person: tools had begun and may have done work: bash
+        2026-11-03 UTC
+        08:28:32.551  84hnh1tyh9jn8000  RerunDecided           x3wf1b runs again: a person's word
+        08:28:32.551  84hnh1tyh9jn8000  RetryScheduled         x3wf1b attempt 2 not before 2026-11-03T08:28:32.551000Z
+        08:28:32.551  84hnh1tyh9jn8000  DeliveryStarted        x3wf1b attempt 2 as msg_19c2c51fe0005V0SpDWLXGkQlM
+        08:28:32.553  84hnh1tyh9jn8000  TurnRequested          x3wf1b run 2
+        10:29:14.813  84hnh1tyh9jn8000  TurnAbortAsked         x3wf1b
+        10:29:14.814  84hnh1tyh9jn8000  AgentErrorReported     MessageAbortedError: Aborted
+        10:29:14.828  84hnh1tyh9jn8000  TurnAborted            x3wf1b run 2
+        ```
+
+        ## Who was touched
+
+        - session `84hnh1tyh9jn8000`, now idle
+          - message `c99e0a2jj9d4vj2j`: completed
+          - message `faqjfkazkv4cd56c`: completed
+          - message `x3wf1bswwgmwm5wg`: aborted
+
+        ## How it ended
+
+        It is over, but something is missing for good: a part of an answer, or what an agent remembered.
+
+        ## What to do now
+
+        ```sh
+        recount why 84hnh1tyh9jn8000 60                                     # why it came to that
+        recount show 84hnh1tyh9jn8000 --at 37                               # how the session stood then
+        recount show 84hnh1tyh9jn8000                                       # how it stands now
+        recount log 84hnh1tyh9jn8000 --since 2026-11-02T14:12:59.303000Z    # everything from then on, event by event
+        ```
+
+        ## Evidence
+
+        Events of the log, by position: 318, 320, 322, 324, 326, 328, 330, 332, 334, 336, 338, 340, 344–349, 672, 674–675, 679, 741–742, 744.
+        --- exit 0
+    "##]].assert_eq(&week.told(&["incidents", "i318"]));
+    // It is open, and its events are too many to be told.
+    expect![[r#""#]].assert_eq(&week.told(&["incidents", "i4791"]));
+    // Nobody knows why an engine crashed.
+    let crash = week.told(&["incidents", "--kind", "crash"]);
+    let name = crash.lines().nth(1).unwrap().split(' ').next().unwrap();
+    expect![[r#"
+        # Incident i1393: engine crashed
+
+        ## What happened
+
+        - **What:** engine crashed
+        - **Began:** 2026-11-03 18:59:46 UTC
+        - **Ended:** 2026-11-04 08:00:50 UTC, after 13 h
+        - **Cause:** not known: an engine that is killed, or loses its power, cannot record that. The system's own log may know
+        - **Connection:** `v4edyb5nremmzcfq`
+        - **Connection:** `yqakrmzrfz07ze6h`
+
+        ## Timeline
+
+        ```text
+        2026-11-04 UTC
+        08:00:00.000  engine            EngineStarted          version 0.1.0, pid 13695
+        08:00:03.584  connection        StreamLost             the engine ended
+        08:00:50.664  connection        StreamLost             the engine ended
+        ```
+
+        ## How it ended
+
+        By itself: what was down came back, and what was cut off was done.
+
+        ## What to do now
+
+        ```sh
+        recount find --error --since 2026-11-03T18:59:46.938000Z    # what went wrong from then on, in all sessions
+        ```
+
+        ## Evidence
+
+        Events of the log, by position: 1393–1394, 1407.
+        --- exit 0
+    "#]].assert_eq(&week.told(&["incidents", name]));
+}
+
+#[test]
+fn any_event_of_an_incident_names_it() {
+    let week = fixture("week");
+    let by_name = week.told(&["incidents", "i318", "--json"]);
+    let incident: Value = serde_json::from_str(by_name.lines().next().unwrap()).unwrap();
+    assert_eq!(incident["incident"], "i318");
+    let positions: Vec<_> = incident["evidence"].as_array().unwrap().iter().collect();
+    let timeline = incident["timeline"].as_array().unwrap().iter();
+    let told: Vec<_> = timeline.map(|event| &event["position"]).collect();
+    assert_eq!(positions, told);
+    let last = format!("i{}", told.last().unwrap());
+    assert_eq!(week.told(&["incidents", &last, "--json"]), by_name);
+}
+
+#[test]
+fn json_has_the_same_incidents_as_the_table() {
+    let week = fixture("week");
+    let names = |text: &str| -> Vec<String> {
+        let lines = text
+            .lines()
+            .skip(1)
+            .take_while(|line| !line.starts_with("---"));
+        lines
+            .map(|line| line.split(' ').next().unwrap().to_owned())
+            .collect()
+    };
+    let of_json = |line: &str| -> Value { serde_json::from_str(line).unwrap() };
+    let json = week.run(&["incidents", "--json"]).stdout;
+    let json: Vec<_> = json.lines().map(of_json).collect();
+    let in_json: Vec<_> = json
+        .iter()
+        .map(|row| row["incident"].as_str().unwrap())
+        .collect();
+    assert_eq!(names(&week.told(&["incidents"])), in_json);
+    for row in json {
+        assert_eq!(row["open"], Value::from(row["end"].is_null()), "{row}");
+    }
+}
+
+#[test]
+fn logs_in_any_state() {
+    let names = [
+        "clean",
+        "torn",
+        "newer_event",
+        "mangled",
+        "short",
+        "newer_format",
+    ];
+    let told = names.map(|name| format!("{name}: {}", fixture(name).told(&["incidents"])));
+    expect![[r#"
+        clean: --- stderr
+        recount: nothing went wrong
+        --- exit 0
+        torn: --- stderr
+        recount: nothing went wrong
+        --- exit 0
+        newer_event: --- stderr
+        recount: nothing went wrong
+        --- exit 0
+        mangled: --- stderr
+        recount: cannot go on: the log is damaged at position 52: the payload of type 2 cannot be read: Utf8 { inner: Utf8Error { valid_up_to: 0, error_len: Some(1) } }
+          recount verify    names the first bad place
+        --- exit 1
+        short: --- stderr
+        recount: cannot go on: cannot read the log: Previous I/O error occurred. Please close and re-open the database.
+        --- exit 1
+        newer_format: --- stderr
+        recount: cannot open the log: HERE/data/log.redb has format 2, and this release reads up to 1; it was left as it is: use the release that wrote it or a newer one
+        --- exit 1
+    "#]].assert_eq(&told.concat());
+}
+
+#[test]
+fn what_is_no_incident() {
+    let clean = fixture("clean");
+    let told = [
+        &["incidents", "i7"][..],
+        &["incidents", "latest"],
+        &["incidents", "seven"],
+        &["incidents", "i7", "--open"],
+        &["incidents", "--kind", "bad-luck"],
+    ]
+    .map(|args| format!("$ recount {}\n{}", args.join(" "), clean.told(args)));
+    expect![[r#"
+        $ recount incidents i7
+        --- stderr
+        recount: no incident has event 7 of the log
+          recount incidents    lists them
+        --- exit 1
+        $ recount incidents latest
+        --- stderr
+        recount: nothing went wrong
+          recount incidents    lists them
+        --- exit 1
+        $ recount incidents seven
+        --- stderr
+        recount: no incident is called "seven": names are like i1042
+          recount incidents    lists them
+        --- exit 2
+        $ recount incidents i7 --open
+        --- stderr
+        error: the argument '[NAME]' cannot be used with '--open'
+
+        Usage: recount incidents --data <DIR> <NAME>
+
+        For more information, try '--help'.
+        --- exit 2
+        $ recount incidents --kind bad-luck
+        --- stderr
+        error: invalid value 'bad-luck' for '--kind <KIND>'
+          [possible values: crash, panic, exit, connection, breaker, amnesia, gap, stall, interruption, unknown, expiry, failure, dead-letter]
+
+        For more information, try '--help'.
+        --- exit 2
+    "#]].assert_eq(&told.concat());
+}
+
+// ---- the guide
+
+fn guide() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    root.join("docs/incident.md")
+}
+
+/// What the commands of the guide print is what stands in it, but for names, numbers and times. `UPDATE_EXPECT=1`
+/// writes it anew.
+#[test]
+fn the_guide_tells_what_happens() {
+    /// Which of two signs of a death is seen first is up to chance.
+    const TRIES: usize = 3;
+    let written = fs::read_to_string(guide()).unwrap();
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(guide(), lived(&written)).unwrap();
+        return;
+    }
+    let expected = shape(&written);
+    let mut shapes = iter::repeat_with(|| shape(&lived(&written))).take(TRIES);
+    let last = shapes.next().unwrap();
+    if last != expected && !shapes.any(|shape| shape == expected) {
+        assert_eq!(last, expected);
+    }
+}
+
+/// The guide, with what its commands print now.
+fn lived(written: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lived = String::new();
+    let mut in_block = false;
+    for line in written.lines() {
+        match (in_block, line.strip_prefix("$ ")) {
+            (false, _) => in_block = line == "```console",
+            // What is printed is in blocks of its own.
+            (true, _) if line == "```" => in_block = false,
+            (true, Some(command)) => {
+                lived.push_str(line);
+                lived.push('\n');
+                lived.push_str(&shell(folder.path(), command));
+                continue;
+            }
+            // What it printed for whoever wrote the guide.
+            (true, None) => continue,
+        }
+        lived.push_str(line);
+        lived.push('\n');
+    }
+    lived
+}
+
+/// Has a shell do what a line of the guide says, and gives what it prints.
+fn shell(folder: &Path, line: &str) -> String {
+    let bin = recount().parent().unwrap();
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("exec 2>&1; {line}")])
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .env("PATH", path)
+        .env("TZ", "UTC")
+        .env("RECOUNT_DATA", folder.join("night"));
+    let finished = Running::spawn(&mut command).finish(VERB_TIMEOUT);
+    assert!(finished.status.success(), "{line}: {finished:#?}");
+    finished.stdout.replace(folder.to_str().unwrap(), "~")
+}
+
+/// A text without what is different each time: ids, numbers, times, and how wide columns are for them.
+fn shape(text: &str) -> String {
+    // Ids, and hashes; short ids are the beginnings of whole ones.
+    let is_id = |word: &&str| {
+        let digits = word.bytes().any(|b| b.is_ascii_digit());
+        let small = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase();
+        word.len() >= 16 && (digits || word.bytes().all(small))
+    };
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let ids: BTreeSet<&str> = words.filter(is_id).collect();
+    let mut text = text.to_owned();
+    for id in &ids {
+        text = text.replace(id, "ID").replace(&id[..6], "ID");
+    }
+    text.lines().fold(String::new(), |mut out, line| {
+        out.push_str(&line_shape(line));
+        out.push('\n');
+        out
+    })
+}
+
+fn line_shape(line: &str) -> String {
+    // Whether other events stood between them.
+    const EVIDENCE: &str = "Events of the log, by position:";
+    if line.starts_with(EVIDENCE) {
+        return EVIDENCE.to_owned();
+    }
+    let words: Vec<_> = line.split_whitespace().map(masked).collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    // `350 ms`, `4.2 s`
+    for at in 1..words.len() {
+        if words[at - 1].ends_with('N') && ["ms", "s", "min"].contains(&words[at]) {
+            words[at] = "TIME";
+        }
+    }
+    // How many words an agent came to say.
+    words.dedup();
+    let line = words.join(" ");
+    line.replace("(N TIME ago)", "(just now)")
+}
+
+/// A word with N for each number in it.
+fn masked(word: &str) -> String {
+    let mut out = String::new();
+    let mut chars = word.chars().peekable();
+    while let Some(c) = chars.next() {
+        if !c.is_ascii_digit() {
+            out.push(c);
+            continue;
+        }
+        out.push('N');
+        let more = |c: &char| c.is_ascii_digit() || *c == '.';
+        iter::from_fn(|| chars.next_if(more)).for_each(drop);
+    }
+    out
+}
