@@ -1283,6 +1283,8 @@ fn a_second_writer_is_refused_while_readers_are_not() {
     expect![[r#"
         --- stderr
         recount: cannot open the log: another process is writing HERE/data/log.redb: wait for it to end, or name another data directory
+          end that process, if it is to end, and run this again
+          recount sessions, show, log, dead-letters, doctor    look at it meanwhile
         --- exit 1
     "#]].assert_eq(&told.concat());
     assert_eq!(place.json(&["sessions", "--json"]).len(), 2);
@@ -2274,9 +2276,12 @@ fn what_waits_for_a_person_is_settled_by_the_command_that_is_named() {
     let told = place.told(&["recover"]);
     let line = "  tool bash {\"command\":\"echo scripted\",\"description\":\"Show that to…: gave scripted\n";
     assert!(told.contains(line), "{told}");
+    let message = waits["message"].as_str().unwrap();
     assert_eq!(
         waits["settle_with"],
         json!([
+            format!("recount resolve {message} rerun"),
+            format!("recount resolve {message} give-up"),
             "recount recover --rerun auto",
             "recount recover --rerun never"
         ])

@@ -133,6 +133,46 @@ async fn a_tool_that_is_refused_ends_the_turn() {
     scene.end(manager, &[session]).await;
 }
 
+#[tokio::test]
+async fn a_message_that_steers_is_answered_by_the_run_that_was_at_work() {
+    let scene = Scene::new();
+    let manager = SessionManager::start(scene.options()).await.unwrap();
+    let session = scene.open(&manager).await;
+    let write = json!({"name": "write", "args": {"filePath": "made.txt", "content": "made"}});
+    let steps = json!({"steps": [
+        {"text": "I write. ", "gate": "steered", "tools": [write]},
+        {"text": "What the steering message replaces."},
+    ]});
+    let (works, steers) = (format!("fake:{steps}"), "fake:plain text=Instead+this.");
+    let first = session.send(&works, None).await.unwrap();
+    scene.provider.reached_gate("steered").await;
+    let second = session.steer(steers, None).await.unwrap();
+    let held = session.wait(|state| {
+        let second = state.queue.get(second)?;
+        (second.state == MessageState::Accepted).then_some(())
+    });
+    within(SOON, "the agent to hold it", held).await.unwrap();
+    scene.provider.open_gate("steered");
+    for message in [first, second] {
+        assert_eq!(settled(&session, message).await, MessageState::Completed);
+    }
+
+    // Each step of the one run asked the model once, and what it said stands in the turn that it answers.
+    let log = manager.log();
+    assert_eq!(answer(log, &session, first), "I write. ");
+    assert_eq!(answer(log, &session, second), "Instead this.");
+    assert_eq!(outcomes(&scene, &works), [Outcome::Done]);
+    assert_eq!(outcomes(&scene, steers), [Outcome::Done]);
+    assert!(scene.home.project_dir().join("made.txt").exists());
+    let transcript = transcript(log, &session);
+    let tools = |message| transcript.turn_of(message).unwrap().tools_begun().count();
+    assert_eq!((tools(first), tools(second)), (1, 0));
+    let all = events(log, StreamId::Session(session.id()));
+    let requested = count(&all, |event| matches!(event, Event::TurnRequested { .. }));
+    assert_eq!(requested, 1, "the second was not started: {all:#?}");
+    scene.end(manager, &[session]).await;
+}
+
 /// A prompt whose model asks two questions in words by the agent's own tool, and then goes on.
 fn asking() -> String {
     let option = |label: &str| json!({"label": label, "description": format!("Like {label}")});

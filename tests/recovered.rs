@@ -213,6 +213,18 @@ fn report(scene: &Scene, state: &str, count: &str, settle_with: &[&str]) -> Valu
     });
     report[count] = json!(1);
     if !settle_with.is_empty() {
+        // A word is about this message, and is named by it.
+        let words: &[&str] = if settle_with == RERUNS {
+            &["rerun", "give-up"]
+        } else {
+            &[]
+        };
+        let id = message.as_str().unwrap();
+        let words = words
+            .iter()
+            .map(|word| format!("recount resolve {id} {word}"));
+        let policies = settle_with.iter().map(|command| (*command).to_owned());
+        let settle_with: Vec<String> = words.chain(policies).collect();
         report["waits"] = json!([
             { "session": session, "message": message, "settle_with": settle_with },
         ]);

@@ -192,7 +192,12 @@ fn what_cannot_be_proven_is_not_bundled() {
     sign("later.json", 99);
     place.check(
         &["bundle", "081", "--signed", "later.json"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: the head that was signed at position 99 is of no use: the log ends before it
+              recount sign --key FILE --out head.json    signs where the log stands now
+            --- exit 1
+        "#]],
     );
     sign("other.json", 2);
     place.check(
@@ -204,7 +209,12 @@ fn what_cannot_be_proven_is_not_bundled() {
             "--out",
             "other.bundle",
         ],
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: the head that was signed at position 2 is of no use: the log has another one there
+              recount sign --key FILE --out head.json    signs where the log stands now
+            --- exit 1
+        "#]],
     );
     assert!(!place.path("other.bundle").exists());
     let forged = std::fs::read_to_string(place.path("head.json")).unwrap();
@@ -214,7 +224,11 @@ fn what_cannot_be_proven_is_not_bundled() {
     );
     place.check(
         &["bundle", "081", "--signed", "forged.json"],
-        &expect![[r#""#]],
+        &expect![[r#"
+            --- stderr
+            recount: cannot use the signed head forged.json: the signature is not one by the key ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c over this: one of them was changed
+            --- exit 1
+        "#]],
     );
     place.file("empty.bundle", "");
     place.check(&["bundle", "--check", "empty.bundle"], &expect![[r#"

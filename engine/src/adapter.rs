@@ -434,6 +434,8 @@ pub struct Report {
     pub stored: bool,
     /// Whether the message is the newest that it was sent: only such a one may be sent again.
     pub newest: bool,
+    /// Whether it has begun to answer a newer message: nothing more comes for this one then.
+    pub went_on: bool,
     /// Whether it works on the session now.
     pub activity: Activity,
     /// Its answers to the message, oldest first, each with its items in order. Answers to messages
@@ -518,8 +520,8 @@ pub trait AgentAdapter: Send + Sync + 'static {
     /// The same arguments give the same identity; later ones sort after earlier ones.
     fn identity(&self, message: MessageId, now: Timestamp) -> String;
 
-    /// Whether a message can reach the agent while it works on the one before it. Where it cannot, a message that is to
-    /// steer is refused.
+    /// Whether the agent reads between two steps of a run what it was sent meanwhile, and answers the newest message from
+    /// there on. Where it does not, a message that is to steer is refused.
     fn can_steer(&self) -> bool {
         false
     }

@@ -20,7 +20,8 @@ pub enum Command {
         /// What the agent is to read.
         text: String,
     },
-    /// Queue a message that is to reach the agent while it works, not after. Safe to repeat like [`Command::Queue`].
+    /// Queue a message that is to reach the agent while it works, not after, if nothing is queued before it. Safe to repeat
+    /// like [`Command::Queue`].
     Steer {
         /// The id that it shall have, if it is new.
         message: MessageId,
@@ -290,6 +291,17 @@ pub fn decide(state: &Session, command: Command, bounds: Bounds, now: Timestamp)
                     new: true,
                 },
             ))
+        }
+    }
+}
+
+/// Has what a person decided say why, in that person's words, beside that it was a person.
+pub fn explain(decided: &mut [NewEvent], because: &str) {
+    for new in decided {
+        if let Event::RerunDecided { reason, .. } | Event::UnknownDecided { reason, .. } =
+            &mut new.event
+        {
+            *reason = format!("{A_PERSONS_WORD}: {because}");
         }
     }
 }
@@ -1069,6 +1081,22 @@ mod tests {
             when(&state, rerun(false)),
             new([decided(Rerun::GiveUp), failed], cause, Some(M1))
         );
+    }
+
+    #[test]
+    fn a_persons_word_says_why_where_the_person_does() {
+        let again = Command::Rerun { run: true };
+        let (mut events, _) = when(&given(waiting()), again).expect("it waits for that");
+        explain(&mut events, "the tool only reads");
+        let said = "a person's word: the tool only reads".to_owned();
+        let decided = E::RerunDecided {
+            message: M1,
+            run: 1,
+            rerun: Rerun::Run,
+            reason: said,
+        };
+        let expected = NewEvent::live(decided, NOW).because(Cause::At(Position(6)));
+        assert_eq!(events, [expected]);
     }
 
     #[test]

@@ -30,13 +30,13 @@
 //! # Ok::<_, recount_engine::Error>(()) }).unwrap();
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use recount_projections::{Breaker, Connection, MessageState, Projection, Session};
 use recount_store::{
-    Class, ConnectionId, ConnectionState, Event, Json, LogReader, NewEvent, Position, Progress,
-    Recorded, Rerun, Seq, SessionId, StreamId, Timestamp, Verdict,
+    Class, ConnectionId, ConnectionState, Event, LogReader, NewEvent, Position, Progress, Recorded,
+    Rerun, Seq, SessionId, StreamId, Timestamp, Verdict,
 };
 
 use crate::adapter::AgentAdapter;
@@ -58,6 +58,9 @@ pub struct Derived {
     pub different: u64,
     /// The first that differs, by its position.
     pub first_difference: Option<Difference>,
+    /// The keys of recorded policies that this build does not know, each once: what another build decided by them is not
+    /// derived.
+    pub unknown_keys: Vec<String>,
 }
 
 /// A decision that is not what it would be.
@@ -77,7 +80,7 @@ pub struct Difference {
 ///
 /// # Errors
 ///
-/// Where the log cannot be read, or names a policy that this build cannot read.
+/// Where the log cannot be read, or has a policy with a value that this build cannot read.
 pub fn derive(
     log: &LogReader,
     only: Option<StreamId>,
@@ -97,8 +100,12 @@ pub fn derive_telling(
     adapters: &[Arc<dyn AgentAdapter>],
     tell: impl FnMut(Progress),
 ) -> Result<Derived, Error> {
-    let mut derived = Derived::default();
-    walk(log, only, adapters, None, tell, |judged| {
+    let engine = Engine::of(log)?;
+    let mut derived = Derived {
+        unknown_keys: engine.unknown_keys.iter().cloned().collect(),
+        ..Derived::default()
+    };
+    walk(log, &engine, (only, adapters), tell, |judged| {
         derived.decisions += 1;
         let Some(alternatives) = judged.instead else {
             return;
@@ -130,25 +137,19 @@ pub fn what_if(
     change: impl Fn(&Policy) -> Result<Policy, policy::Error>,
 ) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
-    walk(
-        log,
-        only,
-        adapters,
-        Some(&change),
-        |_| {},
-        |judged| {
-            if let Some(derived) = judged.instead {
-                let recorded = judged.recorded.clone();
-                differences.push(Difference { recorded, derived });
-            }
-        },
-    )?;
+    let mut engine = Engine::of(log)?;
+    let others = engine.policies.iter().map(|(_, policy)| change(policy));
+    engine.others = Some(others.collect::<Result<_, _>>()?);
+    let nobody = |_| {};
+    walk(log, &engine, (only, adapters), nobody, |judged| {
+        if let Some(derived) = judged.instead {
+            let recorded = judged.recorded.clone();
+            differences.push(Difference { recorded, derived });
+        }
+    })?;
     differences.sort_by_key(|difference| difference.recorded.position);
     Ok(differences)
 }
-
-/// How another policy is made from the one that was in force.
-type Change<'a> = &'a dyn Fn(&Policy) -> Result<Policy, policy::Error>;
 
 /// A decision of the log, and what it would be instead where it would be another.
 struct Judged<'a> {
@@ -158,17 +159,11 @@ struct Judged<'a> {
 
 fn walk(
     log: &LogReader,
-    only: Option<StreamId>,
-    adapters: &[Arc<dyn AgentAdapter>],
-    change: Option<Change<'_>>,
+    engine: &Engine,
+    (only, adapters): (Option<StreamId>, &[Arc<dyn AgentAdapter>]),
     mut tell: impl FnMut(Progress),
     mut report: impl FnMut(Judged<'_>),
 ) -> Result<(), Error> {
-    let mut engine = Engine::of(log)?;
-    if let Some(change) = change {
-        let others = engine.policies.iter().map(|(_, policy)| change(policy));
-        engine.others = Some(others.collect::<Result<_, _>>()?);
-    }
     let mut streams = log.streams()?;
     streams.retain(|(stream, head)| {
         only.is_none_or(|only| only == *stream) && head.from == Seq::FIRST
@@ -177,7 +172,7 @@ fn walk(
     let mut done = 0;
     for (stream, head) in streams {
         let judge = Judge {
-            engine: &engine,
+            engine,
             report: &mut report,
         };
         match stream {
@@ -198,6 +193,7 @@ fn walk(
 /// What the engine's own stream says of all others: which policy was in force, and where a process began.
 struct Engine {
     policies: Vec<(Position, Policy)>,
+    unknown_keys: BTreeSet<String>,
     /// What is asked about in place of each.
     others: Option<Vec<Policy>>,
     starts: Vec<Position>,
@@ -207,6 +203,7 @@ impl Engine {
     fn of(log: &LogReader) -> Result<Self, Error> {
         let mut engine = Self {
             policies: vec![(Position::default(), Policy::default())],
+            unknown_keys: BTreeSet::new(),
             others: None,
             starts: Vec::new(),
         };
@@ -215,7 +212,12 @@ impl Engine {
             match &recorded.event {
                 Event::EngineStarted { .. } => engine.starts.push(recorded.position),
                 Event::PolicyAdopted { policy } => {
-                    let policy = policy_of(policy, recorded.position)?;
+                    let position = recorded.position;
+                    let (policy, unknown) = Policy::from_recorded(policy).map_err(|error| {
+                        let reason = error.to_string();
+                        Error::RecordedPolicy { position, reason }
+                    })?;
+                    engine.unknown_keys.extend(unknown);
                     engine.policies.push((recorded.position, policy));
                 }
                 _ => {}
@@ -472,13 +474,6 @@ fn decided(step: Vec<NewEvent>) -> Vec<Event> {
     events
         .filter(|event| event.class() == Class::Decided)
         .collect()
-}
-
-fn policy_of(Json(bytes): &Json, position: Position) -> Result<Policy, Error> {
-    serde_json::from_slice(bytes).map_err(|error| Error::RecordedPolicy {
-        position,
-        reason: error.to_string(),
-    })
 }
 
 /// How the agent's identities are made here; as recorded, where the agent is not known.

@@ -39,6 +39,7 @@
 //! | what | with | example |
 //! | --- | --- | --- |
 //! | send a message and wait for its end | [`Session::send`], [`Session::settled`] | `send_and_wait` |
+//! | say something while the agent works | [`Session::steer`] | |
 //! | show an answer while it comes | [`Session::subscribe`], [`Update`] | `stream` |
 //! | answer what an agent asks | [`Session::answer`], [`Session::answer_question`] | `permissions` |
 //! | keep many sessions | [`SessionManager::open`], [`SessionManager::find`] | `many_sessions` |

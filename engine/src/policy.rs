@@ -10,6 +10,7 @@
 mod check;
 pub(crate) mod duration;
 mod error;
+mod recorded;
 mod source;
 
 use std::time::Duration;

@@ -152,6 +152,8 @@ pub struct Message {
     pub retry_at: Option<Timestamp>,
     /// Whether somebody wanted it ended.
     pub abort_asked: bool,
+    /// Whether it is to reach the agent while it works on the message before it.
+    pub steered: bool,
     /// The last thing that went wrong with it.
     pub reason: Option<String>,
     /// The event that queued it.
@@ -189,6 +191,12 @@ impl Queue {
         self.messages[self.settled..]
             .iter()
             .filter(|message| !message.state.is_settled())
+    }
+
+    /// The message behind the head where it is to steer: the only one that may be sent while another is worked on.
+    #[must_use]
+    pub fn steering(&self) -> Option<&Message> {
+        self.open().nth(1).filter(|message| message.steered)
     }
 
     /// The bytes of text that wait to be sent.
@@ -266,7 +274,7 @@ impl Queue {
 }
 
 impl Projection for Queue {
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const NAME: &'static str = "queue";
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -295,6 +303,7 @@ impl Projection for Queue {
                     given_up: None,
                     retry_at: None,
                     abort_asked: false,
+                    steered: false,
                     reason: None,
                     queued: at,
                     queued_at: recorded.at,
@@ -413,6 +422,9 @@ impl Projection for Queue {
                 });
             }
             Event::MessageRequeued { message, again } => self.requeued(*message, *again),
+            Event::MessageSteered { message } => {
+                self.update(*message, at, |m| m.steered = true);
+            }
             Event::TurnAbortAsked { message } => {
                 self.update(*message, at, |m| m.abort_asked = true);
             }
@@ -455,7 +467,6 @@ impl Projection for Queue {
             | Event::RecoveryFinished { .. }
             | Event::EngineStopped
             | Event::StreamCut { .. }
-            | Event::MessageSteered { .. }
             | Event::QuestionAnswered { .. }
             | Event::QuestionAsked { .. }
             | Event::QuestionSettled { .. }

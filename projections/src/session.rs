@@ -67,7 +67,8 @@ pub struct Session {
     pub closed: bool,
     /// Its messages.
     pub queue: Queue,
-    /// The turn of the oldest open message, once the agent was asked to begin; the last one's until then.
+    /// The turn of the oldest open message, once the agent was asked to begin or began by itself; the last one's
+    /// until then.
     pub turn: Option<Turn>,
     /// Questions that turns left open when they ended: an agent may go on listing them.
     pub stale_questions: Vec<String>,
@@ -127,8 +128,20 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Whether the run of the turn before may have taken this message up, and nobody has seen it.
+    fn may_be_taken_up(&self, message: MessageId) -> bool {
+        let sent = |message: &Message| {
+            let state = message.state;
+            let proved = matches!(state, MessageState::Queued | MessageState::Refused);
+            message.steered && !proved && !state.is_settled()
+        };
+        self.turn_of(message).is_none() && self.queue.get(message).is_some_and(sent)
+    }
+}
+
 impl Projection for Session {
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const NAME: &'static str = "session";
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -166,12 +179,23 @@ impl Projection for Session {
             }
             Event::AgentSessionLost { .. } => self.agent_session = None,
             Event::FrameUnrecognised { kind, .. } => self.unrecognised.push(kind.clone()),
-            Event::TurnRequested { message, .. } if self.turn_of(*message).is_none() => {
+            Event::TurnRequested { message, .. } | Event::TurnStarted { message, .. }
+                if self.turn_of(*message).is_none() =>
+            {
                 let ended = self.turn.replace(Turn::begin(*message, recorded));
                 let questions = ended.into_iter().flat_map(|turn| turn.questions);
                 let open = questions.filter(|question| !question.settled);
                 self.stale_questions
                     .extend(open.map(|question| question.id));
+            }
+            Event::TurnFailed { message, .. }
+            | Event::TurnAborted { message, .. }
+            | Event::MessageDeadLettered { message, .. }
+                if self.may_be_taken_up(*message) =>
+            {
+                if let Some(turn) = &mut self.turn {
+                    turn.ended_unseen = true;
+                }
             }
             // Everything else moves the queue or the turn, below, or nothing.
             _ => {}

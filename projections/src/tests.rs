@@ -349,6 +349,7 @@ fn a_turn_holds_what_was_said_and_done_in_each_run() {
         }],
         dead_answers: vec!["x1".to_owned()],
         stalled: None,
+        stalls: 0,
         ended_unseen: false,
         agent_retry: None,
         agent_error: None,
@@ -597,6 +598,60 @@ fn the_queue_knows_how_many_bytes_wait() {
     events.push(Event::MessageCancelled { message: M1 });
     let left: Queue = fold(&given(events));
     assert_eq!((left.bytes(), left.bytes() > 0), (more, true));
+}
+
+#[test]
+fn the_turn_of_a_message_that_steers_begins_where_a_run_takes_it_up() {
+    let running = |message| {
+        let run = 1;
+        [
+            Event::TurnRequested { message, run },
+            Event::TurnStarted { message, run },
+        ]
+    };
+    let mut events = vec![queued(M1), sending(M1), queued(M2), queued(M3)];
+    events.extend(running(M1));
+    let steered = |message| Event::MessageSteered { message };
+    let of = |events: &[Event]| fold::<Session>(&given(events.to_vec()));
+    let steering = |state: &Session| state.queue.steering().map(|message| message.id);
+    assert_eq!(steering(&of(&events)), None);
+    // It keeps its place.
+    events.push(steered(M3));
+    assert_eq!(steering(&of(&events)), None);
+    events.extend([steered(M2), sending(M2)]);
+    assert_eq!(steering(&of(&events)), Some(M2));
+
+    let accepted = Event::DeliveryAccepted {
+        message: M2,
+        attempt: 1,
+    };
+    let completed = Event::TurnCompleted {
+        message: M1,
+        run: 1,
+        finish: "tool-calls".to_owned(),
+    };
+    events.extend([accepted, completed]);
+    let mut taken_up = events.clone();
+    taken_up.push(Event::TurnStarted {
+        message: M2,
+        run: 1,
+    });
+    let state = of(&taken_up);
+    let turn = state.turn_of(M2).expect("it has begun");
+    assert_eq!((turn.state, turn.run().started), (TurnState::Running, true));
+    assert_eq!(steering(&state), Some(M3));
+    let transcript: Transcript = fold(&given(taken_up));
+    let turns = transcript.turns.iter().map(|turn| turn.message);
+    assert_eq!(turns.collect::<Vec<_>>(), [M1, M2]);
+
+    // Where it ends before anybody saw whether it was taken up, the agent may be at work on it.
+    let unseen = |events: &[Event]| of(events).turn.is_some_and(|turn| turn.ended_unseen);
+    assert!(!unseen(&events));
+    events.push(Event::TurnAborted {
+        message: M2,
+        run: 0,
+    });
+    assert!(unseen(&events));
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Transcript {
 }
 
 impl Projection for Transcript {
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const NAME: &'static str = "transcript";
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -32,7 +32,9 @@ impl Projection for Transcript {
             Event::MessageQueued { message, text, .. } => {
                 self.messages.push((*message, text.clone()));
             }
-            Event::TurnRequested { message, .. } if self.turn_of(*message).is_none() => {
+            Event::TurnRequested { message, .. } | Event::TurnStarted { message, .. }
+                if self.turn_of(*message).is_none() =>
+            {
                 self.turns.push(Turn::begin(*message, recorded));
             }
             // Everything else moves a turn, below, or nothing.

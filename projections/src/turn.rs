@@ -285,10 +285,12 @@ pub struct Turn {
     pub questions: Vec<Question>,
     /// Answers that dead runs left at the agent; they will never end.
     pub dead_answers: Vec<String>,
-    /// Whether it ended without a word of the agent's, which may still work on it.
+    /// Whether it ended without a word of the agent's, which may still work on it, or on what it was sent beside it.
     pub ended_unseen: bool,
-    /// Which bound it passed, once it did.
+    /// Which bound its last run passed, once it did.
     pub stalled: Option<String>,
+    /// How often it passed one, over all its runs.
+    pub stalls: u32,
     /// The agent's last wait for its model in this run: which try it was, and when the next one was due.
     pub agent_retry: Option<(u32, Option<Timestamp>)>,
     /// The last error that the agent reported in this run.
@@ -300,7 +302,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The turn that begins with a request for its first run.
+    /// The turn that begins with a request for its first run, or with the agent's taking it up by itself.
     #[must_use]
     pub fn begin(message: MessageId, recorded: &Recorded) -> Self {
         Self {
@@ -318,6 +320,7 @@ impl Turn {
             dead_answers: Vec::new(),
             ended_unseen: false,
             stalled: None,
+            stalls: 0,
             agent_retry: None,
             agent_error: None,
             ending: None,
@@ -378,6 +381,7 @@ impl Turn {
                     });
                     self.begun_at = recorded.at;
                     self.counts_from = recorded.at;
+                    self.stalled = None;
                     self.agent_retry = None;
                     self.agent_error = None;
                 }
@@ -488,7 +492,10 @@ impl Turn {
                 let answer = answers.as_ref().map(Answered::in_words);
                 self.settle(question, answer, recorded.at);
             }
-            Event::TurnStalled { reason, .. } => self.stalled = Some(reason.clone()),
+            Event::TurnStalled { reason, .. } => {
+                self.stalled = Some(reason.clone());
+                self.stalls += 1;
+            }
             Event::AgentRetried { attempt, next, .. } => self.agent_retry = Some((*attempt, *next)),
             Event::AgentErrorReported { name, reason, .. } => {
                 self.agent_error = Some(format!("{name}: {reason}"));

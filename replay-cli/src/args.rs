@@ -2,12 +2,17 @@
 
 mod bisect;
 mod bundle;
+mod dead_letters;
 mod diff;
+mod doctor;
 mod export;
 mod find;
 mod import;
 mod incidents;
 mod reference;
+mod requeue;
+mod resolve;
+mod salvage;
 mod step;
 mod whatif;
 mod why;
@@ -19,6 +24,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recount_store::{Seq, Timestamp};
 
+pub(crate) use self::dead_letters::DeadLetters;
+pub(crate) use self::doctor::Doctor;
+pub(crate) use self::requeue::Requeue;
+pub(crate) use self::resolve::{Resolve, Word};
+pub(crate) use self::salvage::Salvage;
 use crate::render::time;
 
 pub(crate) use bisect::Bisect;
@@ -99,6 +109,9 @@ pub(crate) enum Verb {
     Demo(Demo),
     Run(Run),
     Recover(Recover),
+    DeadLetters(DeadLetters),
+    Requeue(Requeue),
+    Resolve(Resolve),
     Sessions(Sessions),
     Show(Show),
     Step(Step),
@@ -119,6 +132,8 @@ pub(crate) enum Verb {
     Retain(Retain),
     Compact(Compact),
     Rebuild(Rebuild),
+    Doctor(Doctor),
+    Salvage(Salvage),
     Sign(Sign),
     Key(Key),
     Policy(PolicyOf),

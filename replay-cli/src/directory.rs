@@ -66,7 +66,7 @@ pub(crate) fn open_if_any(directory: &Path) -> Result<Result<LogReader, String>,
 }
 
 /// A directory without a log that holds other things is somebody else's, as the writer sees it.
-fn not_ours(directory: &Path, error: Error) -> Error {
+pub(crate) fn not_ours(directory: &Path, error: Error) -> Error {
     let Error::NoLog { path } = error else {
         return error;
     };
@@ -87,6 +87,7 @@ fn not_ours(directory: &Path, error: Error) -> Error {
 pub(crate) fn cannot_open(error: Error) -> Failure {
     let next = match &error {
         Error::NoLog { .. } => Some(BEGIN),
+        Error::Locked { .. } => Some(MEANWHILE),
         _ => None,
     };
     let failure = Failure::because("cannot open the log", error);
@@ -95,6 +96,11 @@ pub(crate) fn cannot_open(error: Error) -> Failure {
         None => failure,
     }
 }
+
+/// What to do where another process writes the log.
+const MEANWHILE: &str = "\
+end that process, if it is to end, and run this again
+recount sessions, show, log, dead-letters, doctor    look at it meanwhile";
 
 /// How to get from nothing to something.
 pub(crate) const BEGIN: &str = "\

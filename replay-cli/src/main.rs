@@ -16,6 +16,7 @@ mod export;
 mod failure;
 mod find;
 mod front;
+mod health;
 mod key_file;
 mod knew;
 mod output;
@@ -118,6 +119,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             command::policy::check(file, json, &mut output)?;
             return Ok(output.flush()?);
         }
+        Verb::Salvage(salvage) => {
+            return command::salvage::run(salvage, json, &mut output);
+        }
         Verb::Completions(completions) => {
             command::reference::completions(completions.shell, &mut output)?;
             return Ok(output.flush()?);
@@ -134,11 +138,27 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Recover(recover) => {
             return command::recover::run(&data, &recover, json, &mut output);
         }
+        Verb::DeadLetters(only) => {
+            if let Some(reader) = command::sessions::open(&data)? {
+                let only = only.session.map(|text| pick::session(&reader, &text));
+                command::dead_letters::run(&reader, only.transpose()?, json, &mut output)?;
+            }
+        }
+        Verb::Requeue(requeue) => {
+            let log = directory::open_to_write(&data)?;
+            let work = command::requeue::run(&log, &data, &requeue, json, &mut output);
+            command::change(Some(&log), work)?;
+        }
+        Verb::Resolve(resolve) => {
+            let (reader, log) = open_unless_dry(&data, resolve.word.is_none())?;
+            let work = command::resolve::run(&reader, log.as_ref(), &resolve, json, &mut output);
+            command::change(log.as_ref(), work)?;
+        }
         Verb::WhatIf(wanted) => {
             let (reader, id) = open(&data, &wanted.session.id)?;
             command::decisions::what_if(&reader, id, &wanted, json, &mut output)?;
         }
-        Verb::Demo(_) | Verb::Key(_) | Verb::Completions(_) | Verb::Man(_) => {}
+        Verb::Demo(_) | Verb::Key(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Salvage(_) => {}
         Verb::Policy(policy) => {
             command::policy::run(&data, policy.file.path.as_deref(), json, &mut output)?;
         }
@@ -208,6 +228,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 let decisions = verify.decisions;
                 command::verify::run(&reader, only.transpose()?, decisions, json, &mut output)?;
             }
+        }
+        Verb::Doctor(doctor) => {
+            let directory = doctor.directory.unwrap_or(data);
+            command::doctor::run(&directory, doctor.quick, json, &mut output)?;
         }
         Verb::Export(export) => {
             let reader = directory::open(&data)?;

@@ -1,32 +1,68 @@
-//! From what a person types to the session or the connection that it means.
+//! From what a person types to the session, the connection or the message that it means.
 
 use std::cmp::Reverse;
 use std::fmt::Display;
 
-use recount_store::{ConnectionId, Error, LogReader, Seq, SessionId, StreamHead, StreamId};
+use recount_projections::{Session, state_store};
+use recount_store::{
+    ConnectionId, Error, LogReader, MessageId, Seq, SessionId, StreamHead, StreamId,
+};
 
 use crate::failure::Failure;
 use crate::render::time;
+
+/// The newest of all.
+const LATEST: &str = "latest";
 
 /// How many candidates an error lists.
 const LISTED_MAX: usize = 5;
 
 /// What can be picked.
-struct Kind {
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
     noun: &'static str,
     /// The command that shows all of them.
     list: &'static str,
+    /// What to do where there is none.
+    begin: &'static str,
 }
 
 const SESSIONS: Kind = Kind {
     noun: "session",
     list: "recount sessions",
+    begin: crate::directory::BEGIN,
 };
 
 const CONNECTIONS: Kind = Kind {
     noun: "connection",
     list: "recount frames",
+    begin: crate::directory::BEGIN,
 };
+
+/// Messages that were given up.
+pub(crate) const DEAD_LETTERS: Kind = Kind {
+    noun: "dead letter",
+    list: "recount dead-letters",
+    begin: "recount show ID    shows a session's messages and where they stand",
+};
+
+/// Messages that wait for a person.
+pub(crate) const WAITING: Kind = Kind {
+    noun: "waiting message",
+    list: "recount recover",
+    begin: "recount show ID    shows a session's messages and where they stand",
+};
+
+/// A message that may be meant.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    /// The message.
+    pub(crate) message: MessageId,
+    /// The session that it is in.
+    pub(crate) session: SessionId,
+    /// What to know it by.
+    pub(crate) about: String,
+}
 
 /// All sessions of a log, newest first: by the position of their first event. Those whose front was cut come last,
 /// since it is not known any more when they began.
@@ -65,7 +101,7 @@ pub(crate) fn stream(reader: &LogReader, text: &str) -> Result<StreamId, Failure
 ///
 /// Where it means none, or more than one.
 pub(crate) fn session(reader: &LogReader, text: &str) -> Result<SessionId, Failure> {
-    pick(&SESSIONS, &newest_first(reader)?, text)
+    pick(&SESSIONS, &newest_first(reader)?, text, last_event)
 }
 
 /// The connection that `text` means: `latest`, an id, or the beginning of one.
@@ -78,7 +114,58 @@ pub(crate) fn connection(reader: &LogReader, text: &str) -> Result<ConnectionId,
         StreamId::Connection(id) => Some(id),
         StreamId::Engine | StreamId::Session(_) => None,
     })?;
-    pick(&CONNECTIONS, &connections, text)
+    pick(&CONNECTIONS, &connections, text, last_event)
+}
+
+/// The message that `text` means: one of the candidates by `latest`, which is the first of them, by its id or the
+/// beginning of it; or else any message of the log by the same, so that the answer can be where that one stands.
+///
+/// # Errors
+///
+/// Where it means none, or more than one.
+pub(crate) fn message(
+    reader: &LogReader,
+    kind: Kind,
+    candidates: &[Candidate],
+    text: &str,
+) -> Result<(SessionId, MessageId), Failure> {
+    let named = |candidate: &Candidate| (candidate.message, candidate.clone());
+    let mut all: Vec<_> = candidates.iter().map(named).collect();
+    if let Err(NotOne::Unknown { .. }) = choose(kind.noun, &all, text)
+        && text != LATEST
+    {
+        let others = messages(reader)?;
+        if let Err(NotOne::Ambiguous { .. }) | Ok(_) = choose(kind.noun, &others, text) {
+            all = others;
+        }
+    }
+    let about =
+        |candidate: &Candidate| format!("session {}, {}", candidate.session, candidate.about);
+    let message = pick(&kind, &all, text, about)?;
+    let found = all.iter().find(|(known, _)| *known == message);
+    let (_, candidate) = found.expect("it was picked among them");
+    Ok((candidate.session, message))
+}
+
+/// All messages of all sessions.
+fn messages(reader: &LogReader) -> Result<Vec<(MessageId, Candidate)>, Failure> {
+    let mut found = Vec::new();
+    for (session, _) in newest_first(reader)? {
+        let state: Session = state_store::load(reader, StreamId::Session(session))?;
+        found.extend(state.queue.messages().iter().rev().map(|known| {
+            let candidate = Candidate {
+                message: known.id,
+                session,
+                about: known.state.name().to_owned(),
+            };
+            (known.id, candidate)
+        }));
+    }
+    Ok(found)
+}
+
+fn last_event(head: &StreamHead) -> String {
+    format!("last event {}", time::rfc3339(head.at))
 }
 
 fn newest<T>(
@@ -93,20 +180,25 @@ fn newest<T>(
     Ok(found)
 }
 
-fn pick<T: Copy + Display>(kind: &Kind, all: &[(T, StreamHead)], text: &str) -> Result<T, Failure> {
+fn pick<T: Copy + Display, D>(
+    kind: &Kind,
+    all: &[(T, D)],
+    text: &str,
+    about: impl Fn(&D) -> String,
+) -> Result<T, Failure> {
     choose(kind.noun, all, text).map_err(|none| {
-        let candidates: Vec<_> = match &none {
-            NotOne::Ambiguous { candidates, .. } => candidates.iter().map(|n| all[*n]).collect(),
-            NotOne::Unknown { .. } => all.to_vec(),
+        let candidates: Vec<&(T, D)> = match &none {
+            NotOne::Ambiguous { candidates, .. } => candidates.iter().map(|n| &all[*n]).collect(),
+            NotOne::Unknown { .. } => all.iter().collect(),
         };
         let failure = Failure::because(format!("which {}", kind.noun), none);
         if candidates.is_empty() {
-            return failure.try_next(crate::directory::BEGIN);
+            return failure.try_next(kind.begin);
         }
         let mut next: Vec<String> = candidates
             .iter()
             .take(LISTED_MAX)
-            .map(|(id, head)| format!("{id}    last event {}", time::rfc3339(head.at)))
+            .map(|(id, known)| format!("{id}    {}", about(known)))
             .collect();
         if candidates.len() > LISTED_MAX {
             let more = candidates.len() - LISTED_MAX;
@@ -135,9 +227,9 @@ enum NotOne {
 }
 
 /// Chooses among all of a kind, which come newest first.
-fn choose<T: Copy + Display>(
+fn choose<T: Copy + Display, D>(
     noun: &'static str,
-    all: &[(T, StreamHead)],
+    all: &[(T, D)],
     text: &str,
 ) -> Result<T, NotOne> {
     let unknown = || NotOne::Unknown {
@@ -145,7 +237,7 @@ fn choose<T: Copy + Display>(
         text: text.to_owned(),
         any: !all.is_empty(),
     };
-    if text == "latest" {
+    if text == LATEST {
         return all.first().map(|(id, _)| *id).ok_or_else(unknown);
     }
     // As `log --json` prints its stream, and as people read it aloud.
@@ -217,7 +309,7 @@ mod tests {
                 .to_string();
             assert_eq!(error, format!("no session is called {text:?}; there are:"));
         }
-        let error = choose::<SessionId>("session", &[], "latest")
+        let error = choose::<SessionId, ()>("session", &[], "latest")
             .expect_err("it is unknown")
             .to_string();
         assert_eq!(

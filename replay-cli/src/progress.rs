@@ -11,28 +11,38 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A bar on standard error where that is a terminal, once it has taken a while; nothing elsewhere. It is
 /// cleared away when this is dropped.
 pub(crate) struct Bar {
+    /// What is counted.
+    unit: &'static str,
     began: Instant,
-    bar: Option<ProgressBar>,
+    /// Once it has taken a while.
+    drawn: Option<ProgressBar>,
 }
 
 impl Bar {
-    /// Begins to wait.
+    /// Begins to wait for events to be gone through.
     pub(crate) fn new() -> Self {
+        Self::over("events")
+    }
+
+    /// Begins to wait for something else to be gone through.
+    pub(crate) fn over(unit: &'static str) -> Self {
         Self {
+            unit,
             began: Instant::now(),
-            bar: None,
+            drawn: None,
         }
     }
 
     /// Shows how far it has come.
     pub(crate) fn show(&mut self, progress: Progress) {
-        if self.bar.is_none() && self.began.elapsed() < PATIENCE {
+        if self.drawn.is_none() && self.began.elapsed() < PATIENCE {
             return;
         }
-        let bar = self.bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template(
-                "{msg} {wide_bar} {percent:>3} % of {human_len} events, {eta} left",
-            )
+        let unit = self.unit;
+        let bar = self.drawn.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template(&format!(
+                "{{msg}} {{wide_bar}} {{percent:>3}} % of {{human_len}} {unit}, {{eta}} left"
+            ))
             .expect("a template that never changes");
             ProgressBar::with_draw_target(Some(progress.total), ProgressDrawTarget::stderr())
                 .with_style(style)
@@ -67,7 +77,7 @@ pub(crate) fn with_bar<T>(
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &self.drawn {
             bar.finish_and_clear();
         }
     }

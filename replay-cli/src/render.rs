@@ -1,6 +1,7 @@
 //! Views as text and as JSON. Nothing here reads a log, a clock or the environment.
 
 pub(crate) mod answer;
+pub(crate) mod dead_letter;
 pub(crate) mod decision;
 pub(crate) mod event;
 pub(crate) mod frame;
@@ -11,6 +12,7 @@ pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod text;
 pub(crate) mod time;
+pub(crate) mod waits;
 
 use anstyle::{AnsiColor, Style};
 use jiff::tz::TimeZone;

@@ -84,7 +84,7 @@ impl Stage {
                 *answer = Answer::new(*message);
             }
         }
-        if let Event::TurnRequested { message, .. } = event
+        if let Event::TurnRequested { message, .. } | Event::TurnStarted { message, .. } = event
             && alone
             && !self
                 .answers

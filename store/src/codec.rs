@@ -203,6 +203,27 @@ impl<'a> Record<'a> {
         (length >= before_payload + HASH_LEN).then_some((Self { bytes }, rest))
     }
 
+    /// How long the record would be that begins here, if one does: a guess from the fields of its envelope, for
+    /// whoever looks for records among other bytes.
+    pub(crate) fn may_begin(bytes: &[u8]) -> Option<usize> {
+        let envelope = bytes.get(..OPTIONAL)?;
+        // What differs most often first: this is asked of every byte of a file.
+        if envelope[FORMAT] != RECORD_FORMAT
+            || envelope[CLASS] > 2
+            || envelope[PROVENANCE] > 2
+            || envelope[FLAGS] & !FLAGS_KNOWN != 0
+        {
+            return None;
+        }
+        let length = u32_at(envelope, LENGTH) as usize;
+        let least = OPTIONAL + optional_len(envelope[FLAGS]) + HASH_LEN;
+        let (position, seq) = (u64_at(envelope, POSITION), u64_at(envelope, SEQ));
+        let possible = (least..=limits::APPEND_BYTES_MAX).contains(&length)
+            && (1..=position).contains(&seq)
+            && StreamId::from_bytes(*envelope[STREAM..].first_chunk()?).is_some();
+        possible.then_some(length)
+    }
+
     /// All its bytes.
     pub(crate) fn bytes(self) -> &'a [u8] {
         self.bytes

@@ -418,7 +418,8 @@ pub enum Event {
         /// The message that it is now.
         again: MessageId,
     },
-    /// The message that was queued beside this is to reach the agent while it works, not after.
+    /// The message that was queued beside this is to reach the agent while it works, not after, if nothing is queued before
+    /// it.
     MessageSteered {
         /// The message.
         message: MessageId,
@@ -483,7 +484,8 @@ pub enum Event {
         /// What proves it, for a person.
         evidence: String,
     },
-    /// The agent began to work. Moves the turn from `Requested` to `Running`.
+    /// The agent began to work. Moves the turn from `Requested` to `Running`, or begins the first run of one that was not
+    /// asked for: of a message that steers, which the run at work took up.
     TurnStarted {
         /// The message.
         message: MessageId,

@@ -54,7 +54,7 @@ pub use id::{
 };
 pub use key::{PublicKey, SigningKey};
 pub use log::{
-    Append, CheckError, Compacted, Excerpt, Expected, Hash, Head, Import, Log, LogReader, Options,
-    Piece, Progress, RawEvent, Select, SignedHead, Snapshot, StreamHead, Tail, Verified, check,
-    verify, verify_all,
+    Append, CheckError, Compacted, Excerpt, Expected, Hash, Head, Holder, Import, Log, LogReader,
+    Options, Piece, Progress, RawEvent, Salvaged, SalvagedStream, Select, SignedHead, Snapshot,
+    StreamHead, Tail, Verified, check, salvage, verify, verify_all,
 };

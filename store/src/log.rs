@@ -28,6 +28,7 @@ mod journal;
 mod plan;
 mod reader;
 mod recent;
+mod salvage;
 mod scan;
 mod settle;
 mod snapshot;
@@ -67,6 +68,7 @@ pub use compact::{Compacted, Progress};
 pub use excerpt::{Excerpt, Piece, RawEvent};
 pub use head::{CheckError, Head, SignedHead};
 pub use import::Import;
+pub use salvage::{Salvaged, SalvagedStream, salvage};
 pub use tail::Tail;
 pub use verify::{Verified, check, verify, verify_all};
 
@@ -218,6 +220,13 @@ pub struct Snapshot {
     pub bytes: Vec<u8>,
 }
 
+/// A process that writes a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id, where it is known: an engine says so in the log.
+    pub pid: Option<u32>,
+}
+
 /// The reading side of a log. Cheap to clone.
 #[derive(Clone)]
 pub struct LogReader {
@@ -246,6 +255,16 @@ impl LogReader {
         Ok(Self {
             shared: Shared::reading(storage, Follower::new(directory, key)),
         })
+    }
+
+    /// The process that writes the log in `directory` now; `None` where none does. Changes nothing, and keeps
+    /// nobody waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] and [`Error::Read`] where the file, or who has locked it, cannot be looked at.
+    pub fn writer(directory: impl AsRef<Path>) -> Result<Option<Holder>> {
+        files::writer(directory.as_ref())
     }
 
     /// The log's file.

@@ -157,7 +157,12 @@ impl Application {
 
     async fn send(&self, session: &Session) -> Result<(), Error> {
         let text = self.text();
-        let message = session.send(&text, None).await?;
+        // Where the agent works, this is for now rather than for later.
+        let message = if self.dice.percent(25) {
+            session.steer(&text, None).await?
+        } else {
+            session.send(&text, None).await?
+        };
         self.told(Receipt {
             session: session.id(),
             message,

@@ -244,7 +244,8 @@ pub(crate) fn promise_2_ended_on_record(events: &[Recorded], wanted: &str) -> Re
     Ok(())
 }
 
-/// The part of promise 3 that is looked at all along: nothing overtakes what was queued before it.
+/// The part of promise 3 that is looked at all along: nothing overtakes what was queued before it, and nothing but
+/// what steers is sent while another message is open.
 pub(crate) fn promise_3_nothing_overtakes(
     events: &[Recorded],
     agent_message: &str,
@@ -264,9 +265,13 @@ pub(crate) fn promise_3_nothing_overtakes(
     let open: Vec<_> = before
         .filter(|message| !message.state.is_settled())
         .collect();
+    let steers = session.queue.steering();
+    let steers =
+        steers.is_some_and(|message| message.agent_message.as_deref() == Some(agent_message));
+    let beside = steers && open.iter().all(|head| head.state == MessageState::Running);
     holds!(
         promise_3_once_in_order_and_answered,
-        open.is_empty(),
+        open.is_empty() || beside,
         "{agent_message} is sent before what was queued before it: {open:?}"
     );
     Ok(())
@@ -352,8 +357,7 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
         let mut settled: BTreeMap<MessageId, &Event> = BTreeMap::new();
         let mut unknown: BTreeSet<MessageId> = BTreeSet::new();
         let mut reruns: BTreeSet<(MessageId, u32)> = BTreeSet::new();
-        let mut resolved_absent: BTreeSet<MessageId> = BTreeSet::new();
-        let mut forgotten: BTreeMap<MessageId, usize> = BTreeMap::new();
+        let mut steered: BTreeSet<MessageId> = BTreeSet::new();
         let mut absences: BTreeMap<MessageId, usize> = BTreeMap::new();
         let mut sessions: Vec<String> = Vec::new();
         for recorded in &events {
@@ -409,15 +413,6 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                     ..
                 } => {
                     unknown.remove(message);
-                    if matches!(
-                        event,
-                        Event::DeliveryResolved {
-                            resolution: Resolution::Absent,
-                            ..
-                        }
-                    ) {
-                        resolved_absent.insert(*message);
-                    }
                     let again = !matches!(
                         event,
                         Event::DeliveryResolved {
@@ -438,16 +433,22 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                 } => {
                     reruns.insert((*message, *run));
                 }
+                Event::MessageSteered { message } => {
+                    steered.insert(*message);
+                }
+                // A run that it was sent beside took it up.
+                Event::TurnStarted { message, run } => {
+                    if runs.entry(*message).or_default().insert(*run) {
+                        steered.remove(message);
+                    }
+                }
                 Event::TurnRequested { message, run } => {
                     holds!(
                         promise_3_once_in_order_and_answered,
                         *run == 1 || reruns.contains(&(*message, run - 1)),
                         "{id}: run {run} of {message} was requested, and nobody had decided that"
                     );
-                    let again = !runs.entry(*message).or_default().insert(*run);
-                    // An agent that lost its memory cannot say whether it had begun: the run is asked for once more.
-                    let known = resolved_absent.remove(message);
-                    *forgotten.entry(*message).or_default() += usize::from(again && known);
+                    runs.entry(*message).or_default().insert(*run);
                 }
                 _ => {}
             }
@@ -483,17 +484,16 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
             // A dead letter that was queued again is another message with the same text.
             let same = order.iter().filter(|(_, other)| other == text);
             let decided: usize = same
-                .map(|(message, _)| {
-                    let forgotten = forgotten.get(message).copied().unwrap_or(0);
-                    runs.get(message).map_or(0, BTreeSet::len) + forgotten
-                })
+                .map(|(message, _)| runs.get(message).map_or(0, BTreeSet::len))
                 .sum();
             holds!(
                 promise_3_once_in_order_and_answered,
                 end.is_some(),
                 "{id}: {message} has no end"
             );
-            let by_itself = usize::from(is_shared && decided == 0);
+            // And a run may take up what it was sent beside, and die with all that could tell of it.
+            let unseen = steered.contains(message);
+            let by_itself = usize::from((is_shared && decided == 0) || unseen);
             holds!(
                 promise_3_once_in_order_and_answered,
                 asked as usize <= decided + by_itself,
@@ -584,7 +584,34 @@ pub(crate) fn promise_4_everything_has_an_end(ended: &Ended) -> Result<(), Broke
             status.name()
         );
     }
+    a_server_that_is_started_is_reached(ended)?;
     a_new_stream_brings_a_look(ended)
+}
+
+/// In a calm world a server that the engine starts is connected to. An engine that dials in vain ends every message
+/// visibly, and serves nobody.
+fn a_server_that_is_started_is_reached(ended: &Ended) -> Result<(), Broken> {
+    let mut in_vain: BTreeMap<StreamId, u32> = BTreeMap::new();
+    for recorded in &ended.pages.events {
+        match recorded.event {
+            // The last life is the calm one.
+            Event::EngineStarted { .. } => in_vain.clear(),
+            Event::ServerSpawned { .. } => *in_vain.entry(recorded.stream).or_default() += 1,
+            Event::ConnectionChanged {
+                to: ConnectionState::Connected,
+                ..
+            } => {
+                in_vain.remove(&recorded.stream);
+            }
+            _ => {}
+        }
+    }
+    holds!(
+        promise_4_everything_has_an_end,
+        in_vain.values().all(|starts| *starts <= 1),
+        "servers were started and not reached: {in_vain:?}"
+    );
+    Ok(())
 }
 
 /// The part of promise 4 that is looked at all along: what is ended carries the mark of a server that the engine

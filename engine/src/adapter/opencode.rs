@@ -145,6 +145,10 @@ impl AgentAdapter for OpenCode {
         identity::message(message, now)
     }
 
+    fn can_steer(&self) -> bool {
+        true
+    }
+
     async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError> {
         self.calls.health(endpoint).await
     }

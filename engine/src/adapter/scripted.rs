@@ -4,7 +4,8 @@
 //! a test or a measurement goes through the whole path, with nothing installed and no model asked. What
 //! it does was copied from OpenCode 1.18.33, its traps included: text that was being streamed is lost
 //! when its server dies, tools stay `running`, questions vanish, nothing resumes by itself, a message
-//! that is sent again is written over, and an older one that is sent again is run again.
+//! that is sent again is written over, and an older one that is sent again is run again. What it is sent while it works
+//! is read after the tool at hand; what its script still had for the message before is not played then.
 #![allow(clippy::doc_markdown, reason = "OpenCode is a name, not an item")]
 
 mod agent;
@@ -295,6 +296,10 @@ impl AgentAdapter for Scripted {
 
     fn identity(&self, message: MessageId, now: Timestamp) -> String {
         self.opencode.identity(message, now)
+    }
+
+    fn can_steer(&self) -> bool {
+        self.opencode.can_steer()
     }
 
     async fn health(&self, endpoint: &Endpoint) -> Result<Health, CallError> {

@@ -12,6 +12,18 @@ use crate::{OpenSession, Options, RerunPolicy, Session as Handle, SessionManager
 /// now and for good, an answer that is lost, a person's word.
 async fn incidents(data: &std::path::Path) -> Vec<Arc<dyn AgentAdapter>> {
     let play = |prompt: &str, run: u32| match (prompt, run) {
+        ("works", _) => vec![
+            Step::text("half ", 1),
+            Step::Gate("steered".to_owned()),
+            Step::Tool {
+                name: "bash".to_owned(),
+                input: serde_json::json!({"command": "make"}),
+                output: "made".to_owned(),
+                permission: None,
+                delay: Duration::ZERO,
+            },
+            Step::text("never", 1),
+        ],
         ("dies", 1) => vec![Step::text("half ", 1), Step::Die],
         ("dies with a tool", 1) => vec![
             Step::Tool {
@@ -50,6 +62,27 @@ async fn incidents(data: &std::path::Path) -> Vec<Arc<dyn AgentAdapter>> {
     };
     agent.fault("POST message", 1, never);
     assert_eq!(said(&session, "never").await, State::DeadLettered);
+    let works = session.send("works", None).await.expect("it is queued");
+    let steers = session.steer("instead", None).await.expect("it is queued");
+    let held = session.wait(|state| {
+        let steers = state.queue.get(steers)?;
+        (steers.state == State::Accepted).then_some(())
+    });
+    held.await.expect("it is held");
+    agent.open_gate("steered");
+    for message in [works, steers] {
+        let state = session.settled(message).await.expect("it ends");
+        assert_eq!(state, State::Completed);
+    }
+    let transcript = session.transcript().expect("it can be read");
+    let text = |message| {
+        transcript
+            .turn_of(message)
+            .map(recount_projections::Turn::text)
+    };
+    assert_eq!(text(works).as_deref(), Some("half "));
+    assert_eq!(text(steers).as_deref(), Some("done"));
+    assert_eq!(agent.runs("works") + agent.runs("instead"), 2);
     let waits = session.send("dies with a tool", None).await;
     let waits = waits.expect("it is queued");
     session.at_rest().await.expect("it comes to rest");
@@ -112,8 +145,7 @@ async fn a_log_full_of_incidents_is_derived_again() {
         Derived {
             // One is a person's word.
             decisions: decisions_in(&log) - 1,
-            different: 0,
-            first_difference: None
+            ..Derived::default()
         }
     );
     assert!(derived.decisions > 30, "{derived:?}");

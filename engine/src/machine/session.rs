@@ -9,6 +9,7 @@
 //! state, do the effects, then `advance` until a step is quiet.
 
 mod deliver;
+mod steer;
 mod watch;
 mod observe;
 mod look;
@@ -137,9 +138,11 @@ pub type Identity = Arc<dyn Fn(MessageId, Timestamp) -> String + Send + Sync>;
 enum Flight {
     AskingLeave,
     Binding,
-    Storing,
+    /// This message, which need not be the head of the queue: one that steers is sent beside it.
+    Storing(MessageId),
     Starting,
-    Looking,
+    /// For this message.
+    Looking(MessageId),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,9 +193,9 @@ pub struct SessionMachine {
     rested: Option<MessageId>,
     /// Since when the agent was seen to work on after such an end.
     working_on: Option<Timestamp>,
-    /// Whether the message is the newest in the agent's session, as far as it is known: only such a one may be
-    /// worked on. Somebody else may write there too.
-    newest: Option<bool>,
+    /// Whether this message is the newest in the agent's session, as far as it is known: only such a one may be
+    /// worked on. Somebody else may write there too, and so does a message that steers.
+    newest: Option<(MessageId, bool)>,
     gather: Gather,
     /// Parts whose beginning this opening of the stream has shown: their deltas follow without a hole.
     opened: HashSet<String>,
@@ -201,6 +204,8 @@ pub struct SessionMachine {
     /// The answers to the message at hand that were seen, and those to the one before it, whose frames may be late.
     answers: HashSet<String>,
     answers_before: HashSet<String>,
+    /// The answers to the message that steers which were seen while the one before it was still at hand.
+    answers_after: HashSet<String>,
     /// The answers that are being written to something else than the message at hand.
     answers_beside: HashSet<String>,
     last_activity: Timestamp,
@@ -243,6 +248,7 @@ impl SessionMachine {
             kinds: HashMap::new(),
             answers: HashSet::new(),
             answers_before: HashSet::new(),
+            answers_after: HashSet::new(),
             answers_beside: HashSet::new(),
             last_activity: now,
             aborting: None,
@@ -423,7 +429,16 @@ impl SessionMachine {
         self.looks.due = Some(self.looks.due.map_or(at, |known| known.min(at)));
     }
 
+    /// The head of the queue first, and beside it the message that steers.
     fn next(&mut self, state: &Session, now: Timestamp) -> Step {
+        let step = self.carry_on(state, now);
+        if step.is_quiet() {
+            return self.steer(state, now);
+        }
+        step
+    }
+
+    fn carry_on(&mut self, state: &Session, now: Timestamp) -> Step {
         let Some((message, turn)) = state.head() else {
             return Step::default();
         };
@@ -441,7 +456,7 @@ impl SessionMachine {
                 None => Step::default(),
             },
             MessageState::Interrupted => match turn {
-                Some(turn) => self.decide_rerun(message, turn, now),
+                Some(turn) => self.decide_rerun(state, message, turn, now),
                 None => Step::default(),
             },
             MessageState::Waiting => match turn {
@@ -450,7 +465,7 @@ impl SessionMachine {
                 }
                 // A person's word comes as a decision of its own. Here only an abort or another policy ends it.
                 Some(turn) if message.abort_asked || self.policy.rerun != RerunPolicy::Ask => {
-                    self.decide_rerun(message, turn, now)
+                    self.decide_rerun(state, message, turn, now)
                 }
                 _ => Step::default(),
             },
@@ -524,16 +539,6 @@ impl SessionMachine {
         let Some(agent_message) = message.agent_message.clone() else {
             return Step::default();
         };
-        self.look_for(state, agent_message, due, now)
-    }
-
-    fn look_for(
-        &mut self,
-        state: &Session,
-        agent_message: String,
-        due: Timestamp,
-        now: Timestamp,
-    ) -> Step {
         if !self.is_up() || self.flight.is_some() {
             return Step::default();
         }
@@ -549,7 +554,7 @@ impl SessionMachine {
         let open = questions.filter(|question| !question.settled);
         self.open_before = open.map(|question| question.id.clone()).collect();
         self.looks.due = None;
-        self.flight = Some(Flight::Looking);
+        self.flight = Some(Flight::Looking(message.id));
         Step::act(Effect::Look {
             session,
             agent_message,

@@ -10,7 +10,7 @@ use super::{Error, Policy, duration};
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// What may be nothing at all: it is done at once, or not waited for. Every other count and duration must be more.
-const MAY_BE_ZERO: [&str; 10] = [
+const MAY_BE_ZERO: [&str; 11] = [
     "connection.held_after",
     "connection.stop_timeout",
     "engine.recovery_max",
@@ -20,6 +20,7 @@ const MAY_BE_ZERO: [&str; 10] = [
     "session.gather",
     "session.idle_after",
     "session.second_look_after",
+    "session.stalls_rerun_max",
     "session.unreachable_patience",
 ];
 

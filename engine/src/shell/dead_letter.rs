@@ -1,6 +1,6 @@
 //! Messages that were given up, as people are shown them: what the state knows, and the text that it forgot.
 
-use recount_projections::{GivenUp, Message, SharedSession};
+use recount_projections::{GivenUp, Message, Session, SharedSession};
 use recount_store::{Event, LogReader, MessageId, Position, SessionId, Timestamp};
 
 use crate::error::Error;
@@ -27,6 +27,16 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// The dead letters of a session that stands so, oldest first: for whoever has a log to read and no engine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] where their texts cannot be read.
+    pub fn of(log: &LogReader, session: SessionId, state: &Session) -> Result<Vec<Self>, Error> {
+        let read = |found| Self::read(log, session, found);
+        copied(state).into_iter().map(read).collect()
+    }
+
     /// A dead letter of this session, with its text from the log.
     fn read(
         log: &LogReader,
@@ -52,18 +62,24 @@ pub(super) fn of(
     session: SessionId,
     state: &SharedSession,
 ) -> Result<Vec<DeadLetter>, Error> {
-    let found: Vec<(Message, GivenUp)> = state.with(|state| {
-        let dead_letters = state.queue.dead_letters();
-        dead_letters
-            .map(|(m, given_up)| (m.clone(), given_up))
-            .collect()
-    });
+    // Copied first: texts are read from the log, and appends wait for whoever looks at the state.
     let read = |found| DeadLetter::read(log, session, found);
-    found.into_iter().map(read).collect()
+    state.with(copied).into_iter().map(read).collect()
+}
+
+fn copied(state: &Session) -> Vec<(Message, GivenUp)> {
+    let dead_letters = state.queue.dead_letters();
+    dead_letters
+        .map(|(message, given_up)| (message.clone(), given_up))
+        .collect()
 }
 
 /// The text of the message that the event at this position queued; none where that was cut off.
-pub(super) fn text_at(log: &LogReader, position: Position) -> Result<Option<String>, Error> {
+///
+/// # Errors
+///
+/// [`Error::Log`] where the log cannot be read.
+pub fn text_at(log: &LogReader, position: Position) -> Result<Option<String>, Error> {
     let Some(recorded) = log.read_all(position).next().transpose()? else {
         return Ok(None);
     };

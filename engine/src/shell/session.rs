@@ -143,10 +143,14 @@ impl Session {
 
     /// Queues a message that is to reach the agent while it works, and is otherwise as [`Session::send`] says.
     ///
+    /// The agent reads it after the step that it is at, and answers it from there on: the turn before it is completed
+    /// then, with what it had said. Where nothing runs, where other messages wait before it, and where it comes too late or
+    /// does not get through at once, it is read when its turn comes.
+    ///
     /// # Errors
     ///
     /// As [`Session::send`], and [`Error::Rejected`] where the agent cannot be steered. Those that come with this crate
-    /// cannot: their messages go one at a time.
+    /// can.
     pub async fn steer(&self, text: &str, key: Option<&str>) -> Result<MessageId, Error> {
         let message = MessageId::from_random(self.manager.chance().number());
         let (key, text) = (key.map(str::to_owned), text.to_owned());

@@ -199,11 +199,11 @@ fn expected(name: u64, begin: u64, end: u64, kinds: &[Kind]) -> Incident {
     }
 }
 
-fn cause(position: u64, text: &str) -> Option<Cause> {
-    Some(Cause {
+fn cause(position: u64, text: &str) -> Cause {
+    Cause {
         position: Position(position),
         text: text.to_owned(),
-    })
+    }
 }
 
 fn positions(positions: &[u64]) -> BTreeSet<Position> {
@@ -238,7 +238,7 @@ fn a_link_that_falls_is_one_incident_with_all_that_follows() {
     ]);
     let kinds = [Kind::Connection, Kind::Breaker, Kind::Interruption];
     let expected = Incident {
-        cause: cause(6, "connection reset"),
+        cause: Some(cause(6, "connection reset")),
         sessions: [(S, [M].into()), (T, [N].into())].into(),
         evidence: positions(&[6, 8, 9, 10, 11, 12, 13, 14]),
         ..expected(6, 10, 25, &kinds)
@@ -310,7 +310,7 @@ fn a_call_that_notices_first_belongs_to_the_fall() {
         ),
     ]);
     let expected = Incident {
-        cause: cause(7, "connection reset"),
+        cause: Some(cause(7, "connection reset")),
         sessions: [(S, [M].into()), (T, [N].into())].into(),
         evidence: positions(&[6, 7, 8, 9, 10]),
         ..expected(6, 10, 14, &[Kind::Connection, Kind::Unknown])
@@ -332,7 +332,7 @@ fn a_probe_that_failed_before_the_fall_is_its_beginning() {
         connection(41, connected()),
     ]);
     let expected = Incident {
-        cause: cause(7, "nothing came for 40 s"),
+        cause: Some(cause(7, "nothing came for 40 s")),
         sessions: [(S, [M].into()), (T, [N].into())].into(),
         evidence: positions(&[6, 7, 8, 9]),
         ..expected(6, 10, 41, &[Kind::Connection])
@@ -381,11 +381,11 @@ fn what_waits_for_a_person_is_open_until_that_is_settled() {
     let open = Incident {
         end: None,
         ending: Ending::Waits,
-        cause: cause(6, "it is gone"),
+        cause: Some(cause(6, "it is gone")),
         evidence: positions(&[6, 7]),
         ..expected(6, 10, 10, &[Kind::Interruption])
     };
-    assert_eq!(incidents(waits.clone()), [open.clone()]);
+    assert_eq!(incidents(waits.clone()), std::slice::from_ref(&open));
     let settled = [
         session(9000, decided(Rerun::Run)),
         session(9001, completed(M)),
@@ -412,7 +412,7 @@ fn a_hole_is_filled_or_stays() {
         evidence: positions(&[6, 7]),
         ..expected(6, 10, 11, &[Kind::Gap])
     };
-    assert_eq!(filled, [expected.clone()]);
+    assert_eq!(filled, std::slice::from_ref(&expected));
     let stays = incidents([hole(), session(12, completed(M))]);
     let expected = Incident {
         ending: Ending::Lost,
@@ -427,11 +427,11 @@ fn sessions_fail_each_for_itself() {
     let found = incidents([session(10, failed(M)), other(11, failed(N))]);
     let of_first = Incident {
         ending: Ending::GivenUp,
-        cause: cause(6, "APIError: no"),
+        cause: Some(cause(6, "APIError: no")),
         ..expected(6, 10, 10, &[Kind::Failure])
     };
     let of_second = Incident {
-        cause: cause(7, "APIError: no"),
+        cause: Some(cause(7, "APIError: no")),
         sessions: [(T, [N].into())].into(),
         ..Incident {
             ending: Ending::GivenUp,

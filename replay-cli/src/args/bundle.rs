@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use regex::Regex;
 
-/// Put a session into one file that proves itself to others, or check such a file
+/// Put a session into one file that proves itself, or check one
 ///
 /// The file holds the events of the session, those of its connection meanwhile, and what it takes to prove, without
 /// the log and without network, that exactly these are in the log that was signed. Of all other events it holds a

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-/// Write a session out: to carry it elsewhere, to read it, or to look at it in another tool
+/// Write a session out: to keep it, to read it, or for another tool
 ///
 /// A session comes with its connection; as jsonl, with the engine's own events, too. The log is only read; another
 /// process may be writing it.

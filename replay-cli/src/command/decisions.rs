@@ -33,6 +33,7 @@ pub(super) fn derive(reader: &LogReader, only: Option<SessionId>) -> Result<Deri
         let derived = decisions::derive(reader, Some(stream), &adapters).map_err(failed)?;
         sum.decisions += derived.decisions;
         sum.different += derived.different;
+        sum.unknown_keys = derived.unknown_keys;
         let first = [sum.first_difference, derived.first_difference];
         let first = first.into_iter().flatten();
         sum.first_difference = first.min_by_key(|difference| difference.recorded.position);
@@ -47,6 +48,12 @@ pub(super) fn told(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let decisions = text::count(derived.decisions, "decision");
+    if !derived.unknown_keys.is_empty() {
+        let keys = derived.unknown_keys.join(", ");
+        output.line(&format!(
+            "left aside: {keys}, which another build recorded in its policy and this one does not know"
+        ))?;
+    }
     let Some(first) = &derived.first_difference else {
         output.line(&format!("decided as today: {decisions}"))?;
         return Ok(());
@@ -101,11 +108,15 @@ pub(super) fn told_json(derived: &Derived) -> Value {
             "why": why(recorded, derived),
         })
     });
-    json!({
+    let mut told = json!({
         "decisions": derived.decisions,
         "different": derived.different,
         "first_difference": first,
-    })
+    });
+    if !derived.unknown_keys.is_empty() {
+        told["unknown_keys"] = json!(derived.unknown_keys);
+    }
+    told
 }
 
 /// What to say where a decision is not what it would be.

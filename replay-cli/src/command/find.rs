@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use recount_store::{Event, LogReader, Position, Progress, Recorded, Result, StreamId, Timestamp};
+use recount_store::{
+    Error, Event, LogReader, Position, Progress, Recorded, Result, StreamId, Timestamp,
+};
 use regex::RegexBuilder;
 use serde_json::{Map, Value, json};
 
@@ -188,18 +190,16 @@ impl Scan<'_> {
             .min(WORKERS_MAX)
             .min(usize::try_from(goes).unwrap_or(WORKERS_MAX));
         std::thread::scope(|scope| {
-            let begin = |worker: usize| -> Receiver<Result<Vec<Recorded>>> {
+            let begin = |worker: usize| -> Receiver<Finds> {
                 let (found, finds) = sync_channel(2);
                 let (may_be, is, go) = (may_be.clone(), &is, &go);
                 let reader = self.reader.clone();
                 scope.spawn(move || {
                     for n in (worker as u64..goes).step_by(workers) {
-                        let of_go = reader.read_range(go(n), may_be.clone());
-                        let kept = of_go.filter(|event| event.as_ref().map_or(true, is));
-                        let kept: Result<Vec<_>> = kept.collect();
-                        let broken = kept.is_err();
+                        let finds = Finds::of(reader.read_range(go(n), may_be.clone()), is);
+                        let broken = finds.error.is_some();
                         // Nobody waits for it where enough was found.
-                        if found.send(kept).is_err() || broken {
+                        if found.send(finds).is_err() || broken {
                             break;
                         }
                     }
@@ -209,9 +209,9 @@ impl Scan<'_> {
             let finds: Vec<_> = (0..workers).map(begin).collect();
             let mut bar = Bar::new();
             for (n, worker) in (0..goes).zip((0..workers).cycle()) {
-                let mut found = finds[worker]
+                let Finds { mut found, error } = finds[worker]
                     .recv()
-                    .expect("a worker ends after its last go or its first error")?;
+                    .expect("a worker ends after its last go or its first error");
                 if self.backwards {
                     found.reverse();
                 }
@@ -219,6 +219,9 @@ impl Scan<'_> {
                     if !each(recorded)? {
                         return Ok(());
                     }
+                }
+                if let Some(error) = error {
+                    return Err(error.into());
                 }
                 bar.show(Progress {
                     doing: "looking",
@@ -228,6 +231,30 @@ impl Scan<'_> {
             }
             Ok(())
         })
+    }
+}
+
+/// What was found in one go.
+struct Finds {
+    found: Vec<Recorded>,
+    /// What ended it early: what stands before a bad place was found all the same.
+    error: Option<Error>,
+}
+
+impl Finds {
+    fn of(events: impl Iterator<Item = Result<Recorded>>, is: impl Fn(&Recorded) -> bool) -> Self {
+        let mut found = Vec::new();
+        for event in events {
+            match event {
+                Ok(recorded) if is(&recorded) => found.push(recorded),
+                Ok(_) => {}
+                Err(error) => {
+                    let error = Some(error);
+                    return Self { found, error };
+                }
+            }
+        }
+        Self { found, error: None }
     }
 }
 
@@ -363,6 +390,7 @@ fn beside(recorded: &Recorded, span: Option<&Span>) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::fixture;
 
     #[test]
     fn a_large_letter_is_meant_and_a_class_is_none() {
@@ -374,5 +402,17 @@ mod tests {
         ] {
             assert_eq!(means_large_letters(pattern), large, "{pattern}");
         }
+    }
+
+    #[test]
+    fn what_stands_before_a_bad_place_is_found() {
+        let event = |n| Ok(fixture::session_event(n, Event::SessionClosed));
+        let finds = Finds::of(
+            [event(1), event(2), Err(Error::Closed), event(3)].into_iter(),
+            |recorded| recorded.position.0 > 1,
+        );
+        let found: Vec<_> = finds.found.iter().map(|found| found.position.0).collect();
+        assert_eq!(found, [2]);
+        assert!(matches!(finds.error, Some(Error::Closed)));
     }
 }

@@ -6,8 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use recount_engine::{Recovered, SessionManager};
-use recount_projections::turn::{Call, CallOutcome};
-use recount_projections::{MessageState, Pending, Session};
+use recount_projections::{MessageState, Pending};
 use recount_store::{Event, Log, MessageId, Position, Recorded, Select, SessionId, StreamId};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -17,13 +16,11 @@ use crate::args::{self, Permission, Policy};
 use crate::directory;
 use crate::failure::Failure;
 use crate::output::{Output, note};
-use crate::render::{Look, scene, show, text, time};
+use crate::render::waits::Waits;
+use crate::render::{Look, scene, show, text};
 
 /// How long the last lines of progress may take to be told.
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How many columns of a tool's input or output are shown.
-const DETAIL_WIDTH: usize = 60;
 
 /// Carries on with what an earlier engine left open, and says what it found and did.
 pub(crate) fn run(
@@ -88,29 +85,6 @@ struct Found {
     reason: Option<String>,
 }
 
-/// What waits for a person, with what there is to know about it.
-#[derive(Debug, Serialize)]
-struct Waits {
-    session: SessionId,
-    message: MessageId,
-    since: String,
-    /// What the agent asks.
-    questions: Vec<String>,
-    /// The tools that had begun.
-    tools: Vec<Begun>,
-    settle_with: Vec<&'static str>,
-}
-
-/// A tool that had begun.
-#[derive(Debug, Serialize)]
-struct Begun {
-    run: u32,
-    tool: String,
-    input: String,
-    outcome: Option<CallOutcome>,
-    output: Option<String>,
-}
-
 async fn carry_on(manager: &SessionManager, policy: &Policy) -> Result<Report, Failure> {
     let failed = |error| Failure::because("cannot recover", error);
     let permission = policy.permission.unwrap_or_default();
@@ -132,7 +106,7 @@ async fn carry_on(manager: &SessionManager, policy: &Policy) -> Result<Report, F
                 state: message.state,
                 reason: message.reason.clone(),
             }));
-            report.waits.extend(waits(*id, state));
+            report.waits.extend(Waits::of(*id, state));
         })?;
     }
     Ok(report)
@@ -188,28 +162,6 @@ async fn answer_questions(
     Ok(any)
 }
 
-/// What of a session waits for a person.
-fn waits(id: SessionId, session: &Session) -> Option<Waits> {
-    let (message, turn) = session.head()?;
-    let commands = scene::settled_by(message, turn);
-    let waits = session.waits().filter(|_| !commands.is_empty())?;
-    let begun = |(run, call): &(u32, &Call)| Begun {
-        run: *run,
-        tool: call.tool.clone(),
-        input: call.input.clone(),
-        outcome: call.outcome.as_ref().map(|(outcome, _)| *outcome),
-        output: call.outcome.as_ref().map(|(_, output)| output.clone()),
-    };
-    Some(Waits {
-        session: id,
-        message: message.id,
-        since: time::rfc3339(waits.since),
-        questions: waits.questions.iter().map(|q| q.asks.to_string()).collect(),
-        tools: waits.calls.iter().map(begun).collect(),
-        settle_with: commands.iter().map(|(command, _)| *command).collect(),
-    })
-}
-
 /// Tells on standard error what happens, until the log is closed.
 async fn progress(log: Log, from: Position) {
     let mut side = Output::stderr();
@@ -251,36 +203,6 @@ fn report(report: &Report, json: bool, output: &mut Output) -> io::Result<()> {
     output.line(&told)
 }
 
-impl Waits {
-    /// The lines for people.
-    fn told(&self) -> String {
-        let mut out = format!("  waits since {}\n", self.since);
-        for question in &self.questions {
-            let _ = writeln!(out, "  the agent asks: {}", text::one_line(question));
-        }
-        for tool in &self.tools {
-            let what = format!("{} {}", tool.tool, tool.input);
-            let fate = match (tool.outcome, &tool.output) {
-                (Some(CallOutcome::Completed), Some(output)) => format!("gave {}", output.trim()),
-                (Some(CallOutcome::Failed), Some(output)) => format!("failed: {}", output.trim()),
-                (Some(CallOutcome::Lost), _) => "nobody knows how far it came".to_owned(),
-                _ => "it runs".to_owned(),
-            };
-            let fate = text::one_line(&fate);
-            let _ = writeln!(
-                out,
-                "  tool {}: {}",
-                text::clip(&text::one_line(&what), DETAIL_WIDTH),
-                text::clip(&fate, DETAIL_WIDTH)
-            );
-        }
-        for command in &self.settle_with {
-            let _ = writeln!(out, "  {command}");
-        }
-        out
-    }
-}
-
 /// A report for people.
 fn told(report: &Report, look: &Look) -> String {
     let Recovered {
@@ -312,7 +234,8 @@ fn told(report: &Report, look: &Look) -> String {
             .iter()
             .filter(|waits| waits.message == found.message)
         {
-            out.push_str(&waits.told());
+            out.push_str(&waits.known());
+            out.push_str(&waits.commands());
         }
     }
     let mut counts = vec![format!("{} found open", text::count(sessions, "session"))];

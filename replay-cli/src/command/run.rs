@@ -189,14 +189,16 @@ impl End {
             Self::Waiting(WaitsFor::Outcome) => {
                 let what = "the agent cannot say whether a message arrived, so what becomes of it is for you to say";
                 return Err(Failure::new(what).try_next(
-                    "recount recover --unknown resend         sends it again, and the agent may have it twice\n\
+                    "recount resolve latest                   shows what is known, and takes your word\n\
+                     recount recover --unknown resend         sends it again, and the agent may have it twice\n\
                      recount recover --unknown dead-letter    gives it up, and the agent may have it all the same",
                 ));
             }
             Self::Waiting(WaitsFor::Rerun) => {
                 let what = "the agent died after a tool had begun, so whether the turn is run again is for you to say";
                 return Err(Failure::new(what).try_next(
-                    "recount recover --rerun auto     runs it again; the tool may do its work twice\n\
+                    "recount resolve latest           shows what is known, and takes your word\n\
+                     recount recover --rerun auto     runs it again; the tool may do its work twice\n\
                      recount recover --rerun never    gives it up",
                 ));
             }

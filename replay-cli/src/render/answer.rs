@@ -46,7 +46,10 @@ impl Answer {
         }
         let turn = match (&mut self.turn, &recorded.event) {
             (Some(turn), _) => turn,
-            (none, Event::TurnRequested { .. }) => none.insert(Turn::begin(self.message, recorded)),
+            // One that steers is taken up without having been asked for.
+            (none, Event::TurnRequested { .. } | Event::TurnStarted { .. }) => {
+                none.insert(Turn::begin(self.message, recorded))
+            }
             (None, _) => return None,
         };
         turn.apply(recorded);

@@ -159,41 +159,66 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
 }
 
 /// The commands that settle what a message waits for, with what they do; none where it waits for nobody.
-pub(crate) fn settled_by(
-    message: &Message,
-    turn: Option<&Turn>,
-) -> &'static [(&'static str, &'static str)] {
+pub(crate) fn settled_by(message: &Message, turn: Option<&Turn>) -> Vec<(String, &'static str)> {
     let at_work = |turn: &&Turn| matches!(turn.state, TurnState::Requested | TurnState::Running);
     let mut questions = turn
         .filter(at_work)
         .into_iter()
         .flat_map(Turn::open_questions);
     let asks = questions.next().map(|question| &question.asks);
-    match message.waits_for {
-        Some(WaitsFor::Rerun) => &[
-            ("recount recover --rerun auto", "runs it again"),
-            ("recount recover --rerun never", "gives it up"),
-        ],
-        Some(WaitsFor::Outcome) => &[
-            (
-                "recount recover --unknown resend",
-                "sends it again, and the agent may have it twice",
-            ),
-            (
-                "recount recover --unknown dead-letter",
-                "gives it up, and the agent may have it all the same",
-            ),
-        ],
+    // A word is about this message, a policy about all that wait.
+    let (words, policies): (&[_], &[_]) = match message.waits_for {
+        Some(WaitsFor::Rerun) => (
+            &[
+                ("rerun", "says: run it again"),
+                ("give-up", "says: give it up"),
+            ],
+            &[
+                ("--rerun auto", "runs again all that wait"),
+                ("--rerun never", "gives up all that wait"),
+            ],
+        ),
+        Some(WaitsFor::Outcome) => (
+            &[
+                ("arrived", "says: the agent has it"),
+                (
+                    "resend",
+                    "says: send it again, and the agent may have it twice",
+                ),
+                (
+                    "dead-letter",
+                    "says: give it up, and the agent may have it all the same",
+                ),
+            ],
+            &[
+                ("--unknown resend", "sends again all that wait"),
+                ("--unknown dead-letter", "gives up all that wait"),
+            ],
+        ),
         None => match asks {
-            Some(Asks::Permission { .. }) => &[
-                ("recount recover --permission allow", "says yes"),
-                ("recount recover --permission reject", "says no"),
-            ],
-            Some(Asks::Words(_)) => &[
-                ("recount recover", "asks you on the terminal"),
-                ("recount recover --permission reject", "refuses to answer"),
-            ],
-            None => &[],
+            Some(Asks::Permission { .. }) => (
+                &[],
+                &[
+                    ("--permission allow", "says yes"),
+                    ("--permission reject", "says no"),
+                ],
+            ),
+            Some(Asks::Words(_)) => (
+                &[],
+                &[
+                    ("", "asks you on the terminal"),
+                    ("--permission reject", "refuses to answer"),
+                ],
+            ),
+            None => (&[], &[]),
         },
-    }
+    };
+    let id = message.id;
+    let words = words.iter();
+    let words = words.map(|(word, what)| (format!("recount resolve {id} {word}"), *what));
+    let policies = policies.iter().map(|(flag, what)| {
+        let command = format!("recount recover {flag}");
+        (command.trim_end().to_owned(), *what)
+    });
+    words.chain(policies).collect()
 }

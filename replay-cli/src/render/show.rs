@@ -16,7 +16,7 @@ use recount_store::{
 use serde::{Serialize, Serializer};
 
 use super::time::Said;
-use super::{Look, event, scene, text, time};
+use super::{Look, dead_letter, event, scene, text, time};
 use crate::front::Cut;
 
 /// What is known of a session up to a moment.
@@ -291,9 +291,9 @@ impl Standing {
                 turn_text(&mut out, turn, look);
             }
             if let Some(known) = self.session.queue.get(message.id) {
-                given_up_text(&mut out, known, look);
+                given_up_text(&mut out, known, self.session.closed, look);
                 for (command, what) in scene::settled_by(known, turn) {
-                    let _ = writeln!(out, "    {command:<40}{what}");
+                    let _ = writeln!(out, "    {command:<46}{what}");
                 }
             }
         }
@@ -524,7 +524,7 @@ fn input<S: Serializer>(input: &str, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 /// What a message waits for though no turn says so, and what is to be known of one that was given up.
-fn given_up_text(out: &mut String, message: &Message, look: &Look) {
+fn given_up_text(out: &mut String, message: &Message, closed: bool, look: &Look) {
     let mut say = |what: &str| {
         let _ = writeln!(out, "  {}", look.warn(what));
     };
@@ -539,6 +539,9 @@ fn given_up_text(out: &mut String, message: &Message, look: &Look) {
     }
     if let Some(again) = given_up.again {
         say(&format!("queued again as {again}"));
+    } else if !closed {
+        let command = dead_letter::requeue_with(message.id, given_up.unknown);
+        let _ = writeln!(out, "    {command}");
     }
 }
 
@@ -693,8 +696,10 @@ mod tests {
                   It
                   [bash {"command":"make"}] lost
                   = the agent died in it, and a person has to say what comes next
-                    recount recover --rerun auto            runs it again
-                    recount recover --rerun never           gives it up"#]],
+                    recount resolve 040g2081040g2081 rerun        says: run it again
+                    recount resolve 040g2081040g2081 give-up      says: give it up
+                    recount recover --rerun auto                  runs again all that wait
+                    recount recover --rerun never                 gives up all that wait"#]],
         );
     }
 
@@ -850,22 +855,25 @@ mod tests {
             &shown,
             None,
             &expect![[r#"
-            session 081040g2081040g2  waiting, as of event 6 of 12
-              agent      opencode
-              directory  /home/project
-              model      test/model
-              opened     2026-11-22 09:14:04
-              last event 2026-11-22 09:14:09 (74 s ago)
-              connection connected, http://127.0.0.1:4101 version 1.18.3
-              breaker    closed
+                session 081040g2081040g2  waiting, as of event 6 of 12
+                  agent      opencode
+                  directory  /home/project
+                  model      test/model
+                  opened     2026-11-22 09:14:04
+                  last event 2026-11-22 09:14:09 (74 s ago)
+                  connection connected, http://127.0.0.1:4101 version 1.18.3
+                  breaker    closed
 
-            message 1 040g2081040g2081  waiting, 1 attempt, key "build-17"
-              > Why did it fail?
-              > Be brief.
-              the answer was lost
-              = nobody knows whether it arrived, and a person has to say what comes next
-                recount recover --unknown resend        sends it again, and the agent may have it twice
-                recount recover --unknown dead-letter   gives it up, and the agent may have it all the same"#]],
+                message 1 040g2081040g2081  waiting, 1 attempt, key "build-17"
+                  > Why did it fail?
+                  > Be brief.
+                  the answer was lost
+                  = nobody knows whether it arrived, and a person has to say what comes next
+                    recount resolve 040g2081040g2081 arrived      says: the agent has it
+                    recount resolve 040g2081040g2081 resend       says: send it again, and the agent may have it twice
+                    recount resolve 040g2081040g2081 dead-letter  says: give it up, and the agent may have it all the same
+                    recount recover --unknown resend              sends again all that wait
+                    recount recover --unknown dead-letter         gives up all that wait"#]],
         );
 
         let given_up = Event::MessageDeadLettered {

@@ -67,7 +67,7 @@ impl RawEvent {
         record
     }
 
-    fn of(record: Record<'_>) -> Self {
+    pub(crate) fn of(record: Record<'_>) -> Self {
         Self {
             bytes: record.bytes().to_vec(),
         }

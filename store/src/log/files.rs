@@ -6,21 +6,21 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use redb::backends::FileBackend;
-use redb::{ReadTransaction, ReadableTable as _};
+use redb::{ReadTransaction, ReadableTable as _, StorageBackend as _};
 
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{Position, Seq, StreamId};
 use crate::limits;
-use crate::log::LogReader;
 use crate::log::journal::{self, Key};
 use crate::log::storage::{Fault, Storage, guard};
-use crate::log::table;
+use crate::log::{Holder, LogReader, table};
 
 /// The log's file in its directory.
 const LOG: &str = "log.redb";
@@ -224,6 +224,17 @@ fn sync_directory(directory: &Path) -> Result<()> {
         .map_err(io_error("sync the directory", directory))
 }
 
+/// The files of a log, which is named by its own file or by its directory: the storage, then the journal.
+pub(crate) fn of_log(named: &Path) -> [PathBuf; 3] {
+    let file = if named.is_dir() {
+        named.join(LOG)
+    } else {
+        named.to_owned()
+    };
+    let [a, b] = JOURNAL.map(|name| file.with_file_name(name));
+    [file, a, b]
+}
+
 /// Makes a log where there is none; if another process is faster, its log is the log.
 fn create(directory: &Path) -> Result<()> {
     match NewFile::create(directory)?.put_in_place() {
@@ -365,6 +376,25 @@ fn exists(path: &Path) -> Result<bool> {
     }
 }
 
+/// The byte that whoever writes a database holds locked, far behind its end, in the way of `ConcurrencyMode::SingleWriter`.
+const WRITER_BYTE: u64 = (1 << 62) + 1;
+
+/// The process that writes the log of a directory now, if one does. Nothing is changed, and nobody is kept waiting.
+pub(crate) fn writer(directory: &Path) -> Result<Option<Holder>> {
+    let path = directory.join(LOG);
+    let file = File::open(&path).map_err(io_error("open", &path))?;
+    let backend = FileBackend::new(file).map_err(|error| refused(path.clone(), error.into()))?;
+    let byte = Bound::Included(WRITER_BYTE);
+    let locked = backend
+        .query_lock_range(byte, byte)
+        .map_err(|error| Error::Read {
+            reason: error.to_string(),
+        })?;
+    Ok(locked.then(|| Holder {
+        pid: holder(directory),
+    }))
+}
+
 /// The process that opened the log last, by the log's own word.
 fn holder(directory: &Path) -> Option<u32> {
     let reader = LogReader::open(directory).ok()?;
@@ -394,7 +424,8 @@ fn refused(path: PathBuf, fault: Fault) -> Error {
     }
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+/// What it means that the system refused to do something to a file.
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io {
         action,
         path: path.to_owned(),

@@ -62,7 +62,8 @@ pub(super) async fn look_up(
     };
     let mut report = look.once().await?;
     for wait in LOOK_AGAIN_AFTER {
-        if !report.stored || report.activity != Activity::Idle || finished(&report.answers) {
+        let known = report.went_on || finished(&report.answers);
+        if !report.stored || report.activity != Activity::Idle || known {
             break;
         }
         tokio::time::sleep(wait).await;
@@ -107,6 +108,7 @@ impl Look<'_> {
         Ok(Report {
             stored: messages.is_some(),
             newest: messages.as_ref().is_some_and(|found| found.newest),
+            went_on: messages.as_ref().is_some_and(|found| found.went_on),
             activity,
             answers: messages.map(|found| found.answers).unwrap_or_default(),
             permissions: permissions.into_iter().map(Permission::from).collect(),
@@ -277,6 +279,8 @@ impl Message {
 #[derive(Debug, PartialEq)]
 struct Found {
     newest: bool,
+    /// Whether a newer message of somebody's is being answered, or was.
+    went_on: bool,
     answers: Vec<ReportedAnswer>,
 }
 
@@ -296,7 +300,8 @@ impl Found {
                 _ => None,
             })?;
         let mut parents = HashSet::from([id]);
-        let mut newest = true;
+        let mut newer = HashSet::new();
+        let mut went_on = false;
         let mut compacted = false;
         let mut answers = Vec::new();
         for message in &messages[at + 1..] {
@@ -304,19 +309,25 @@ impl Found {
                 Message::User { id, text, origin } => {
                     let by_agent = *origin != Origin::User || (compacted && text == ours);
                     compacted = *origin == Origin::Compaction;
-                    if by_agent && newest {
+                    if by_agent && newer.is_empty() {
                         parents.insert(id);
-                    } else if !by_agent {
-                        newest = false;
+                    } else {
+                        newer.insert(id.as_str());
                     }
                 }
                 Message::Assistant(answer) if parents.contains(answer.answer.parent.as_str()) => {
                     answers.push(answer.clone());
                 }
-                Message::Assistant(_) => {}
+                Message::Assistant(answer) => {
+                    went_on |= newer.contains(answer.answer.parent.as_str());
+                }
             }
         }
-        Some(Self { newest, answers })
+        Some(Self {
+            newest: newer.is_empty(),
+            went_on,
+            answers,
+        })
     }
 }
 

@@ -56,6 +56,8 @@ pub(super) async fn work(agent: Arc<Agent>, session: String, target: String, abo
 /// How the steps of a run ended.
 enum End {
     Completed,
+    /// A newer message was kept meanwhile: what follows answers that one.
+    WentOn,
     /// A permission was refused: the real agent says so in the tool alone.
     Refused,
     Failed(String, String),
@@ -152,11 +154,17 @@ impl<'a> Turn<'a> {
                     if let Some(end) = self.tool(&name, &input, output, permission, delay).await {
                         return end;
                     }
+                    if self.is_newer_kept() {
+                        return End::WentOn;
+                    }
                 }
                 Step::Question(prompts) => {
                     self.close();
                     if let Some(end) = self.question(&prompts).await {
                         return end;
+                    }
+                    if self.is_newer_kept() {
+                        return End::WentOn;
                     }
                 }
                 Step::Retry { reason, wait } => {
@@ -355,6 +363,8 @@ impl<'a> Turn<'a> {
     fn end(&mut self, end: &End) {
         match end {
             End::Completed => self.complete("stop", None),
+            // The answer ended with its tool; the rest of the script is not played.
+            End::WentOn => {}
             End::Refused => self.complete("tool-calls", None),
             End::Failed(name, reason) => {
                 let error = json!({"name": name, "data": {"message": reason}});
@@ -367,6 +377,15 @@ impl<'a> Turn<'a> {
                 self.complete("", Some((name.clone(), reason.clone())));
             }
         }
+    }
+
+    /// Whether there is a newer message, which the real agent reads before it asks its model again.
+    fn is_newer_kept(&self) -> bool {
+        let newer = self.keep(|session| {
+            let newest = session.newest().map(|newest| newest.id.as_str());
+            (newest != Some(self.message), Vec::new())
+        });
+        newer.unwrap_or(false)
     }
 
     fn idle(&self) {

@@ -152,6 +152,7 @@ async fn a_turn_is_told_and_kept_as_by_the_real_agent() {
     let nothing = Report {
         stored: false,
         newest: false,
+        went_on: false,
         activity: Activity::Idle,
         answers: vec![],
         permissions: vec![],
@@ -190,6 +191,7 @@ async fn a_turn_is_told_and_kept_as_by_the_real_agent() {
     let finished = Report {
         stored: true,
         newest: true,
+        went_on: false,
         answers: vec![ReportedAnswer {
             answer: answer(ANSWER, parent, Some("stop")),
             refused: false,
@@ -493,6 +495,7 @@ async fn a_death_takes_the_streamed_text_and_leaves_the_message() {
     let expected = Report {
         stored: true,
         newest: true,
+        went_on: false,
         activity: Activity::Idle,
         answers: vec![dead.clone()],
         permissions: vec![],

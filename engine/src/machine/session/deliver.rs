@@ -41,9 +41,6 @@ impl SessionMachine {
         self.attempting = Some((message.id, attempt));
         self.newest = None;
         self.start_refused = None;
-        if message.attempts == 0 {
-            self.answers_before = std::mem::take(&mut self.answers);
-        }
         let mut draft = Draft::after(message.moved, now);
         draft.push(
             Event::DeliveryStarted {
@@ -99,6 +96,15 @@ impl SessionMachine {
         (self.rested != Some(earlier.id)).then_some(earlier)
     }
 
+    /// Whether this message waits until the agent was seen at rest.
+    pub(super) fn awaits_rest(&self, state: &Session, message: &Message) -> bool {
+        let waits = matches!(
+            message.state,
+            MessageState::Queued | MessageState::Refused | MessageState::Accepted
+        );
+        waits && self.may_be_at_work(state).is_some()
+    }
+
     /// Looks until the agent rests, for no longer than a turn may take.
     fn wait_for_rest(
         &mut self,
@@ -111,22 +117,26 @@ impl SessionMachine {
             let end = since.max(message.queued_at).plus(self.policy.turn_max);
             if end <= now {
                 let mut draft = Draft::after(message.moved, now);
-                draft.push(
-                    Event::MessageDeadLettered {
-                        message: message.id,
-                        reason: "the agent does not end its work on an earlier message".to_owned(),
+                let reason = "the agent does not end its work on an earlier message".to_owned();
+                let id = message.id;
+                let event = match message.state {
+                    MessageState::Accepted => Event::TurnFailed {
+                        message: id,
+                        run: 0,
+                        reason,
                     },
-                    Provenance::Live,
-                );
+                    _ => Event::MessageDeadLettered {
+                        message: id,
+                        reason,
+                    },
+                };
+                draft.push(event, Provenance::Live);
                 return draft.step();
             }
             self.wake_at(end);
         }
-        let Some(agent_message) = earlier.agent_message.clone() else {
-            return Step::default();
-        };
         let due = self.looks.due.unwrap_or(now);
-        self.look_for(state, agent_message, due, now)
+        self.look_when_due(state, earlier, due, now)
     }
 
     pub(super) fn retry(&mut self, state: &Session, message: &Message, now: Timestamp) -> Step {
@@ -195,7 +205,7 @@ impl SessionMachine {
         let Some(delivery) = Self::delivery(state, message) else {
             return self.bind(state, now);
         };
-        self.flight = Some(Flight::Storing);
+        self.flight = Some(Flight::Storing(message.id));
         Step::act(Effect::Store(delivery))
     }
 
@@ -260,7 +270,10 @@ impl SessionMachine {
                     },
                     CallError::RefusedForGood { .. } => Refusal::ForGood,
                 };
-                Self::refused(state, refusal, &error, now)
+                match state.queue.head() {
+                    Some(message) => Self::refused(message, refusal, &error, now),
+                    None => Step::default(),
+                }
             }
         }
     }
@@ -271,15 +284,19 @@ impl SessionMachine {
         outcome: Result<(), CallError>,
         now: Timestamp,
     ) -> Step {
-        self.flight = None;
-        let Some((message, _)) = state.head() else {
+        let Some(Flight::Storing(message)) = self.flight.take() else {
             return Step::default();
         };
+        let Some(message) = state.queue.get(message) else {
+            return Step::default();
+        };
+        let is_head = state.queue.head().is_some_and(|head| head.id == message.id);
         let (id, attempt) = (message.id, message.attempts);
         let mut draft = Draft::after(message.moved, now);
         match outcome {
             Ok(()) => {
-                self.newest = Some(true);
+                // What was sent beside a turn may be worked on already: that takes a look.
+                self.newest = is_head.then_some((id, true));
                 draft.push(
                     Event::DeliveryAccepted {
                         message: id,
@@ -291,10 +308,12 @@ impl SessionMachine {
             }
             // Something else answers at that address, as a proxy does in an outage; it may have passed the message on.
             Err(CallError::Unknown { reason } | CallError::Unsupported { reason }) => {
-                self.looks = Looks {
-                    due: Some(now),
-                    ..Looks::default()
-                };
+                if is_head {
+                    self.looks = Looks {
+                        due: Some(now),
+                        ..Looks::default()
+                    };
+                }
                 draft.push(
                     Event::DeliveryUnknown {
                         message: id,
@@ -306,11 +325,16 @@ impl SessionMachine {
                 draft.step().and(Effect::Suspect)
             }
             Err(error @ CallError::NeverSent { .. }) => {
-                Self::refused(state, Refusal::NeverSent, &error, now)
+                Self::refused(message, Refusal::NeverSent, &error, now)
             }
             Err(CallError::NoSuchSession { reason }) => {
                 let refusal = Refusal::NeverSent;
-                look::lost(&mut draft, state);
+                if is_head {
+                    look::lost(&mut draft, state);
+                } else {
+                    // And with it the turn beside which it was sent.
+                    self.session_lost(&mut draft, state);
+                }
                 let rejected = Event::DeliveryRejected {
                     message: id,
                     attempt,
@@ -322,18 +346,15 @@ impl SessionMachine {
             }
             Err(error @ CallError::RefusedForNow { retry_after, .. }) => {
                 let retry_after = retry_after.map(millis);
-                Self::refused(state, Refusal::ForNow { retry_after }, &error, now)
+                Self::refused(message, Refusal::ForNow { retry_after }, &error, now)
             }
             Err(error @ CallError::RefusedForGood { .. }) => {
-                Self::refused(state, Refusal::ForGood, &error, now)
+                Self::refused(message, Refusal::ForGood, &error, now)
             }
         }
     }
 
-    fn refused(state: &Session, refusal: Refusal, error: &CallError, now: Timestamp) -> Step {
-        let Some((message, _)) = state.head() else {
-            return Step::default();
-        };
+    fn refused(message: &Message, refusal: Refusal, error: &CallError, now: Timestamp) -> Step {
         let mut draft = Draft::after(message.moved, now);
         draft.push(
             Event::DeliveryRejected {
@@ -428,13 +449,20 @@ impl SessionMachine {
         turn: Option<&Turn>,
         now: Timestamp,
     ) -> Step {
-        if message.abort_asked {
+        // What was sent beside a turn may be worked on already: a look comes first.
+        let unproved = message.steered && turn.is_none() && self.is_newest(message).is_none();
+        if message.abort_asked && (!unproved || state.agent_session.is_none()) {
             return Self::aborted_unrun(message, turn, now);
         }
         if state.agent_session.is_none() {
             return Self::lost_with_its_session(message, now);
         }
-        match self.newest {
+        if turn.is_none()
+            && let Some(earlier) = self.may_be_at_work(state)
+        {
+            return self.wait_for_rest(state, message, earlier, now);
+        }
+        match self.is_newest(message) {
             Some(true) => {}
             Some(false) => {
                 let mut draft = Draft::after(message.moved, now);
@@ -464,6 +492,9 @@ impl SessionMachine {
             Some(turn) if turn.state == TurnState::Requested => turn.run().number,
             Some(turn) => turn.run().number + 1,
         };
+        if turn.is_none() {
+            self.turn_begins();
+        }
         self.requests = 0;
         self.request_run(state, message, run, now)
     }
@@ -495,6 +526,18 @@ impl SessionMachine {
             Provenance::Live,
         );
         draft.step().and(Effect::Start(delivery))
+    }
+
+    /// What was seen of answers is about the turn before, from here on.
+    pub(super) fn turn_begins(&mut self) {
+        self.answers_before = std::mem::take(&mut self.answers);
+        self.answers = std::mem::take(&mut self.answers_after);
+    }
+
+    /// Whether this message is the newest in the agent's session, as far as it is known.
+    pub(super) fn is_newest(&self, message: &Message) -> Option<bool> {
+        let (known, newest) = self.newest?;
+        (known == message.id).then_some(newest)
     }
 
     /// How long the agent may show no sign after the last request: longer with each, since a busy machine

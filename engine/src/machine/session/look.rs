@@ -11,7 +11,7 @@ use recount_store::{Event, MessageId, Placement, Provenance, Resolution, Timesta
 use super::deliver::NOT_TOLD;
 use super::draft::Draft;
 use super::observe::{ask, ask_permission, reconcile_call, settle};
-use super::{Effect, Looks, SessionMachine, Step};
+use super::{Effect, Flight, Looks, SessionMachine, Step};
 use crate::adapter::{Activity, Answer, AnswerItem, CallError, OutputPart, Report, ReportedAnswer};
 use crate::machine::backoff;
 
@@ -20,6 +20,8 @@ pub(super) const NOT_THE_NEWEST: &str = "a newer message is in the agent's sessi
 
 /// Why the agent does not hold what it held.
 const SESSION_LOST: &str = "the agent lost the session";
+const ENDED_STALLED: &str = "it was ended since it stalled";
+const NOT_HELD: &str = "the agent's history does not hold it any more";
 
 impl SessionMachine {
     pub(super) fn looked(
@@ -28,32 +30,48 @@ impl SessionMachine {
         outcome: Result<Report, CallError>,
         now: Timestamp,
     ) -> Step {
-        self.flight = None;
+        let about = match self.flight.take() {
+            Some(Flight::Looking(message)) => Some(message),
+            _ => None,
+        };
         let Some((message, turn)) = state.head() else {
             return Step::default();
         };
+        // The turn that it was about may have ended: of interest is then whether the agent rests.
+        let about = about.unwrap_or(message.id);
+        let ours = about == message.id;
         let report = match outcome {
             Ok(report) => report,
             Err(CallError::NoSuchSession { .. }) => {
-                return self.session_lost(state, message, turn, now);
+                let mut draft = Draft::after(message.moved, now);
+                self.session_lost(&mut draft, state);
+                return draft.step();
             }
+            Err(_) if !ours && !self.awaits_rest(state, message) => return Step::default(),
             Err(error) => return self.look_failed(message, turn, &error, now),
         };
         self.looks.failures = 0;
         self.looks.last = now;
+        if !ours {
+            self.rest_seen(state, report.activity == Activity::Idle, now);
+            return Step::default();
+        }
         // One that does not work asks nothing: what its history means is decided with another look.
         self.confirmed = report.activity != Activity::Idle;
-        self.newest = report.stored.then_some(report.newest);
+        self.newest = report.stored.then_some((about, report.newest));
+        if turn.is_none() && !report.answers.is_empty() {
+            // What is answered already is not asked for: the next look takes it up.
+            self.newest = None;
+        }
         match (message.state, turn) {
-            (MessageState::Queued | MessageState::Refused, _) => {
-                self.rest_seen(state, report.activity == Activity::Idle, now);
-                Step::default()
-            }
             (MessageState::Unknown, _) => Self::resolved(message, &report, now),
             (MessageState::Waiting, _) if message.waits_for == Some(WaitsFor::Outcome) => {
                 Self::resolved(message, &report, now)
             }
             (MessageState::Accepted, _) if !report.stored => Self::forgotten(message, now),
+            (MessageState::Accepted, None) if !report.answers.is_empty() => {
+                self.taken_up(message, &report, now)
+            }
             (MessageState::Requested | MessageState::Running, Some(turn)) => {
                 self.conclude(state, message, turn, report, now)
             }
@@ -120,28 +138,21 @@ impl SessionMachine {
     }
 
     /// The agent has lost the session: what it held of the message is gone, and a run with it.
-    fn session_lost(
-        &mut self,
-        state: &Session,
-        message: &Message,
-        turn: Option<&Turn>,
-        now: Timestamp,
-    ) -> Step {
+    pub(super) fn session_lost(&mut self, draft: &mut Draft, state: &Session) {
         self.newest = None;
-        let mut draft = Draft::after(message.moved, now);
-        lost(&mut draft, state);
+        lost(draft, state);
+        let Some((message, turn)) = state.head() else {
+            return;
+        };
         match (message.state, turn) {
             // It was not sent yet: nothing of it was lost.
             (MessageState::Queued | MessageState::Refused, _) => {}
-            (MessageState::Requested | MessageState::Running, Some(turn)) if turn.run().started => {
-                interrupted(&mut draft, message, turn, (Vec::new(), SESSION_LOST));
+            // One that showed no sign may have begun all the same, and nothing is left that could tell.
+            (MessageState::Requested | MessageState::Running, Some(turn)) => {
+                interrupted(draft, message, turn, (Vec::new(), SESSION_LOST));
             }
-            (MessageState::Requested, Some(turn)) if turn.stalled.is_some() => {
-                draft.push(ended_on_request(message, turn), Provenance::Inferred);
-            }
-            _ => absent(&mut draft, message, SESSION_LOST),
+            _ => absent(draft, message, SESSION_LOST),
         }
-        draft.step()
     }
 
     fn resolved(message: &Message, report: &Report, now: Timestamp) -> Step {
@@ -181,7 +192,9 @@ impl SessionMachine {
             .collect();
         let wanted = !message.abort_asked && turn.stalled.is_none();
         if !report.stored && idle && answers.is_empty() && !turn.run().started && wanted {
-            return Self::forgotten(message, now);
+            // What kept no message kept no trace of a run either.
+            interrupted(&mut draft, message, turn, (Vec::new(), NOT_HELD));
+            return draft.step();
         }
         if turn.state == TurnState::Requested && !(answers.is_empty() && idle) {
             let seen = if idle {
@@ -210,11 +223,21 @@ impl SessionMachine {
         self.answers.extend(ids.iter().cloned());
         let ending = last
             .as_ref()
-            .filter(|_| idle)
-            .and_then(|(last, refused)| ending(message, turn, last, *refused));
+            .filter(|_| idle || report.went_on)
+            .and_then(|(last, refused)| ending(message, turn, last, (*refused, report.went_on)));
         let completed = matches!(ending, Some(Event::TurnCompleted { .. }));
+        let let_go = idle && ending == Some(ended_on_request(message, turn));
         for reported in answers {
             self.backfill(&mut draft, message, turn, reported, completed);
+        }
+        if let_go && self.may_run_again(message, turn) {
+            if !draft.is_empty() {
+                // First what it did until then, so that no tool counts as lost that ended.
+                self.look_at(now);
+                return draft.step();
+            }
+            interrupted(&mut draft, message, turn, (ids, ENDED_STALLED));
+            return draft.step();
         }
         if let Some(ending) = ending {
             self.looks = Looks::default();
@@ -263,14 +286,11 @@ impl SessionMachine {
         draft.step()
     }
 
-    /// The agent does not hold a message any more that it had accepted, and had not begun with: it is sent again.
+    /// The agent does not hold a message any more that it had accepted, and was not asked to begin with: it is sent
+    /// again.
     fn forgotten(message: &Message, now: Timestamp) -> Step {
         let mut draft = Draft::after(message.moved, now);
-        absent(
-            &mut draft,
-            message,
-            "the agent's history does not hold it any more",
-        );
+        absent(&mut draft, message, NOT_HELD);
         draft.step()
     }
 
@@ -323,6 +343,14 @@ impl SessionMachine {
         (answers, mut draft): (Vec<String>, Draft),
         now: Timestamp,
     ) -> Step {
+        if self.may_run_again(message, turn) {
+            if draft.is_empty() {
+                interrupted(&mut draft, message, turn, (answers, ENDED_STALLED));
+            } else {
+                self.look_at(now);
+            }
+            return draft.step();
+        }
         if message.abort_asked || turn.stalled.is_some() {
             draft.push(ended_on_request(message, turn), Provenance::Inferred);
             return draft.step();
@@ -346,7 +374,7 @@ impl SessionMachine {
             interrupted(&mut draft, message, turn, (answers, evidence));
             return draft.step();
         }
-        if let Some(reason) = self.never_began(turn) {
+        if let Some(reason) = self.never_began(message, turn) {
             let run = turn.run().number;
             draft.push(
                 Event::TurnFailed {
@@ -362,14 +390,14 @@ impl SessionMachine {
     }
 
     /// Why a run that has not begun is not asked for again; `None` where it is.
-    fn never_began(&self, turn: &Turn) -> Option<String> {
+    fn never_began(&self, message: &Message, turn: &Turn) -> Option<String> {
         if let Some(error) = &turn.agent_error {
             return Some(error.clone());
         }
         if let Some(reason) = &self.start_refused {
             return Some(format!("the agent refused to begin: {reason}"));
         }
-        if self.newest == Some(false) {
+        if self.is_newest(message) == Some(false) {
             return Some(NOT_THE_NEWEST.to_owned());
         }
         (self.requests >= self.policy.requests_max).then(|| {
@@ -448,8 +476,14 @@ pub(super) fn ended_on_request(message: &Message, turn: &Turn) -> Event {
 /// How the turn ended, if its last answer is an end.
 ///
 /// An answer that ended in tool calls is none, since another follows it; unless the calls were refused,
-/// which ends an agent's work (seen with `OpenCode` 1.18).
-fn ending(message: &Message, turn: &Turn, last: &Answer, refused: bool) -> Option<Event> {
+/// which ends an agent's work, or the agent went on to a newer message, on which the rest hangs then (seen with
+/// `OpenCode` 1.18).
+fn ending(
+    message: &Message,
+    turn: &Turn,
+    last: &Answer,
+    (refused, went_on): (bool, bool),
+) -> Option<Event> {
     if !last.completed {
         return None;
     }
@@ -470,7 +504,7 @@ fn ending(message: &Message, turn: &Turn, last: &Answer, refused: bool) -> Optio
         });
     }
     match last.finish.as_deref() {
-        Some("tool-calls" | "unknown") => {
+        Some("tool-calls" | "unknown") if !went_on => {
             let mut questions = turn.questions.iter();
             match questions.find(|q| q.answer == Some(Answered::Reject)) {
                 Some(question) => Some(failed(refusal(question))),

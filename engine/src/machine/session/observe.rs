@@ -43,6 +43,10 @@ impl SessionMachine {
         if !is_at_work(message) {
             return Step::default();
         }
+        if self.is_ahead(state, turn, &observation) {
+            self.look_at(now);
+            return Step::default();
+        }
         let mut draft = Draft::after(message.moved, now);
         match observation {
             Observation::PermissionAsked(permission) => {
@@ -232,14 +236,14 @@ impl SessionMachine {
     }
 
     /// Whether an answer belongs to a run that died, to the turn before, or to something else.
-    fn is_past(&self, turn: &Turn, answer: &String) -> bool {
+    pub(super) fn is_past(&self, turn: &Turn, answer: &String) -> bool {
         turn.dead_answers.contains(answer)
             || self.answers_before.contains(answer)
-            || self.answers_beside.contains(answer)
+            || (self.answers_beside.contains(answer) && !self.answers.contains(answer))
     }
 
     /// Whether an answer belongs to the turn at hand: to its message, or to one that the agent wrote itself
-    /// meanwhile (it may summarise, and carry on). Turns come one at a time, so what is not another's is ours.
+    /// meanwhile (it may summarise, and carry on). Turns come one after the other, so what is not another's is ours.
     fn is_ours(&self, state: &Session, message: &Message, turn: &Turn, answer: &Answer) -> bool {
         if self.is_past(turn, &answer.id) {
             return false;

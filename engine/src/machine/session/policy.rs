@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::command::Bounds;
 use crate::policy::{Backoff, duration};
 
-/// What becomes of a turn that the agent died in. Running it again asks the model again, and a tool may
-/// already have done its work.
+/// What becomes of a turn that the agent died in, or that it may have begun before it lost its memory. Running it again
+/// asks the model again, and a tool may already have done its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RerunPolicy {
@@ -126,6 +126,9 @@ pub struct SessionPolicy {
     pub rerun: RerunPolicy,
     /// How many runs a turn may have.
     pub runs_max: u32,
+    /// How often a turn that stalled is run again, as `rerun` allows and once the agent was seen at rest: none, since what
+    /// stalled once mostly does so again, and each run asks the model anew.
+    pub stalls_rerun_max: u32,
     /// How long a turn that has begun may be silent, no question being open, before it is ended.
     #[serde(with = "duration")]
     pub silence_max: Duration,
@@ -200,6 +203,7 @@ impl Default for SessionPolicy {
             look_every: Duration::from_secs(30),
             rerun: RerunPolicy::Ask,
             runs_max: 10,
+            stalls_rerun_max: 0,
             silence_max: Duration::from_secs(300),
             turn_max: Duration::from_secs(3600),
             question_patience: Duration::from_secs(24 * 3600),

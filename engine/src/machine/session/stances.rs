@@ -74,7 +74,7 @@ impl Stance {
             return Vec::new();
         };
         machine.link = Link::Up;
-        machine.newest = Some(true);
+        machine.newest = Some((message.id, true));
         machine.attempting = Some((message.id, message.attempts));
         machine.leave = Some((message.id, message.attempts + 1));
         machine.rested = state.turn.as_ref().map(|turn| turn.message);
@@ -84,10 +84,12 @@ impl Stance {
         machine.answering = questions.map(|question| question.id.clone()).collect();
         // Nothing is looked at: what a look finds is observed, and recorded as such.
         machine.looks.due = Some(Timestamp(u64::MAX));
+        // An answer was seen, so a message that steers may be sent.
+        machine.answers.insert(String::new());
         let step = match self {
             Self::Ready => machine.next(state, now),
             Self::Overtaken => {
-                machine.newest = Some(false);
+                machine.newest = Some((message.id, false));
                 machine.next(state, now)
             }
             Self::Silent => {

@@ -8,6 +8,7 @@ mod output;
 mod questions;
 mod reruns;
 mod simulated;
+mod steering;
 mod words;
 
 use recount_projections::{Projection, Transcript, fold};
@@ -697,6 +698,7 @@ fn report(activity: Activity, answers: impl IntoIterator<Item = ReportedAnswer>)
     Report {
         stored: true,
         newest: true,
+        went_on: false,
         activity,
         answers: answers.into_iter().collect(),
         permissions: Vec::new(),

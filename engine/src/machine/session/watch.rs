@@ -6,6 +6,7 @@ use recount_store::{Event, Provenance, Rerun, Timestamp};
 
 use super::draft::Draft;
 use super::policy::RerunPolicy;
+use super::steer::may_be_overtaken;
 use super::{Effect, Flight, Looks, SessionMachine, Step, look, observe};
 use crate::adapter::{AnswerOutcome, CallError};
 
@@ -185,14 +186,31 @@ impl SessionMachine {
         draft.step()
     }
 
-    pub(super) fn decide_rerun(&mut self, message: &Message, turn: &Turn, now: Timestamp) -> Step {
+    pub(super) fn decide_rerun(
+        &mut self,
+        state: &Session,
+        message: &Message,
+        turn: &Turn,
+        now: Timestamp,
+    ) -> Step {
         let run = turn.run().number;
         let mut draft = Draft::after(message.moved, now);
-        if message.abort_asked || turn.stalled.is_some() {
+        let stalled = turn.stalled.as_ref();
+        if message.abort_asked || (stalled.is_some() && !self.may_run_again(message, turn)) {
             draft.push(look::ended_on_request(message, turn), Provenance::Inferred);
             return draft.step();
         }
-        let (rerun, reason) = self.choose_rerun(turn);
+        let (rerun, why) = self.choose_rerun(state, message, turn);
+        let (reason, end) = match stalled {
+            Some(bound) => (
+                format!("{why}; it stalled: {bound}"),
+                format!("{bound}, and it is not run again: {why}"),
+            ),
+            None => (
+                why.clone(),
+                format!("the agent died in it, and it is not run again: {why}"),
+            ),
+        };
         if rerun == Rerun::Wait {
             // A person may take days, and may work in the agent's session meanwhile.
             self.newest = None;
@@ -202,17 +220,16 @@ impl SessionMachine {
                 message: message.id,
                 run,
                 rerun,
-                reason: reason.clone(),
+                reason,
             },
             Provenance::Live,
         );
         if rerun == Rerun::GiveUp {
-            let reason = format!("the agent died in it, and it is not run again: {reason}");
             draft.push(
                 Event::TurnFailed {
                     message: message.id,
                     run,
-                    reason,
+                    reason: end,
                 },
                 Provenance::Inferred,
             );
@@ -220,7 +237,13 @@ impl SessionMachine {
         draft.step()
     }
 
-    fn choose_rerun(&self, turn: &Turn) -> (Rerun, String) {
+    /// Whether a turn that stalled may have another run, the agent having let go of this one.
+    pub(super) fn may_run_again(&self, message: &Message, turn: &Turn) -> bool {
+        let within = turn.stalls <= self.policy.stalls_rerun_max;
+        turn.stalled.is_some() && within && !message.abort_asked
+    }
+
+    fn choose_rerun(&self, state: &Session, message: &Message, turn: &Turn) -> (Rerun, String) {
         let tools: Vec<&str> = turn.tools_begun().collect();
         if turn.run().number >= self.policy.runs_max {
             return (
@@ -228,7 +251,7 @@ impl SessionMachine {
                 format!("the agent died in all {} runs", self.policy.runs_max),
             );
         }
-        if self.newest == Some(false) {
+        if self.is_newest(message) == Some(false) || may_be_overtaken(state) {
             return (Rerun::GiveUp, look::NOT_THE_NEWEST.to_owned());
         }
         match self.policy.rerun {

@@ -78,27 +78,73 @@ fn a_look_says_so_of_a_message_that_may_have_arrived_or_was_held_or_requested() 
         attempt: 1,
         reason: "lost".to_owned(),
     };
-    for said in [
-        vec![unknown],
-        vec![accepted(M1)],
-        vec![accepted(M1), requested(M1, 1)],
+    let runs_again = [
+        interrupted(1),
+        rerun_decided(1, Rerun::Run, "no tool had begun"),
+    ];
+    for (said, follows, run) in [
+        (vec![unknown], vec![], 1),
+        (vec![accepted(M1)], vec![], 1),
+        // It may have begun unseen.
+        (vec![accepted(M1), requested(M1, 1)], runs_again.to_vec(), 2),
     ] {
         let mut world = given(sent());
         world.record(said);
         world.linked().then([], [look()]);
         let again = retry(&world, 2);
-        looked(&mut world).then(
-            [
-                lost(),
-                absent(1, LOST),
-                again,
-                sending(M1, 2),
-                bind_requested(),
-            ],
-            [Effect::CreateSession(spec())],
-        );
-        is_sent_anew(&mut world, 1);
+        let mut events = vec![lost()];
+        events.extend(follows);
+        events.extend([absent(1, LOST), again, sending(M1, 2), bind_requested()]);
+        looked(&mut world).then(events, [Effect::CreateSession(spec())]);
+        is_sent_anew(&mut world, run);
     }
+}
+
+#[test]
+fn a_run_that_may_have_begun_unseen_is_not_asked_for_again_against_the_policy() {
+    let policy = SessionPolicy {
+        rerun: RerunPolicy::Never,
+        ..SessionPolicy::default()
+    };
+    let reason = "the policy is never";
+    let given_up = [
+        rerun_decided(1, Rerun::GiveUp, reason),
+        failed(
+            1,
+            &format!("the agent died in it, and it is not run again: {reason}"),
+        ),
+    ];
+    let requested = || {
+        let mut events = held();
+        events.push(requested(M1, 1));
+        let mut world = given(events);
+        world.adopt(policy.clone());
+        let _ = world.linked();
+        world
+    };
+    let mut world = requested();
+    let mut events = vec![lost(), interrupted(1)];
+    events.extend(given_up.clone());
+    looked(&mut world).then(events, []);
+
+    // So it is where the session is there and the message is not.
+    let mut world = requested();
+    let mut events = vec![Event::TurnInterrupted {
+        message: M1,
+        run: 1,
+        answers: Vec::new(),
+        evidence: "the agent's history does not hold it any more".to_owned(),
+    }];
+    events.extend(given_up);
+    world.looked(super::absent()).then(events, []);
+
+    // What it holds, and has no answer to, is proved not to have begun: that is asked for again.
+    let mut world = requested();
+    world.looked(idle([])).nothing();
+    let _ = world.woken();
+    world
+        .looked(idle([]))
+        .then([super::requested(M1, 1)], [start(M1)]);
 }
 
 #[test]
@@ -168,7 +214,7 @@ fn what_was_to_be_ended_is_not_sent_again() {
     events.extend([requested(M1, 1), stalled(reason)]);
     let mut world = given(events.clone());
     let _ = world.linked();
-    looked(&mut world).then([lost(), failed(1, reason)], []);
+    looked(&mut world).then([lost(), interrupted(1), failed(1, reason)], []);
 
     // So it is where the session is there and the message is not.
     let mut world = given(events);
@@ -215,6 +261,8 @@ fn the_second_phase_says_so_and_a_look_confirms_it() {
     looked(&mut world).then(
         [
             lost(),
+            interrupted(1),
+            rerun_decided(1, Rerun::Run, "no tool had begun"),
             absent(1, LOST),
             again,
             sending(M1, 2),
@@ -222,7 +270,7 @@ fn the_second_phase_says_so_and_a_look_confirms_it() {
         ],
         [Effect::CreateSession(spec())],
     );
-    is_sent_anew(&mut world, 1);
+    is_sent_anew(&mut world, 2);
 }
 
 #[test]

@@ -496,33 +496,42 @@ fn a_session_whose_making_was_cut_short_is_looked_for() {
 }
 
 #[test]
-fn what_the_agent_forgot_before_it_began_is_sent_again() {
+fn what_the_agent_forgot_before_it_was_seen_to_begin_is_sent_again() {
     let mut events = held();
     events.push(requested(M1, 1));
     let mut world = given(events);
     // The agent is there, since it says so: that needs no leave.
     world.leave = Err(world.now.plus(second()));
     world.linked().then([], [look()]);
+    // It may have begun, and its trace be gone with it: that is for the policy to say.
+    let evidence = "the agent's history does not hold it any more";
     world.looked(absent()).then(
         [
-            resolved(
-                1,
-                Resolution::Absent,
-                "the agent's history does not hold it any more",
-            ),
+            Event::TurnInterrupted {
+                message: M1,
+                run: 1,
+                answers: Vec::new(),
+                evidence: evidence.to_owned(),
+            },
+            rerun_decided(1, Rerun::Run, "no tool had begun"),
+        ],
+        [look()],
+    );
+    world.looked(absent()).then(
+        [
+            resolved(1, Resolution::Absent, evidence),
             retry(2, T0),
             sending(M1, 2),
         ],
         [store(M1)],
     );
-    // Nothing had begun: it is the same run.
     world.when(Input::Stored(Ok(()))).then(
         [
             Event::DeliveryAccepted {
                 message: M1,
                 attempt: 2,
             },
-            requested(M1, 1),
+            requested(M1, 2),
         ],
         [start(M1)],
     );
@@ -545,6 +554,7 @@ fn what_the_agent_forgot_is_not_taken_for_begun_by_a_late_frame() {
     let mut world = given(events);
     world.leave = Err(world.now.plus(second()));
     let _ = world.linked();
+    let _ = world.looked(absent());
     let _ = world.looked(absent());
     assert_eq!(world.state_of(M1), MessageState::Refused);
     let began = Observation::AnswerUpdated(answer_to(&a1(), "x1"));

@@ -384,6 +384,94 @@ fn a_silent_turn_is_ended() {
         .then([failed(1, reason)], []);
 }
 
+/// A turn that may be run again once after a stall, and stalls.
+fn stalls_once(world: &mut World) -> &'static str {
+    world.adopt(SessionPolicy {
+        stalls_rerun_max: 1,
+        ..SessionPolicy::default()
+    });
+    world.linked().then([], [look()]);
+    world.looked(busy([])).nothing();
+    let reason = "nothing came from the agent for 300s";
+    world
+        .after(world.policy.silence_max)
+        .then([stalled(reason)], [abort()]);
+    reason
+}
+
+fn ended_after_a_stall() -> Event {
+    Event::TurnInterrupted {
+        message: M1,
+        run: 1,
+        answers: vec!["x1".to_owned()],
+        evidence: "it was ended since it stalled".to_owned(),
+    }
+}
+
+#[test]
+fn a_turn_that_stalled_is_run_again_as_often_as_the_policy_says() {
+    let mut world = given(running());
+    let reason = stalls_once(&mut world);
+    let why = format!("no tool had begun; it stalled: {reason}");
+    let aborted = |id| with(broken(id, "MessageAbortedError", true), []);
+    world.when(Input::AbortSent(Ok(()))).nothing();
+    world.woken().then([], [look()]);
+    world.looked(idle([aborted("x1")])).then(
+        [
+            ended_after_a_stall(),
+            rerun_decided(1, Rerun::Run, &why),
+            requested(M1, 2),
+        ],
+        [start(M1)],
+    );
+    world.when(Input::Started(Ok(()))).nothing();
+    let begun = Observation::AnswerUpdated(answer_to(&a1(), "x2"));
+    world.observed(begun).then([started(M1, 2)], []);
+    let again = Event::TurnStalled {
+        message: M1,
+        run: 2,
+        reason: reason.to_owned(),
+    };
+    world
+        .after(world.policy.silence_max)
+        .then([again], [abort()]);
+    world.observed(Observation::Idle).then([], [look()]);
+    world
+        .looked(idle([aborted("x1"), aborted("x2")]))
+        .then([failed(2, reason)], []);
+}
+
+#[test]
+fn a_turn_that_stalled_with_a_tool_begun_waits_for_a_person() {
+    let mut world = given(running());
+    world.record([tool_started(1, "c")]);
+    let reason = stalls_once(&mut world);
+    let why = format!("tools had begun and may have done work: bash; it stalled: {reason}");
+    world.observed(Observation::Idle).then([], [look()]);
+    let ended = with(
+        broken("x1", "MessageAbortedError", true),
+        [AnswerItem::Tool(call("c", done("ok")))],
+    );
+    // First what it did until then.
+    world
+        .looked(idle([ended.clone()]))
+        .then([tool_ended(1, "c", ToolOutcome::Completed, "ok")], [look()]);
+    world.looked(idle([ended])).then(
+        [ended_after_a_stall(), rerun_decided(1, Rerun::Wait, &why)],
+        [],
+    );
+}
+
+#[test]
+fn a_turn_that_stalled_is_not_run_again_beside_itself() {
+    // Nobody saw the agent let go of it, so it may still be at work.
+    let mut world = given(running());
+    let reason = stalls_once(&mut world);
+    world
+        .after(world.policy.abort_patience)
+        .then([failed(1, reason)], []);
+}
+
 #[test]
 fn a_turn_that_takes_too_long_is_ended() {
     let mut world = given_linked(running());
