@@ -170,7 +170,7 @@ fn mistakes_are_pointed_at() {
         there is no `conection` here
         conection.state == "connected"
         ^^^^^^^^^
-        there are: session, agent, status, directory, model, title, agent_session, opened_at, at, events, cut, queue, messages, turns, connection, breaker
+        there are: session, agent, status, directory, model, title, agent_session, opened_at, at, events, cut, earlier, queue, messages, turns, connection, breaker
     "#]],
     );
     check(
@@ -239,7 +239,7 @@ fn mistakes_are_pointed_at() {
         the name of a member belongs here, not the end
 
         ^
-        there are: session, agent, status, directory, model, title, agent_session, opened_at, at, events, cut, queue, messages, turns, connection, breaker
+        there are: session, agent, status, directory, model, title, agent_session, opened_at, at, events, cut, earlier, queue, messages, turns, connection, breaker
     "#]],
     );
     check(
