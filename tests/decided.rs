@@ -104,7 +104,8 @@ fn rewritten(
             let FrameContent::Received(bytes) = &frame.content else {
                 continue;
             };
-            log.keep_frame(frame.connection, frame.at, bytes);
+            let kept = log.keep_frame(frame.connection, frame.at, bytes);
+            assert!(kept.is_some());
         }
         for recorded in good.read_all(Position::FIRST) {
             let recorded = recorded.unwrap();
@@ -477,9 +478,9 @@ fn frames_that_are_gone_are_counted() {
 
 fn latest(log: &LogReader) -> SessionId {
     let streams = log.streams().unwrap();
-    let sessions = streams.into_iter().filter_map(|(stream, _)| match stream {
+    let mut sessions = streams.into_iter().filter_map(|(stream, _)| match stream {
         StreamId::Session(id) => Some(id),
         _ => None,
     });
-    sessions.last().unwrap()
+    sessions.next_back().unwrap()
 }

@@ -259,7 +259,7 @@ fn types(field: &Value, optional: bool) -> String {
         (_, _, value) => vec![format!("`{value}`")],
     };
     if field["format"] == "date-time" {
-        types[0] = "time".to_owned();
+        types[0] = String::from("time");
     }
     if optional {
         types.push("or left out".to_owned());
@@ -359,24 +359,27 @@ fn colour_is_for_terminals_that_want_it() {
 fn a_long_answer_goes_through_the_pager_of_the_person() {
     let data = &place().join("data");
     let pager = ("RECOUNT_PAGER", "sed 's/^/paged: /'");
-    let paged = |set: &[(&str, &str)], args: &[&str]| {
+    let goes_through = |set: &[(&str, &str)], args: &[&str]| {
         let finished = on_terminal(data, set, args);
         assert!(finished.status.success(), "{finished:#?}");
         finished.stdout.contains("paged: ")
     };
-    assert!(paged(&[pager], &["log", "latest"]));
-    assert!(paged(&[("PAGER", pager.1)], &["sessions"]));
-    assert!(!paged(&[pager], &["--no-pager", "log", "latest"]));
-    assert!(!paged(&[pager, ("TERM", "dumb")], &["log", "latest"]));
-    assert!(!paged(
+    assert!(goes_through(&[pager], &["log", "latest"]));
+    assert!(goes_through(&[("PAGER", pager.1)], &["sessions"]));
+    assert!(!goes_through(&[pager], &["--no-pager", "log", "latest"]));
+    assert!(!goes_through(
+        &[pager, ("TERM", "dumb")],
+        &["log", "latest"]
+    ));
+    assert!(!goes_through(
         &[("RECOUNT_PAGER", ""), ("PAGER", pager.1)],
         &["log", "latest"]
     ));
     // Nothing is paged where nobody sees it, nor what goes on by itself.
     assert!(!run(data, &["log", "latest"]).stdout.contains("paged: "));
-    assert!(!paged(&[pager], &["replay", "latest", "--instant"]));
+    assert!(!goes_through(&[pager], &["replay", "latest", "--instant"]));
     // Who has read enough ends it normally.
-    assert!(!paged(&[("RECOUNT_PAGER", "true")], &["frames"]));
+    assert!(!goes_through(&[("RECOUNT_PAGER", "true")], &["frames"]));
 }
 
 #[test]

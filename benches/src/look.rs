@@ -246,8 +246,12 @@ fn finish(command: &mut Command) -> Finished {
         .expect("it starts");
     let output = child.stdout.take().expect("it is piped");
     let reading = thread::spawn(move || {
-        let lines = BufReader::new(output).split(b'\n');
-        lines.map(|line| line.expect("it is read")).count()
+        let (mut output, mut line, mut lines) = (BufReader::new(output), Vec::new(), 0);
+        while output.read_until(b'\n', &mut line).expect("it is read") > 0 {
+            line.clear();
+            lines += 1;
+        }
+        lines
     });
     let mut memory_peak = 0;
     while !reading.is_finished() {

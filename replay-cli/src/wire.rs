@@ -575,6 +575,7 @@ mod tests {
     use super::*;
     use crate::render::fixture::{at, message, session_event};
 
+    #[expect(clippy::unnecessary_wraps, reason = "beside frames that say nothing")]
     fn says(session: &str, observation: Observation) -> Option<Translated> {
         Some(Translated {
             session: Some(session.to_owned()),

@@ -438,7 +438,8 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
                 }
                 // A run that it was sent beside took it up.
                 Event::TurnStarted { message, run } => {
-                    if runs.entry(*message).or_default().insert(*run) {
+                    let unasked = runs.entry(*message).or_default().insert(*run);
+                    if unasked {
                         steered.remove(message);
                     }
                 }
