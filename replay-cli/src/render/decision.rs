@@ -194,7 +194,7 @@ fn wrapped(texts: impl IntoIterator<Item = String>, column: Option<usize>) -> Ve
     let mut lines = Vec::new();
     for text in texts {
         match column {
-            Some(column) => lines.extend(text::wrap(&text, column)),
+            Some(column) => lines.extend(text::hanging(&text, column)),
             None => lines.push(text),
         }
     }
@@ -304,8 +304,8 @@ mod tests {
         expect![[r#"
                      DECIDED                             UNDER strict.toml
                   3  TurnRequested 040g20                the same
-            >    12  RetryScheduled 040g20 attempt 2     MessageDeadLettered 040g20: it was
-                       not before                          refused 2 times, which is as
+            >    12  RetryScheduled 040g20 attempt 2     MessageDeadLettered 040g20: it
+                       not before                          was refused 2 times, which is as
                        2026-11-22T09:14:16.000000Z         often as it may be
             *   ~14  ReconnectScheduled try 2 not        ReconnectScheduled try 2 not
                        before                              before

@@ -55,36 +55,6 @@ pub(crate) fn clip(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..end]))
 }
 
-/// A line of text in lines of so many columns, at spaces where there are any; what goes on is indented.
-pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
-    const INDENT: &str = "  ";
-    let mut lines = Vec::new();
-    let (mut line, mut used, mut fresh) = (String::new(), 0, true);
-    for word in text.split(' ') {
-        if !fresh && used + 1 + word.width() > width {
-            lines.push(std::mem::replace(&mut line, INDENT.to_owned()));
-            (used, fresh) = (INDENT.len(), true);
-        }
-        if !fresh {
-            line.push(' ');
-            used += 1;
-        }
-        for c in word.chars() {
-            let columns = c.width().unwrap_or(0);
-            // A word that is longer than a line goes on in the next.
-            if !fresh && used + columns > width {
-                lines.push(std::mem::replace(&mut line, INDENT.to_owned()));
-                used = INDENT.len();
-            }
-            line.push(c);
-            used += columns;
-            fresh = false;
-        }
-    }
-    lines.push(line);
-    lines
-}
-
 /// A line in pieces of so many columns, broken after a space where there is one; at least one piece.
 pub(crate) fn wrapped(line: &str, width: usize) -> Vec<String> {
     let mut pieces = Vec::new();
@@ -111,6 +81,17 @@ pub(crate) fn wrapped(line: &str, width: usize) -> Vec<String> {
         }
         rest = left;
     }
+}
+
+/// The same, where all pieces but the first are indented.
+pub(crate) fn hanging(line: &str, width: usize) -> Vec<String> {
+    const INDENT: &str = "  ";
+    let pieces = wrapped(line, width.saturating_sub(INDENT.len()).max(1));
+    let indents = std::iter::once("").chain(std::iter::repeat(INDENT));
+    indents
+        .zip(pieces)
+        .map(|(indent, piece)| format!("{indent}{piece}"))
+        .collect()
 }
 
 /// How many columns a text takes.
@@ -173,11 +154,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_text_keeps_to_the_width() {
-        assert_eq!(wrap("a bc def", 20), ["a bc def"]);
-        assert_eq!(wrap("alpha beta gamma", 10), ["alpha beta", "  gamma"]);
-        assert_eq!(wrap("abcdefghijkl m", 6), ["abcdef", "  ghij", "  kl m"]);
-        assert_eq!(wrap("", 6), [""]);
+    fn what_goes_on_hangs_below_its_beginning() {
+        assert_eq!(hanging("a bc def", 20), ["a bc def"]);
+        assert_eq!(
+            hanging("alpha beta gamma", 10),
+            ["alpha", "  beta", "  gamma"]
+        );
+        assert_eq!(
+            hanging("abcdefghijkl m", 6),
+            ["abcd", "  efgh", "  ijkl", "  m"]
+        );
+        assert_eq!(hanging("", 1), [""]);
     }
 
     #[test]
