@@ -158,7 +158,6 @@ impl Report<'_> {
         let incident = self.incident;
         let mut steps: Vec<(String, &str)> = Vec::new();
         let has = |kind| incident.kinds.contains_key(&kind);
-        // The session that it began in, and its number there.
         // Where it touched a session first and last.
         let in_session = |recorded: &Recorded| match recorded.stream {
             StreamId::Session(id) => Some((id, recorded.seq)),
