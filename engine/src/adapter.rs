@@ -120,6 +120,15 @@ pub struct AgentSession {
     pub directory: String,
 }
 
+/// What of a session at the agent is to be copied.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ForkOrigin {
+    /// The agent's name for it.
+    pub session: String,
+    /// The last message that the copy holds, with the answers to it, by the identity that the agent knows it by.
+    pub through: String,
+}
+
 /// One message on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
@@ -578,6 +587,22 @@ pub trait AgentAdapter: Send + Sync + 'static {
         endpoint: &Endpoint,
         spec: &SessionSpec,
     ) -> Result<Option<String>, CallError>;
+
+    /// Copies a session.
+    ///
+    /// # Errors
+    ///
+    /// As [`CallError`] says.
+    async fn fork_session(
+        &self,
+        _: &Endpoint,
+        _: &SessionSpec,
+        _: &ForkOrigin,
+    ) -> Result<String, CallError> {
+        Err(CallError::Unsupported {
+            reason: "this agent cannot copy a session".to_owned(),
+        })
+    }
 
     /// Has the agent keep a message, without working on it: the first phase of a delivery.
     ///
