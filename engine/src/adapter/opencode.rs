@@ -8,6 +8,7 @@ pub(crate) mod captured;
 
 mod calls;
 mod capabilities;
+mod history;
 mod identity;
 mod look;
 mod translate;
