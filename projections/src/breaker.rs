@@ -114,6 +114,9 @@ impl Projection for Breaker {
             | Event::PermissionAnswered { .. }
             | Event::TurnAbortAsked { .. }
             | Event::SessionClosed
+            | Event::SessionForked { .. }
+            | Event::AgentForkRefused { .. }
+            | Event::ContextAdded { .. }
             | Event::AgentSessionBound { .. }
             | Event::AgentSessionLost { .. }
             | Event::DeliveryAccepted { .. }

@@ -208,6 +208,9 @@ impl Projection for Connection {
             | Event::PermissionAnswered { .. }
             | Event::TurnAbortAsked { .. }
             | Event::SessionClosed
+            | Event::SessionForked { .. }
+            | Event::AgentForkRefused { .. }
+            | Event::ContextAdded { .. }
             | Event::AgentSessionBound { .. }
             | Event::AgentSessionLost { .. }
             | Event::DeliveryAccepted { .. }

@@ -431,6 +431,9 @@ impl Projection for Queue {
             Event::SessionOpened { .. }
             | Event::PermissionAnswered { .. }
             | Event::SessionClosed
+            | Event::SessionForked { .. }
+            | Event::AgentForkRefused { .. }
+            | Event::ContextAdded { .. }
             | Event::AgentSessionBound { .. }
             | Event::AgentSessionLost { .. }
             | Event::OutputAppended { .. }
