@@ -21,26 +21,21 @@ use tempfile::TempDir;
 /// A command of these arguments on the log in a directory.
 fn command(data: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(recount());
-    environment(command.args(args), data);
     command
-}
-
-fn environment(command: &mut Command, data: &Path) {
-    command
+        .args(args)
         .env_clear()
         .env("HOME", data.parent().unwrap())
         .env("PATH", "/usr/bin:/bin")
         .env("TZ", "UTC")
         .env("RECOUNT_DATA", data);
+    command
 }
 
 /// The same on a terminal of its own.
 fn on_terminal(data: &Path, set: &[(&str, &str)], args: &[&str]) -> Finished {
-    let mut command = Command::new("setsid");
-    command.args(["--ctty", "--wait"]).arg(recount()).args(args);
-    environment(&mut command, data);
+    let mut command = command(data, args);
     command.env("TERM", "xterm").envs(set.iter().copied());
-    Terminal::run(&mut command).finish(VERB_TIMEOUT)
+    Terminal::run(&command).finish(VERB_TIMEOUT)
 }
 
 fn run(data: &Path, args: &[&str]) -> Finished {
