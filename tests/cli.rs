@@ -680,7 +680,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
         "#]],
     );
     let signed = fs::read_to_string(place.path("head.json")).unwrap();
-    place.write("changed.json", &signed.replace(":26,", ":25,"));
+    place.write("changed.json", signed.replace(":26,", ":25,"));
     place.check(&["verify", "--signed", "changed.json"], &expect![[r#"
         not proven
         --- stderr
@@ -690,7 +690,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
     "#]]);
     place.write(
         "newer.json",
-        &signed.replace("\"log_format\":1,", "\"log_format\":77,"),
+        signed.replace("\"log_format\":1,", "\"log_format\":77,"),
     );
     place.check(&["verify", "--signed", "newer.json"], &expect![[r#"
         not proven
@@ -788,7 +788,7 @@ fn files_that_cannot_be_used_to_sign_or_verify() {
     set_mode(&place.path("text"), 0o600);
     place.write("open.pem", PRIVATE_KEY);
     set_mode(&place.path("open.pem"), 0o644);
-    place.write("long", &"x".repeat(100_000));
+    place.write("long", "x".repeat(100_000));
     let told = place.told_each(&[
         &["sign", "--key", "nosuch.pem"],
         &["sign", "--key", "open.pem"],

@@ -28,7 +28,7 @@ fn signed() -> Place {
     let place = with_a_log();
     let log = LogReader::open(place.path("data")).unwrap();
     let signed = log.head().unwrap().sign(BEGIN, &key());
-    place.write("head.json", &serde_json::to_string(&signed).unwrap());
+    place.write("head.json", serde_json::to_string(&signed).unwrap());
     place
 }
 
@@ -188,7 +188,7 @@ fn what_cannot_be_proven_is_not_bundled() {
         let mut head = log.head().unwrap();
         head.position = Position(position);
         let signed = head.sign(BEGIN, &key());
-        place.write(name, &serde_json::to_string(&signed).unwrap());
+        place.write(name, serde_json::to_string(&signed).unwrap());
     };
     sign("later.json", 99);
     place.check(
@@ -221,7 +221,7 @@ fn what_cannot_be_proven_is_not_bundled() {
     let forged = std::fs::read_to_string(place.path("head.json")).unwrap();
     place.write(
         "forged.json",
-        &forged.replace("\"position\":24", "\"position\":23"),
+        forged.replace("\"position\":24", "\"position\":23"),
     );
     place.check(
         &["bundle", "081", "--signed", "forged.json"],

@@ -40,7 +40,7 @@ fn an_import_is_the_same_log_and_is_exported_to_the_same_bytes() {
     let key = SigningKey::from_seed(&[7; 32]);
     let log = LogReader::open(place.path("data")).unwrap();
     let signed = log.head().unwrap().sign(BEGIN, &key);
-    place.write("head.json", &serde_json::to_string(&signed).unwrap());
+    place.write("head.json", serde_json::to_string(&signed).unwrap());
     place.printed(&[
         "--data",
         "all",
