@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use expect_test::expect_file;
@@ -321,16 +321,8 @@ fn who_reads_only_the_beginning_ends_every_verb_normally() {
     for more in [&[][..], &["--json"]] {
         for args in LOOKING_BACK {
             let args = [args, more].concat();
-            let mut child = command(&data, &args)
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            drop(child.stdout.take());
-            let output = child.wait_with_output().unwrap();
-            let told = String::from_utf8(output.stderr).unwrap();
-            assert_eq!((output.status.code(), &*told), (Some(0), ""), "{args:?}");
+            let ended = Finished::unread(&mut command(&data, &args));
+            assert_eq!(ended.text(), "--- exit 0\n", "{args:?}");
         }
     }
 }
