@@ -16,7 +16,7 @@ use recount_store::{
     ConnectionId, Event, Expected, Json, Log, MessageId, NewEvent, Rerun, SessionId, StreamId,
     Target, Timestamp, ToolOutcome, Verdict,
 };
-use recount_tests::fixture::{Fixture, fixture};
+use recount_tests::fixture::fixture;
 use recount_tests::process::recount;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -933,20 +933,9 @@ fn what_holds_no_log_is_not_salvaged() {
     assert!(!place.0.path().join("new").exists());
 }
 
-/// A fixture whose files are its owner's alone, as a log's are.
-fn private(name: &str) -> Fixture {
-    let fixture = fixture(name);
-    fs::set_permissions(fixture.data(), PermissionsExt::from_mode(0o700)).unwrap();
-    for file in fs::read_dir(fixture.data()).unwrap() {
-        let path = file.unwrap().path();
-        fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
-    }
-    fixture
-}
-
 #[test]
 fn each_log_that_is_kept_is_told_what_it_needs() {
-    let told = |name: &str| private(name).told(&["doctor"]);
+    let told = |name: &str| fixture(name).told(&["doctor"]);
     expect![[r#"
         nothing needs doing
         --- exit 0
@@ -1007,7 +996,7 @@ fn each_log_that_is_kept_is_told_what_it_needs() {
 
 #[test]
 fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
-    let told = |name: &str| private(name).told(&["salvage", "data", "--into", "new"]);
+    let told = |name: &str| fixture(name).told(&["salvage", "data", "--into", "new"]);
     expect![[r#"
         97 events taken into new
           engine  events 1 to 3

@@ -1,6 +1,7 @@
 //! Logs that are kept under `tests/fixtures`, and what the `recount` command says of them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,11 +13,23 @@ use crate::process::{Finished, Running, recount};
 /// The files of a data directory.
 const FILES: [&str; 3] = ["log.redb", "journal-a", "journal-b"];
 
+/// The logs that are kept, each with a test of its own in `told.rs`.
+pub const FIXTURES: [&str; 7] = [
+    "clean",
+    "week",
+    "torn",
+    "mangled",
+    "short",
+    "newer_event",
+    "newer_format",
+];
+
 /// A copy of a log that is kept, in a data directory of its own.
 #[derive(Debug)]
 pub struct Fixture(TempDir);
 
-/// Unpacks the fixture of this name: a folder of `tests/fixtures`, whose README says what each is.
+/// Unpacks the fixture of this name: a folder of `tests/fixtures`, whose README says what each is. As of every log, its
+/// files are its owner's alone.
 pub fn fixture(name: &str) -> Fixture {
     let packed = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures")
@@ -28,7 +41,9 @@ pub fn fixture(name: &str) -> Fixture {
         let path = packed.join(format!("{file}.zst"));
         let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         fs::write(data.join(file), zstd::decode_all(&bytes[..]).unwrap()).unwrap();
+        fs::set_permissions(data.join(file), PermissionsExt::from_mode(0o600)).unwrap();
     }
+    fs::set_permissions(&data, PermissionsExt::from_mode(0o700)).unwrap();
     Fixture(folder)
 }
 
