@@ -16,6 +16,7 @@ use recount_store::{
 use recount_tests::command::VERB_TIMEOUT;
 use recount_tests::process::recount;
 use recount_tests::process::terminal::Terminal;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// 2026-11-22T09:14:03Z.
@@ -55,14 +56,18 @@ impl Place {
 
     /// Steps through the session on a terminal of this size.
     fn step(&self, columns: u16, rows: u16, args: &[&str]) -> Terminal {
+        Terminal::of_size(&mut self.on_terminal(args), columns, rows)
+    }
+
+    /// The command that does, on a terminal that it is given.
+    fn on_terminal(&self, args: &[&str]) -> Command {
         let mut command = Command::new("setsid");
-        let command = self.environment(&mut command);
-        command
+        self.environment(&mut command)
             .args(["--ctty", "--wait"])
             .arg(recount())
             .args(["step", "latest"])
             .args(args);
-        Terminal::of_size(command, columns, rows)
+        command
     }
 }
 
@@ -273,9 +278,9 @@ async fn a_small_terminal() {
     typed(&mut terminal, "r\t", "ReconnectScheduled\n");
     typed(&mut terminal, "/word450\r", "event 456 of 607");
     typed(&mut terminal, ":09:14:10\r", "event 69 of 607");
-    typed(&mut terminal, "e", "no error after this event");
+    typed(&mut terminal, "ee", "no error after this event");
     typed(&mut terminal, "?", "next disconnect, the one before");
-    typed(&mut terminal, "q", "event 69 of 607");
+    typed(&mut terminal, "q", "event 306 of 607");
     typed(&mut terminal, END, "event 607 of 607");
     terminal.type_in("q");
     left(terminal, 0);
@@ -335,6 +340,44 @@ async fn a_large_terminal() {
     );
     terminal.type_in("\x03");
     left(terminal, 130);
+}
+
+#[tokio::test]
+async fn a_signal_gives_the_terminal_back() {
+    let (place, log) = written().await;
+    log.close().await.unwrap();
+    let signals = [
+        (Signal::HUP, 129),
+        (Signal::INT, 130),
+        (Signal::QUIT, 131),
+        (Signal::TERM, 143),
+    ];
+    for (signal, code) in signals {
+        let mut terminal = place.step(80, 24, &[]);
+        typed(&mut terminal, UP, "event 606 of 607");
+        assert!(!terminal.is_tame());
+        terminal.signal(signal);
+        left(terminal, code);
+    }
+}
+
+/// Only a build to test with fails when it is asked to.
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_panic_gives_the_terminal_back() {
+    let (place, log) = written().await;
+    log.close().await.unwrap();
+    let mut command = place.on_terminal(&[]);
+    command.env("RECOUNT_FAIL_DRAWN", "1");
+    let terminal = Terminal::of_size(&mut command, 80, 24);
+    terminal.wait_for_end(VERB_TIMEOUT);
+    assert!(terminal.is_tame());
+    let screen = terminal.screen();
+    assert!(!screen.alternate_screen() && !screen.hide_cursor());
+    let shown = screen.contents();
+    assert!(shown.contains("as a test asked for"), "{shown}");
+    let finished = terminal.finish(VERB_TIMEOUT);
+    assert_eq!(finished.status.code(), Some(101), "{finished:#?}");
 }
 
 #[tokio::test]

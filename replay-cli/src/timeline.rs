@@ -236,6 +236,20 @@ pub(crate) fn last_through(reader: &LogReader, stream: StreamId, at: Position) -
     Ok(Seq(low))
 }
 
+/// Whether a server ended because the engine had decided so: then nothing went wrong.
+///
+/// # Errors
+///
+/// Where the log cannot be read.
+pub(crate) fn stop_was_decided(reader: &LogReader, recorded: &Recorded) -> Result<bool> {
+    let (Event::ServerExited { .. }, Some(cause)) = (&recorded.event, recorded.cause) else {
+        return Ok(false);
+    };
+    let cause = reader.read_range(cause..=cause, |_| true).next();
+    let decided = cause.transpose()?.map(|cause| cause.event);
+    Ok(matches!(decided, Some(Event::ServerStopDecided { .. })))
+}
+
 /// Both in the order of their positions, as `precedes` says it; ends with `leading` unless `trailing`.
 fn merge(
     leading: impl Iterator<Item = Result<Recorded>>,
