@@ -1,4 +1,4 @@
-//! `recount show` of a long session: what is left out, and that milestones change nothing but the time.
+//! `recount show` of a long session, or a long connection: what is left out, and that milestones change nothing but the time.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(
     clippy::needless_raw_string_hashes,
@@ -10,8 +10,8 @@ use std::process::{Command, Output};
 
 use expect_test::expect;
 use recount_store::{
-    Event, Expected, Log, LogReader, MessageId, NewEvent, OutputKind, Placement, Seq, SessionId,
-    StreamId, Timestamp,
+    ConnectionId, Event, Expected, Log, LogReader, MessageId, NewEvent, OutputKind, Placement, Seq,
+    SessionId, StreamId, Timestamp,
 };
 use recount_tests::process::recount;
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 const BEGIN: u64 = 1_795_338_843_000_000;
 
 const SESSION: StreamId = StreamId::Session(SessionId::from_bytes([2; 10]));
+
+const CONNECTION: ConnectionId = ConnectionId::from_bytes([4; 10]);
 
 /// How many messages the session has, and how many events each.
 const MESSAGES: u64 = 25;
@@ -139,4 +141,70 @@ async fn any_moment_is_shown_the_same_with_milestones_and_without() {
         message 6 0000000000000006  completed, 0 attempts
           > question 5"#]]
     .assert_eq(&lines.join("\n"));
+}
+
+/// A session on a connection that is lost again and again: so many events on it before the session, and after.
+async fn on_a_long_connection(data: &Path, events: u64) {
+    let log = Log::open(data).unwrap();
+    let connection = StreamId::Connection(CONNECTION);
+    let lost = |attempt: u64| {
+        let event = Event::ConnectFailed {
+            attempt: u32::try_from(attempt).unwrap(),
+            reason: format!("it broke, time {attempt}"),
+        };
+        NewEvent::live(event, Timestamp(BEGIN + attempt * 1000))
+    };
+    let opened = Event::SessionOpened {
+        connection: CONNECTION,
+        agent: "opencode".to_owned(),
+        directory: "/home/project".to_owned(),
+        model: None,
+        title: None,
+    };
+    let opened = NewEvent::live(opened, Timestamp(BEGIN + events * 1000));
+    for (from, to) in [(0, events), (events, 2 * events)] {
+        for first in (from..to).step_by(5000) {
+            let batch = (first..to.min(first + 5000)).map(lost).collect();
+            log.append(connection, Expected::Any, batch).await.unwrap();
+        }
+        let session = if from == 0 {
+            opened.clone()
+        } else {
+            let at = Timestamp(BEGIN + to * 1000);
+            NewEvent::live(Event::SessionClosed, at)
+        };
+        log.append(SESSION, Expected::Any, vec![session])
+            .await
+            .unwrap();
+    }
+    log.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_long_connection_is_shown_the_same_with_milestones_and_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    on_a_long_connection(&data, 40_000).await;
+    let moments = ["1", "2", "2026-11-22T09:14:55.5Z"];
+    let show = |at: &&str| shown(&data, &["--at", at])["connection"].clone();
+    let before: Vec<_> = moments.iter().map(show).collect();
+    let errors: Vec<_> = before
+        .iter()
+        .map(|shown| shown["last_error"].clone())
+        .collect();
+    assert_eq!(
+        errors,
+        [39_999, 79_999, 52_500].map(|n| json!(format!("it broke, time {n}")))
+    );
+
+    run(&data, &["rebuild"]);
+    let reader = LogReader::open(&data).unwrap();
+    let milestone = |name| {
+        let kept = reader.snapshot(StreamId::Connection(CONNECTION), name);
+        kept.unwrap().map(|kept| kept.seq)
+    };
+    let kept = ["connection@1", "breaker@2", "connection@3"].map(milestone);
+    assert_eq!(kept, [Some(Seq(32_768)), Some(Seq(65_536)), None]);
+    drop(reader);
+    assert_eq!(moments.iter().map(show).collect::<Vec<_>>(), before);
 }

@@ -1,5 +1,6 @@
 //! The events of a session with those of its connection between them, in the order of the log.
 
+use recount_projections::state_store;
 use recount_store::{
     ConnectionId, Event, LogReader, Position, Recorded, Result, Select, Seq, SessionId, StreamId,
     Tail,
@@ -53,13 +54,10 @@ impl Timeline {
         let Some(connection) = self.connection else {
             return Ok(standing);
         };
-        for recorded in reader.read(StreamId::Connection(connection), Seq::FIRST) {
-            let recorded = recorded?;
-            if recorded.position >= self.first {
-                break;
-            }
-            standing.apply(&recorded);
-        }
+        let before = Position(self.first.0 - 1);
+        let last = last_through(reader, StreamId::Connection(connection), before)?;
+        (standing.connection, standing.breaker) =
+            state_store::load_connection(reader, connection, last)?;
         Ok(standing)
     }
 
