@@ -17,7 +17,7 @@ use recount_store::{Cause, ConnectionId, ConnectionState, Event, Recorded, Targe
 
 pub use vocabulary::{Effect, Failure, Input};
 
-use ends::Next;
+use ends::{Next, UNWANTED};
 use pulse::Pulse;
 
 use super::Step;
@@ -295,7 +295,7 @@ impl Machine {
         match self.wish {
             Wish::Stop if server.is_some() => {
                 let mut step = Step::default();
-                let reason = "it is not wanted any more".to_owned();
+                let reason = UNWANTED.to_owned();
                 self.record(&mut step, Event::ServerStopDecided { reason }, now);
                 step
             }
