@@ -491,3 +491,32 @@ async fn a_question_expires_when_its_time_is_over_and_no_other_does() {
     let early = derived(story("per", patience)).await;
     assert_eq!(first(early), Some((10, "QuestionExpired", Vec::new())));
 }
+
+#[tokio::test]
+async fn what_goes_along_with_the_first_message_of_a_fork_is_a_decision_that_can_lack_or_be_another()
+ {
+    let forked = Event::SessionForked {
+        from: SessionId::from_bytes([8; 10]),
+        at: Seq(40),
+        agent_session: None,
+        through: None,
+        context: Some("What was said before".to_owned()),
+    };
+    let story = |context: Option<MessageId>| {
+        let mut story = sent();
+        story.insert(1, (1, forked.clone()));
+        story.extend(context.map(|message| (1, Event::ContextAdded { message })));
+        let accepted = Event::DeliveryAccepted {
+            message: MESSAGE,
+            attempt: 1,
+        };
+        story.push((1, accepted));
+        story
+    };
+    assert_eq!(first(derived(story(Some(MESSAGE))).await), None);
+    let added = vec![Event::ContextAdded { message: MESSAGE }];
+    let other = derived(story(Some(MessageId::from_bytes([9; 10])))).await;
+    assert_eq!(first(other), Some((7, "ContextAdded", added.clone())));
+    let lacking = derived(story(None)).await;
+    assert_eq!(first(lacking), Some((7, "DeliveryAccepted", added)));
+}

@@ -151,7 +151,10 @@ impl Stance {
 /// an agent's session that was never asked for.
 pub(crate) fn answers_nothing(state: &Session, event: &Event) -> bool {
     match event {
-        Event::AgentSessionBound { .. } => state.bind_requested.is_none(),
+        Event::AgentSessionBound { .. }
+        | Event::AgentSessionForked { .. }
+        | Event::AgentForkRefused { .. } => state.bind_requested.is_none(),
+        Event::DeliveryAccepted { message, .. } if state.lacks_context(*message) => true,
         Event::DeliveryAccepted { message, attempt }
         | Event::DeliveryRejected {
             message, attempt, ..
