@@ -108,6 +108,11 @@ impl Report {
     }
 }
 
+/// What helps where a log is damaged.
+pub(crate) const SAVE: &str = "\
+recount doctor                        says how much of it can still be read
+recount salvage DIR --into NEW-DIR    takes out what can still be proven";
+
 impl From<io::Error> for Failure {
     /// A failure to write an answer.
     fn from(error: io::Error) -> Self {
@@ -122,10 +127,13 @@ impl From<io::Error> for Failure {
 impl From<recount_store::Error> for Failure {
     /// A failure to read what was opened.
     fn from(error: recount_store::Error) -> Self {
-        let damaged = matches!(error, recount_store::Error::Corrupt { .. });
+        let damaged = matches!(
+            error,
+            recount_store::Error::Corrupt { .. } | recount_store::Error::Read { .. }
+        );
         let failure = Self::because("cannot go on", error);
         if damaged {
-            failure.try_next("recount verify    names the first bad place")
+            failure.try_next(SAVE)
         } else {
             failure
         }

@@ -9,7 +9,7 @@ use recount_store::{
 use serde_json::{Value, json};
 
 use super::decisions;
-use crate::failure::Failure;
+use crate::failure::{Failure, SAVE};
 use crate::key_file;
 use crate::output::{Output, note};
 use crate::progress::Bar;
@@ -188,7 +188,7 @@ fn disproven(error: CheckError, json: bool, output: &mut Output) -> Result<Failu
             position: Some(*position),
             word: "not whole",
             what: "the log is not whole",
-            next: "what comes before it can still be read: recount log ID",
+            next: SAVE,
         },
         CheckError::Log(Error::CorruptFrame { .. }) => Verdict {
             reason: "corrupt_frame",
