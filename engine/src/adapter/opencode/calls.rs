@@ -134,6 +134,41 @@ impl Calls {
             .map(|session| session.id))
     }
 
+    /// Copies what stands in a session before the message `before`, or everything. So does 1.18.33 with a message that
+    /// it does not hold.
+    pub(super) async fn copy_session(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        before: Option<&str>,
+    ) -> Result<String, CallError> {
+        let path = ["session", &session.id, "fork"];
+        let query = [("directory", session.directory.as_str())];
+        let body = before.map_or(json!({}), |before| json!({"messageID": before}));
+        let reply = self
+            .call(Request::post(endpoint, &path, &query, body)?)
+            .await?;
+        if reply.says_missing() {
+            return Err(reply.missing_session_or_call().await);
+        }
+        let copy: SessionInfo = reply.accept().await?.json().await?;
+        Ok(copy.id)
+    }
+
+    pub(super) async fn rename_session(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        title: &str,
+    ) -> Result<(), CallError> {
+        let path = ["session", session.id.as_str()];
+        let query = [("directory", session.directory.as_str())];
+        let request = Request::patch(endpoint, &path, &query, json!({"title": title}))?;
+        let reply = self.call(request).await?.accept().await?;
+        reply.finish().await;
+        Ok(())
+    }
+
     pub(super) async fn store_message(
         &self,
         endpoint: &Endpoint,
@@ -321,9 +356,28 @@ impl Request {
         query: &[(&str, &str)],
         body: Value,
     ) -> Result<Self, CallError> {
+        Self::with_body(Method::POST, endpoint, path, query, body)
+    }
+
+    fn patch(
+        endpoint: &Endpoint,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Value,
+    ) -> Result<Self, CallError> {
+        Self::with_body(Method::PATCH, endpoint, path, query, body)
+    }
+
+    fn with_body(
+        method: Method,
+        endpoint: &Endpoint,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Value,
+    ) -> Result<Self, CallError> {
         Ok(Self {
-            asked: format!("POST /{}", path.join("/")),
-            method: Method::POST,
+            asked: format!("{method} /{}", path.join("/")),
+            method,
             body: Some(body),
             ..Self::get(endpoint, path, query)?
         })
@@ -401,7 +455,7 @@ impl Reply {
         let retry_after = retry_after(&self.response.headers);
         // Under `/session/ID` nothing but the session itself can be missing, as the calls here are made.
         let about_session = self.asked.contains(" /session/ses");
-        let said = self.said().await;
+        let said = message(&self.error().await);
         let reason = format!("{asked}: HTTP {}{said}", status.as_u16());
         Err(match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -506,8 +560,21 @@ impl Reply {
         let _ = tokio::time::timeout(self.policy.probe_timeout, read).await;
     }
 
-    /// The message of an error's body, to be put behind its status.
-    async fn said(mut self) -> String {
+    /// What a 404 says of a call that an older server may not know: such a server answers so to any path that it has
+    /// nothing at, and one that knows the call names the error.
+    async fn missing_session_or_call(self) -> CallError {
+        let asked = self.asked.clone();
+        let error = self.error().await;
+        let reason = format!("{asked}: HTTP 404{}", message(&error));
+        if error["name"] == "NotFoundError" {
+            CallError::NoSuchSession { reason }
+        } else {
+            CallError::Unsupported { reason }
+        }
+    }
+
+    /// The body of an error; `null` where it is no JSON, or does not come.
+    async fn error(mut self) -> Value {
         let mut body = Vec::new();
         let read = async {
             while let Some(Ok(chunk)) = self.response.body.next().await {
@@ -518,16 +585,18 @@ impl Reply {
             }
         };
         let _ = tokio::time::timeout(self.policy.probe_timeout, read).await;
-        let message = serde_json::from_slice::<Value>(&body)
-            .ok()
-            .and_then(|body| {
-                let message = body["data"]["message"]
-                    .as_str()
-                    .or(body["message"].as_str())?;
-                Some(message.to_owned())
-            });
-        message.map_or_else(String::new, |message| format!(": {}", bounded(message)))
+        serde_json::from_slice(&body).unwrap_or_default()
     }
+}
+
+/// The message of an error's body, to be put behind its status.
+fn message(error: &Value) -> String {
+    let message = error["data"]["message"].as_str();
+    message
+        .or(error["message"].as_str())
+        .map_or_else(String::new, |message| {
+            format!(": {}", bounded(message.to_owned()))
+        })
 }
 
 /// Reads a success's JSON.
@@ -552,7 +621,8 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::adapter::opencode::look;
+    use crate::adapter::ForkOrigin;
+    use crate::adapter::opencode::{fork, look};
 
     /// Answers every request with this.
     #[derive(Debug)]
@@ -611,12 +681,30 @@ mod tests {
             title: "t".to_owned(),
         };
         let once = PermissionAnswer::Once;
+        let origin = ForkOrigin {
+            session: session.id.clone(),
+            through: delivery.agent_message.clone(),
+        };
         let failed = [
             ("health", calls.health(&endpoint).await.err()),
             ("capabilities", calls.capabilities(&endpoint).await.err()),
             ("stream", calls.stream(&endpoint).await.err()),
             ("create", calls.create_session(&endpoint, &spec).await.err()),
             ("find", calls.find_session(&endpoint, &spec).await.err()),
+            (
+                "fork",
+                fork::fork_session(calls, &endpoint, &spec, &origin)
+                    .await
+                    .err(),
+            ),
+            (
+                "copy",
+                calls.copy_session(&endpoint, session, None).await.err(),
+            ),
+            (
+                "rename",
+                calls.rename_session(&endpoint, session, "t").await.err(),
+            ),
             (
                 "store",
                 calls.store_message(&endpoint, &delivery).await.err(),
@@ -652,7 +740,7 @@ mod tests {
         for status in [200, 201, 301, 400, 401, 404, 429, 500, 502, 503] {
             let calls = always(status, Some("text/html; charset=utf-8"), "<!doctype html>");
             let failures = failures(&calls).await;
-            assert_eq!(failures.len(), 11, "{status}: {failures:?}");
+            assert_eq!(failures.len(), 14, "{status}: {failures:?}");
             for (call, error) in failures {
                 let unsupported = matches!(&error, CallError::Unsupported { reason }
                     if reason.contains("no OpenCode server answers there: text/html where "));
@@ -665,7 +753,7 @@ mod tests {
     async fn what_a_server_does_not_hold_or_take_only_the_server_itself_can_say() {
         for (status, kind) in [(404, None), (404, Some("text/plain")), (400, None)] {
             let failures = failures(&always(status, kind, "Not Found")).await;
-            assert_eq!(failures.len(), 11, "{failures:?}");
+            assert_eq!(failures.len(), 14, "{failures:?}");
             for (call, error) in failures {
                 let unsupported = matches!(error, CallError::Unsupported { .. });
                 assert!(unsupported, "{call} met {status} {kind:?}: {error:?}");
@@ -680,6 +768,30 @@ mod tests {
             matches!(lost, Err(CallError::NoSuchSession { .. })),
             "{lost:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_copy_a_session_is_told_from_one_that_has_no_such_session() {
+        let copy = async |body| {
+            let calls = always(404, Some("application/json"), body);
+            let session = delivery().session;
+            calls.copy_session(&endpoint(), &session, None).await
+        };
+        let said = r#"{"name":"NotFoundError","data":{"message":"Session not found: ses_1"}}"#;
+        assert_eq!(
+            copy(said).await,
+            Err(CallError::NoSuchSession {
+                reason: "POST /session/ses_1/fork: HTTP 404: Session not found: ses_1".to_owned(),
+            })
+        );
+        for said in ["{}", r#"{"name":"NoRouteError"}"#, ""] {
+            assert_eq!(
+                copy(said).await,
+                Err(CallError::Unsupported {
+                    reason: "POST /session/ses_1/fork: HTTP 404".to_owned(),
+                })
+            );
+        }
     }
 
     #[tokio::test]
