@@ -135,12 +135,15 @@ fn a_file_of_another_program() {
 fn a_file_where_the_directory_would_be() {
     let place = Place::new();
     place.write("data", "all my work");
-    refused(&place, &expect![[r#"
+    refused(
+        &place,
+        &expect![[r#"
         recount sessions
         --- stderr
         recount: cannot open the log: cannot look at HERE/data/log.redb: Not a directory (os error 20)
         --- exit 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
