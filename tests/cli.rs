@@ -8,157 +8,31 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use expect_test::{Expect, expect};
 use recount_engine::{Policy, RerunPolicy};
 use recount_store::{
-    ConnectionId, ConnectionState, Event, Expected, FrameNumber, FramesBefore, Head, Json, Log,
-    LogReader, MessageId, NewEvent, OutputKind, Placement, Provenance, Rerun, Seq, SessionId,
-    SigningKey, StreamId, Target, Timestamp, ToolOutcome,
+    ConnectionState, Event, Expected, FrameNumber, FramesBefore, Head, Json, Log, LogReader,
+    NewEvent, Provenance, Rerun, Seq, SessionId, SigningKey, StreamId, Timestamp, ToolOutcome,
 };
-use recount_tests::command::VERB_TIMEOUT;
-use recount_tests::process::{Running, recount};
+use recount_tests::command::{VERB_TIMEOUT, objects};
+use recount_tests::files::{set_mode, storage};
+use recount_tests::place::Place;
+use recount_tests::process::{Finished, Running};
+use recount_tests::story::{
+    BEGIN, CONNECTION, MESSAGE, OTHER, SESSION, after, linked, opened, queued, record, said,
+};
 use redb::{TableDefinition, TableHandle as _};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// A folder whose `data` is the data directory.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn data(&self) -> PathBuf {
-        self.0.path().join("data")
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(recount());
-        command
-            .args(args)
-            .current_dir(self.0.path())
-            .env_clear()
-            .env("HOME", self.0.path())
-            .env("PATH", "/usr/bin:/bin")
-            .env("TZ", "UTC")
-            .env("RECOUNT_DATA", self.data());
-        command
-    }
-
-    /// Runs a verb to its end.
-    fn run(&self, args: &[&str]) -> Output {
-        finish(&mut self.command(args), Vec::new())
-    }
-
-    /// What a verb prints and how it ends, as one text in which nothing changes from day to day.
-    fn told(&self, args: &[&str]) -> String {
-        self.text(&self.run(args))
-    }
-
-    fn text(&self, output: &Output) -> String {
-        let code = output
-            .status
-            .code()
-            .map_or("signal".to_owned(), |code| code.to_string());
-        let mut text = String::from_utf8(output.stdout.clone()).unwrap();
-        if !output.stderr.is_empty() {
-            text.push_str("--- stderr\n");
-            text.push_str(std::str::from_utf8(&output.stderr).unwrap());
-        }
-        let here = self.0.path().to_str().unwrap();
-        format!("{}--- exit {code}\n", text.replace(here, "HERE"))
-    }
-
-    fn check(&self, args: &[&str], expected: &Expect) {
-        expected.assert_eq(&self.told(args));
-    }
-
-    /// Runs a verb that is to succeed, and gives the objects that it prints.
-    fn json(&self, args: &[&str]) -> Vec<Value> {
-        let output = self.run(args);
-        assert!(output.status.success(), "{}", self.text(&output));
-        let lines = std::str::from_utf8(&output.stdout).unwrap().lines();
-        lines
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
-
-    /// Everything below this folder, with its bytes.
-    fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut found = Vec::new();
-        let mut folders = vec![self.0.path().to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path.clone());
-                    found.push((path, Vec::new()));
-                } else {
-                    let bytes = fs::read(&path).unwrap();
-                    found.push((path, bytes));
-                }
-            }
-        }
-        found.sort();
-        found
-    }
-}
-
-/// Runs a command to its end, with this on its standard input; panics where it hangs.
-fn finish(command: &mut Command, input: Vec<u8>) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // Nobody has to read all of it.
-    std::thread::spawn(move || drop(stdin.write_all(&input)));
-    let pid = Pid::from_child(&child);
-    let (done, output) = mpsc::channel();
-    std::thread::spawn(move || drop(done.send(child.wait_with_output())));
-    let Ok(output) = output.recv_timeout(VERB_TIMEOUT) else {
-        let _ = kill_process(pid, Signal::KILL);
-        panic!("{command:?} hangs");
-    };
-    output.unwrap()
-}
-
-/// 2026-11-22T09:14:03Z.
-const BEGIN: u64 = 1_795_338_843_000_000;
-
-const SESSION: SessionId = SessionId::from_bytes([2; 10]);
-const OTHER: SessionId = SessionId::from_bytes([3; 10]);
-const CONNECTION: ConnectionId = ConnectionId::from_bytes([4; 10]);
-const MESSAGE: MessageId = MessageId::from_bytes([1; 10]);
-
-/// Writes a log with a session whose agent died in the middle of its turn, and one that was only opened.
-fn written(data: &Path) {
+/// A log with a session whose agent died in the middle of its turn, and one that was only opened; a tenth of a second
+/// between any two events.
+fn with_a_log() -> Place {
     let (session, connection) = (StreamId::Session(SESSION), StreamId::Connection(CONNECTION));
     let message = MESSAGE;
-    let opened = || Event::SessionOpened {
-        connection: CONNECTION,
-        agent: "opencode".to_owned(),
-        directory: "/work".to_owned(),
-        model: None,
-        title: None,
-    };
-    let said = |run, text: &str| Event::OutputAppended {
-        message,
-        run,
-        part: "prt".to_owned(),
-        kind: OutputKind::Text,
-        placement: Placement::End,
-        text: text.to_owned(),
-    };
     let changed = |from, to| Event::ConnectionChanged { from, to };
     let (down, trying, up) = (
         ConnectionState::Disconnected,
@@ -166,22 +40,9 @@ fn written(data: &Path) {
         ConnectionState::Connected,
     );
     let story = vec![
-        (
-            connection,
-            Event::ConnectionOpened {
-                agent: "opencode".to_owned(),
-                target: Target::Url("http://127.0.0.1:4096".to_owned()),
-            },
-        ),
+        (connection, linked()),
         (session, opened()),
-        (
-            session,
-            Event::MessageQueued {
-                message,
-                key: None,
-                text: "Say it, с любовью".to_owned(),
-            },
-        ),
+        (session, queued(message, "Say it, с любовью")),
         (connection, changed(down, trying)),
         (connection, changed(trying, up)),
         (
@@ -207,7 +68,7 @@ fn written(data: &Path) {
         ),
         (session, Event::TurnRequested { message, run: 1 }),
         (session, Event::TurnStarted { message, run: 1 }),
-        (session, said(1, "Well, ")),
+        (session, said(message, 1, "Well, ")),
         (
             session,
             Event::ToolCallStarted {
@@ -257,7 +118,7 @@ fn written(data: &Path) {
         ),
         (session, Event::TurnRequested { message, run: 2 }),
         (session, Event::TurnStarted { message, run: 2 }),
-        (session, said(2, "Well, it is said 💛\n")),
+        (session, said(message, 2, "Well, it is said 💛\n")),
         (
             session,
             Event::TurnCompleted {
@@ -268,28 +129,14 @@ fn written(data: &Path) {
         ),
         (StreamId::Session(OTHER), opened()),
     ];
-    let log = Log::open(data).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        for (n, (stream, event)) in (0..).zip(story) {
-            let mut event = NewEvent::live(event, Timestamp(BEGIN + n * 100_000));
-            if matches!(event.event, Event::TurnInterrupted { .. }) {
-                event = event.known(Provenance::Inferred);
-            }
-            log.append(stream, Expected::Any, vec![event])
-                .await
-                .unwrap();
+    Place::holding((0..).zip(story).map(|(n, (stream, event))| {
+        let inferred = matches!(event, Event::TurnInterrupted { .. });
+        let mut event = NewEvent::live(event, after(n * 100));
+        if inferred {
+            event = event.known(Provenance::Inferred);
         }
-        log.close().await.unwrap();
-    });
-}
-
-fn with_a_log() -> Place {
-    let place = Place::new();
-    written(&place.data());
-    place
+        (stream, vec![event])
+    }))
 }
 
 #[test]
@@ -355,12 +202,12 @@ fn a_session_is_looked_at_from_each_side() {
 fn with_frames() -> Place {
     let place = with_a_log();
     let keep = |log: &Log, number: u64, text: &str| {
-        let at = Timestamp(BEGIN + number * 100_000);
+        let at = after(number * 100);
         let kept = log.keep_frame(CONNECTION, at, text.as_bytes());
         assert_eq!(kept, Some(FrameNumber(number)));
     };
     let told = |event, number| {
-        let told = NewEvent::live(event, Timestamp(BEGIN + 4_000_000));
+        let told = NewEvent::live(event, after(4000));
         told.from_frame(FrameNumber(number))
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -468,7 +315,7 @@ fn who_wants_no_frames_kept_says_so() {
         if let Some(value) = variable {
             command.env("RECOUNT_FRAMES", value);
         }
-        let output = finish(&mut command, Vec::new());
+        let output = Finished::of(&mut command);
         if !output.status.success() {
             return Err(output.status.code().unwrap());
         }
@@ -652,64 +499,43 @@ MCowBQYDK2VwAyEA/UuktVsBzQhoNk9Z0zmO+gstoC5YG9ah288LVD8+P0Y=
 ";
 const PUBLIC_KEY_HEX: &str = "fd4ba4b55b01cd0868364f59d3398efa0b2da02e581bd6a1dbcf0b543f3e3f46";
 
-impl Place {
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).unwrap();
-    }
-
-    /// Puts the key here, for its owner alone.
-    fn with_a_key(self) -> Self {
-        self.write("key.pem", PRIVATE_KEY);
-        self.write("key.pub", PUBLIC_KEY);
-        set_mode(&self.0.path().join("key.pem"), 0o600);
-        self
-    }
-
-    /// Writes the head of a log, signed at a time that never changes.
-    fn sign(&self, name: &str, change: impl FnOnce(&mut Head)) {
-        let mut head = LogReader::open(self.data()).unwrap().head().unwrap();
-        change(&mut head);
-        let key = SigningKey::from_pem(PRIVATE_KEY).unwrap();
-        let signed = head.sign(Timestamp(BEGIN), &key);
-        self.write(name, &serde_json::to_string(&signed).unwrap());
-    }
-
-    /// Appends an event, which settles by itself.
-    fn append_one(&self) {
-        let log = Log::open(self.data()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let closed = NewEvent::live(Event::SessionClosed, Timestamp(BEGIN));
-            log.append(StreamId::Session(OTHER), Expected::Any, vec![closed])
-                .await
-                .unwrap();
-            log.close().await.unwrap();
-        });
-    }
-
-    /// Changes the rows of blocks in the log's file; what is derived from them goes.
-    fn tamper(&self, change: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>)) {
-        let database = redb::Builder::new()
-            .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
-            .open(self.data().join("log.redb"))
-            .unwrap();
-        let transaction = database.begin_write().unwrap();
-        for table in transaction.list_tables().unwrap().collect::<Vec<_>>() {
-            if !["meta", "blocks"].contains(&table.name()) {
-                transaction.delete_table(table).unwrap();
-            }
-        }
-        let blocks: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
-        change(&mut transaction.open_table(blocks).unwrap());
-        transaction.commit().unwrap();
-    }
+/// Puts the key in a place, for its owner alone.
+fn with_a_key(place: Place) -> Place {
+    place.write("key.pem", PRIVATE_KEY);
+    place.write("key.pub", PUBLIC_KEY);
+    set_mode(&place.path("key.pem"), 0o600);
+    place
 }
 
-fn set_mode(path: &Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+/// Writes the head of a log, signed at a time that never changes.
+fn sign(place: &Place, name: &str, change: impl FnOnce(&mut Head)) {
+    let mut head = LogReader::open(place.data()).unwrap().head().unwrap();
+    change(&mut head);
+    let key = SigningKey::from_pem(PRIVATE_KEY).unwrap();
+    let signed = head.sign(BEGIN, &key);
+    place.write(name, serde_json::to_string(&signed).unwrap());
+}
+
+/// Appends an event, which settles by itself.
+fn append_one(place: &Place) {
+    append(
+        place,
+        [(StreamId::Session(OTHER), Event::SessionClosed, BEGIN)],
+    );
+}
+
+/// Changes the rows of blocks in the log's file; what is derived from them goes.
+fn tamper(place: &Place, change: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>)) {
+    let database = storage(&place.data());
+    let transaction = database.begin_write().unwrap();
+    for table in transaction.list_tables().unwrap().collect::<Vec<_>>() {
+        if !["meta", "blocks"].contains(&table.name()) {
+            transaction.delete_table(table).unwrap();
+        }
+    }
+    let blocks: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
+    change(&mut transaction.open_table(blocks).unwrap());
+    transaction.commit().unwrap();
 }
 
 #[test]
@@ -717,8 +543,8 @@ fn a_key_is_made_once_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Place::new();
     let output = place.run(&["key", "new", "key.pem"]);
-    let public = String::from_utf8(output.stdout.clone()).unwrap();
-    let text = place.text(&output).replace(public.trim(), "PUBLIC");
+    let public = output.stdout.trim();
+    let text = place.text(&output).replace(public, "PUBLIC");
     expect![[r#"
         PUBLIC
         --- stderr
@@ -726,11 +552,11 @@ fn a_key_is_made_once_for_its_owner_alone() {
         --- exit 0
     "#]]
     .assert_eq(&text);
-    let file = place.0.path().join("key.pem");
+    let file = place.path("key.pem");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode(), 0o100_600);
     let pem = fs::read_to_string(&file).unwrap();
     let key = SigningKey::from_pem(&pem).unwrap();
-    assert_eq!(key.public_key().to_string(), public.trim());
+    assert_eq!(key.public_key().to_string(), public);
 
     place.check(
         &["key", "new", "key.pem"],
@@ -753,40 +579,35 @@ fn a_key_is_made_once_for_its_owner_alone() {
     // No data directory was needed, and none was made.
     assert_eq!(place.contents().len(), 1);
 
-    let [made] = &place.json(&["key", "new", "other.pem", "--json"])[..] else {
-        panic!("it prints one object");
-    };
-    let other = fs::read_to_string(place.0.path().join("other.pem")).unwrap();
+    let made = place.object(&["key", "new", "other.pem", "--json"]);
+    let other = fs::read_to_string(place.path("other.pem")).unwrap();
     assert_ne!(other, pem);
     let public = SigningKey::from_pem(&other).unwrap().public_key();
     assert_eq!(
-        *made,
+        made,
         json!({"public_key": public.to_string(), "file": "other.pem"})
     );
 }
 
 #[test]
 fn what_was_signed_is_proven_and_so_is_what_grew_out_of_it() {
-    let place = with_a_log().with_a_key();
+    let place = with_a_key(with_a_log());
     let before = place.contents();
-    let [signed] = &place.json(&["sign", "--key", "key.pem"])[..] else {
-        panic!("it prints one object");
-    };
+    let signed = place.object(&["sign", "--key", "key.pem"]);
     assert_eq!(place.contents(), before, "it only reads");
     let head = LogReader::open(place.data()).unwrap().head().unwrap();
     let now = Timestamp::from_system(std::time::SystemTime::now());
     let at = Timestamp(signed["at_us"].as_u64().unwrap());
     assert!(at <= now && now.since(at) < VERB_TIMEOUT);
     let key = SigningKey::from_pem(PRIVATE_KEY).unwrap();
-    assert_eq!(*signed, serde_json::to_value(head.sign(at, &key)).unwrap());
+    assert_eq!(signed, serde_json::to_value(head.sign(at, &key)).unwrap());
 
     let told = place.told(&["sign", "--key", "key.pem", "--out", "head.json"]);
     expect![[r#"
         signed: position 24 with hash 5b6364fa81bc13f46f1f2326b10e1a5471e1aaa3e6e7a76ad24de6ede561742a
         --- exit 0
     "#]].assert_eq(&told);
-    let proven = place.run(&["verify", "--signed", "head.json", "--public-key", "key.pub"]);
-    assert!(proven.status.success(), "{}", place.text(&proven));
+    place.printed(&["verify", "--signed", "head.json", "--public-key", "key.pub"]);
     place.check(
         &["sign", "--key", "key.pem", "--out", "head.json"],
         &expect![[r#"
@@ -798,8 +619,8 @@ fn what_was_signed_is_proven_and_so_is_what_grew_out_of_it() {
     );
 
     // With a time that never changes, and events that came later.
-    place.sign("head.json", |_| {});
-    place.append_one();
+    sign(&place, "head.json", |_| {});
+    append_one(&place);
     place.check(
         &[
             "verify",
@@ -840,10 +661,10 @@ fn what_was_signed_is_proven_and_so_is_what_grew_out_of_it() {
 
 #[test]
 fn what_is_not_as_it_was_signed_is_told_apart() {
-    let place = with_a_log().with_a_key();
-    place.append_one();
-    place.append_one();
-    place.sign("head.json", |_| {});
+    let place = with_a_key(with_a_log());
+    append_one(&place);
+    append_one(&place);
+    sign(&place, "head.json", |_| {});
     let verify = ["verify", "--signed", "head.json", "--public-key", "key.pub"];
 
     // Somebody else's key; a changed head; a log of another time.
@@ -858,8 +679,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
             --- exit 1
         "#]],
     );
-    let signed = fs::read_to_string(place.0.path().join("head.json")).unwrap();
-    place.write("changed.json", &signed.replace(":26,", ":25,"));
+    let signed = fs::read_to_string(place.path("head.json")).unwrap();
+    place.write("changed.json", signed.replace(":26,", ":25,"));
     place.check(&["verify", "--signed", "changed.json"], &expect![[r#"
         not proven
         --- stderr
@@ -869,7 +690,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
     "#]]);
     place.write(
         "newer.json",
-        &signed.replace("\"log_format\":1,", "\"log_format\":77,"),
+        signed.replace("\"log_format\":1,", "\"log_format\":77,"),
     );
     place.check(&["verify", "--signed", "newer.json"], &expect![[r#"
         not proven
@@ -878,7 +699,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
           recount --version    says which release this is
         --- exit 1
     "#]]);
-    place.sign("other.json", |head| head.hash.0 = [7; 32]);
+    sign(&place, "other.json", |head| head.hash.0 = [7; 32]);
     place.check(&["verify", "--signed", "other.json"], &expect![[r#"
         not as signed
         --- stderr
@@ -888,8 +709,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
     "#]]);
 
     // The last event is gone: the log alone cannot know.
-    place.tamper(|blocks| drop(blocks.remove(26).unwrap()));
-    assert!(place.run(&["verify"]).status.success());
+    tamper(&place, |blocks| drop(blocks.remove(26).unwrap()));
+    place.printed(&["verify"]);
     place.check(&verify, &expect![[r#"
         not as signed
         --- stderr
@@ -899,8 +720,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
     "#]]);
     let json = |args: &[&str]| -> Value {
         let output = place.run(&[args, &["--json"]].concat());
-        assert_eq!(output.status.code(), Some(1), "{}", place.text(&output));
-        serde_json::from_slice(&output.stdout).unwrap()
+        assert_eq!(output.status.code(), Some(1), "{output:#?}");
+        serde_json::from_str(&output.stdout).unwrap()
     };
     let short = json(&verify);
     assert_eq!(
@@ -914,8 +735,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
     );
 
     // An event before others is gone.
-    place.append_one();
-    place.tamper(|blocks| drop(blocks.remove(25).unwrap()));
+    append_one(&place);
+    tamper(&place, |blocks| drop(blocks.remove(25).unwrap()));
     place.check(
         &verify,
         &expect![[r#"
@@ -945,7 +766,7 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
             --- exit 1
         "#]],
     );
-    assert!(!place.0.path().join("worse.json").exists());
+    assert!(!place.path("worse.json").exists());
     let damaged = json(&verify);
     assert_eq!(
         damaged,
@@ -961,16 +782,15 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
 
 #[test]
 fn files_that_cannot_be_used_to_sign_or_verify() {
-    let place = with_a_log().with_a_key();
-    place.sign("head.json", |_| {});
+    let place = with_a_key(with_a_log());
+    sign(&place, "head.json", |_| {});
     place.write("text", "once upon a time");
-    set_mode(&place.0.path().join("text"), 0o600);
+    set_mode(&place.path("text"), 0o600);
     place.write("open.pem", PRIVATE_KEY);
-    set_mode(&place.0.path().join("open.pem"), 0o644);
-    place.write("long", &"x".repeat(100_000));
-    let mut told = String::new();
-    for args in [
-        &["sign", "--key", "nosuch.pem"][..],
+    set_mode(&place.path("open.pem"), 0o644);
+    place.write("long", "x".repeat(100_000));
+    let told = place.told_each(&[
+        &["sign", "--key", "nosuch.pem"],
         &["sign", "--key", "open.pem"],
         &["sign", "--key", "text"],
         &["sign", "--key", "key.pub"],
@@ -981,9 +801,7 @@ fn files_that_cannot_be_used_to_sign_or_verify() {
         &["verify", "--signed", "head.json", "--public-key", "key.pem"],
         &["verify", "--signed", "head.json", "latest"],
         &["verify", "--public-key", "key.pub"],
-    ] {
-        told.extend(["$ recount ", &args.join(" "), "\n", &place.told(args)]);
-    }
+    ]);
     expect![[r#"
         $ recount sign --key nosuch.pem
         --- stderr
@@ -1049,7 +867,7 @@ fn files_that_cannot_be_used_to_sign_or_verify() {
         --- exit 2
     "#]].assert_eq(&told);
 
-    let empty = Place::new().with_a_key();
+    let empty = with_a_key(Place::new());
     drop(Log::open(empty.data()).unwrap());
     empty.check(
         &["sign", "--key", "key.pem"],
@@ -1174,7 +992,7 @@ fn refused(prepare: impl FnOnce(&Path), expected: &Expect) {
     ] {
         let output = place.run(args);
         let text = place.text(&output);
-        assert_eq!(output.stdout, b"", "{args:?}: {text}");
+        assert_eq!(output.stdout, "", "{args:?}: {text}");
         // Most say the same.
         if !told.ends_with(&text) {
             told.extend(["recount ", args[0], "\n", &text]);
@@ -1214,10 +1032,7 @@ fn a_file_of_another_program() {
 fn a_log_of_a_newer_release() {
     let newer = |data: &Path| {
         drop(Log::open(data).unwrap());
-        let database = redb::Builder::new()
-            .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
-            .open(data.join("log.redb"))
-            .unwrap();
+        let database = storage(data);
         let transaction = database.begin_write().unwrap();
         let meta: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
         let mut table = transaction.open_table(meta).unwrap();
@@ -1290,29 +1105,17 @@ fn a_second_writer_is_refused_while_readers_are_not() {
     assert_eq!(place.json(&["sessions", "--json"]).len(), 2);
 }
 
-/// Appends to a log as another program would that embeds it.
-fn append(data: &Path, events: impl IntoIterator<Item = (StreamId, Event, Timestamp)>) {
-    let log = Log::open(data).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        for (stream, event, at) in events {
-            let event = NewEvent::live(event, at);
-            log.append(stream, Expected::Any, vec![event])
-                .await
-                .unwrap();
-        }
-        log.close().await.unwrap();
-    });
+fn append<const N: usize>(place: &Place, events: [(StreamId, Event, Timestamp); N]) {
+    let events = events.map(|(stream, event, at)| (stream, vec![NewEvent::live(event, at)]));
+    record(&place.data(), events);
 }
 
 /// A log whose first session is closed.
 fn with_a_closed_session() -> Place {
     let place = with_a_log();
-    let at = Timestamp(BEGIN + 2_400_000);
+    let at = after(2400);
     let session = StreamId::Session(SESSION);
-    append(&place.data(), [(session, Event::SessionClosed, at)]);
+    append(&place, [(session, Event::SessionClosed, at)]);
     place
 }
 
@@ -1341,7 +1144,7 @@ fn steady(text: &str) -> String {
 fn only_what_nothing_follows_from_is_cut() {
     let place = with_a_log();
     append(
-        &place.data(),
+        &place,
         [
             (
                 StreamId::Engine,
@@ -1349,24 +1152,15 @@ fn only_what_nothing_follows_from_is_cut() {
                     version: "0.1.0".to_owned(),
                     pid: 7,
                 },
-                Timestamp(BEGIN),
+                BEGIN,
             ),
-            (StreamId::Engine, Event::EngineStopped, Timestamp(BEGIN)),
-            (
-                StreamId::Session(OTHER),
-                Event::MessageQueued {
-                    message: MESSAGE,
-                    key: None,
-                    text: "hello".to_owned(),
-                },
-                Timestamp(BEGIN),
-            ),
+            (StreamId::Engine, Event::EngineStopped, BEGIN),
+            (StreamId::Session(OTHER), queued(MESSAGE, "hello"), BEGIN),
         ],
     );
     let before = place.json(&["verify", "--json"]);
-    let mut told = String::new();
-    for args in [
-        &["cut", "081", "--before", "8"][..],
+    let told = place.told_each(&[
+        &["cut", "081", "--before", "8"],
         &["cut", "081", "--all", "--dry-run"],
         &["close", "0c1"],
         &["cut", "connection/0g2081040g208104", "--before", "3"],
@@ -1374,9 +1168,7 @@ fn only_what_nothing_follows_from_is_cut() {
         &["cut", "connection/7", "--before", "3"],
         &["cut", "engine", "--all"],
         &["cut", "engine", "--before", "2"],
-    ] {
-        told.extend(["$ recount ", &args.join(" "), "\n", &place.told(args)]);
-    }
+    ]);
     expect![[r#"
         $ recount cut 081 --before 8
         --- stderr
@@ -1420,12 +1212,8 @@ fn only_what_nothing_follows_from_is_cut() {
     assert_eq!(place.json(&["verify", "--json"]), before);
 
     append(
-        &place.data(),
-        [(
-            StreamId::Session(OTHER),
-            Event::SessionClosed,
-            Timestamp(BEGIN),
-        )],
+        &place,
+        [(StreamId::Session(OTHER), Event::SessionClosed, BEGIN)],
     );
     place.check(
         &["cut", "0c1", "--all"],
@@ -1456,11 +1244,9 @@ fn a_session_is_closed_once() {
         --- exit 1
     "#]],
     );
-    let [closed] = &place.json(&["close", "0c1", "--json"])[..] else {
-        panic!("it prints one object");
-    };
+    let closed = place.object(&["close", "0c1", "--json"]);
     assert_eq!(
-        *closed,
+        closed,
         json!({"session": "0c1g60r30c1g60r3", "closed": true})
     );
     let states: Vec<_> = place
@@ -1482,11 +1268,9 @@ fn what_was_cut_is_told_by_every_verb() {
             --- exit 0
         "#]],
     );
-    let [dry] = &place.json(&["cut", "081", "--before", "11", "--dry-run", "--json"])[..] else {
-        panic!("it prints one object");
-    };
+    let dry = place.object(&["cut", "081", "--before", "11", "--dry-run", "--json"]);
     assert_eq!(
-        *dry,
+        dry,
         json!({
             "stream": "session/081040g2081040g2",
             "events": 10,
@@ -1509,9 +1293,8 @@ fn what_was_cut_is_told_by_every_verb() {
         "#]],
     );
 
-    let mut told = String::new();
-    for args in [
-        &["log", "081"][..],
+    let told = steady(&place.told_each(&[
+        &["log", "081"],
         &[
             "log",
             "081",
@@ -1530,14 +1313,7 @@ fn what_was_cut_is_told_by_every_verb() {
         &["cut", "081", "--before", "2026-11-22T09:14:04.000Z"],
         &["close", "081"],
         &["run", "--session", "081", "--agent", "scripted", "hello"],
-    ] {
-        told.extend([
-            "$ recount ",
-            &args.join(" "),
-            "\n",
-            &steady(&place.told(args)),
-        ]);
-    }
+    ]));
     expect![[r#"
         $ recount log 081
         (the events before number 11 were cut on NOW)
@@ -1657,9 +1433,8 @@ fn of_a_session_that_was_cut_whole_an_event_remains() {
     "#]]);
     let mut all = Vec::new();
     for round in ["cut", "compacted", "rebuilt"] {
-        let mut told = String::new();
-        for args in [
-            &["log", "081"][..],
+        let told = steady(&place.told_each(&[
+            &["log", "081"],
             &["log", "081", "--reverse"],
             &["log", "081", "--follow"],
             &["show", "081"],
@@ -1669,14 +1444,7 @@ fn of_a_session_that_was_cut_whole_an_event_remains() {
             &["cut", "081", "--all"],
             &["run", "--session", "081", "--agent", "scripted", "hello"],
             &["show", "latest"],
-        ] {
-            told.extend([
-                "$ recount ",
-                &args.join(" "),
-                "\n",
-                &steady(&place.told(args)),
-            ]);
-        }
+        ]));
         let listed: Vec<_> = place
             .json(&["sessions", "--json"])
             .iter()
@@ -1690,11 +1458,10 @@ fn of_a_session_that_was_cut_whole_an_event_remains() {
             ],
             "{round}"
         );
-        assert!(place.run(&["verify", "081"]).status.success());
+        place.printed(&["verify", "081"]);
         all.push(told);
         let next = if round == "cut" { "compact" } else { "rebuild" };
-        let output = place.run(&[next]);
-        assert!(output.status.success(), "{}", place.text(&output));
+        place.printed(&[next]);
     }
     all.dedup();
     expect![[r#"
@@ -1758,20 +1525,13 @@ fn of_a_session_that_was_cut_whole_an_event_remains() {
 fn a_key_whose_answer_was_cut_off_is_not_asked_again() {
     let place = with_a_log();
     let session = SessionId::from_text("build-17");
-    let opened = Event::SessionOpened {
-        connection: CONNECTION,
-        agent: "scripted".to_owned(),
-        directory: "/work".to_owned(),
-        model: None,
-        title: None,
-    };
-    let events = [opened, Event::SessionClosed];
+    let events = [opened(), Event::SessionClosed];
     append(
-        &place.data(),
-        events.map(|event| (StreamId::Session(session), event, Timestamp(BEGIN))),
+        &place,
+        events.map(|event| (StreamId::Session(session), event, BEGIN)),
     );
     let id = session.to_string();
-    assert!(place.run(&["cut", &id, "--all"]).status.success());
+    place.printed(&["cut", &id, "--all"]);
     let told = place.told(&["run", "--agent", "scripted", "--key", "build-17", "why?"]);
     let expected = format!("session {id} is closed, and its beginning was cut off");
     assert!(
@@ -1784,10 +1544,8 @@ fn a_key_whose_answer_was_cut_off_is_not_asked_again() {
 #[test]
 fn the_space_of_what_was_cut_comes_back() {
     let place = with_a_closed_session();
-    assert!(place.run(&["cut", "081", "--all"]).status.success());
-    let [compacted] = &place.json(&["compact", "--json"])[..] else {
-        panic!("it prints one object");
-    };
+    place.printed(&["cut", "081", "--all"]);
+    let compacted = place.object(&["compact", "--json"]);
     // The 17 of the session are gone, and one says so.
     assert_eq!(compacted["events_before"], 26);
     assert_eq!(compacted["events_after"], 9);
@@ -1823,10 +1581,7 @@ fn what_is_derived_is_made_anew() {
     assert_eq!(looks.map(|look| place.json(look)), before);
 
     // Somebody took a stream out of the index.
-    let database = redb::Builder::new()
-        .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
-        .open(place.data().join("log.redb"))
-        .unwrap();
+    let database = storage(&place.data());
     let transaction = database.begin_write().unwrap();
     let heads: TableDefinition<'_, &[u8; 11], &[u8; 112]> = TableDefinition::new("stream_heads");
     let mut table = transaction.open_table(heads).unwrap();
@@ -1847,11 +1602,9 @@ fn what_is_derived_is_made_anew() {
         --- exit 1
     "#]],
     );
-    let [rebuilt] = &place.json(&["rebuild", "--json"])[..] else {
-        panic!("it prints one object");
-    };
+    let rebuilt = place.object(&["rebuild", "--json"]);
     assert_eq!(
-        *rebuilt,
+        rebuilt,
         json!({"position": 25, "streams": 3, "snapshots": 0, "same": true, "moved": []})
     );
     assert_eq!(looks.map(|look| place.json(look)), before);
@@ -1862,23 +1615,11 @@ fn old_sessions_old_frames_and_old_starts_are_let_go_of() {
     let place = Place::new();
     let now = Timestamp::from_system(std::time::SystemTime::now());
     let ago = |days: u64| Timestamp(now.0 - days * 86_400_000_000);
-    let opened = || Event::SessionOpened {
-        connection: CONNECTION,
-        agent: "opencode".to_owned(),
-        directory: "/work".to_owned(),
-        model: None,
-        title: None,
-    };
     let started = |pid| Event::EngineStarted {
         version: "0.1.0".to_owned(),
         pid,
     };
     let (old, young, open) = (SESSION, OTHER, SessionId::from_bytes([5; 10]));
-    let queued = Event::MessageQueued {
-        message: MESSAGE,
-        key: None,
-        text: "hello".to_owned(),
-    };
     let unsettled = SessionId::from_bytes([6; 10]);
     // What is kept in one go stays or goes together.
     for days in [[40, 39], [38, 1], [2, 1]] {
@@ -1888,21 +1629,18 @@ fn old_sessions_old_frames_and_old_starts_are_let_go_of() {
         }
     }
     append(
-        &place.data(),
+        &place,
         [
             (StreamId::Engine, started(1), ago(40)),
-            (
-                StreamId::Connection(CONNECTION),
-                Event::ConnectionOpened {
-                    agent: "opencode".to_owned(),
-                    target: Target::Url("http://127.0.0.1:4096".to_owned()),
-                },
-                ago(40),
-            ),
+            (StreamId::Connection(CONNECTION), linked(), ago(40)),
             (StreamId::Session(old), opened(), ago(40)),
             (StreamId::Session(open), opened(), ago(40)),
             (StreamId::Session(unsettled), opened(), ago(40)),
-            (StreamId::Session(unsettled), queued, ago(40)),
+            (
+                StreamId::Session(unsettled),
+                queued(MESSAGE, "hello"),
+                ago(40),
+            ),
             (StreamId::Session(unsettled), Event::SessionClosed, ago(40)),
             (StreamId::Session(old), Event::SessionClosed, ago(39)),
             (StreamId::Engine, Event::EngineStopped, ago(38)),
@@ -1953,7 +1691,7 @@ fn old_sessions_old_frames_and_old_starts_are_let_go_of() {
             json!([old.to_string(), 3, 3]),
         ]
     );
-    assert!(place.run(&["verify"]).status.success());
+    place.printed(&["verify"]);
     let frames = LogReader::open(place.data())
         .unwrap()
         .frames(FrameNumber::FIRST)
@@ -2049,7 +1787,7 @@ fn a_message_that_cannot_be_sent_leaves_nothing_behind() {
     );
     let sent = |input: Vec<u8>| {
         let mut command = place.command(&["run", "--agent", "scripted", "-"]);
-        place.text(&finish(&mut command, input))
+        place.text(&Finished::given(&mut command, input))
     };
     expect![[r#"
         --- stderr
@@ -2074,7 +1812,7 @@ fn a_message_that_cannot_be_sent_leaves_nothing_behind() {
 fn without_the_agents_program_nothing_is_queued() {
     let place = Place::new();
     let mut command = place.command(&["run", "hello"]);
-    let output = finish(command.env("PATH", "/nowhere"), Vec::new());
+    let output = Finished::of(command.env("PATH", "/nowhere"));
     expect![[r#"
         --- stderr
         recount: cannot find the program "opencode" on the PATH
@@ -2106,11 +1844,11 @@ fn given_up(url: &str) -> (String, Vec<String>) {
         .filter(|event| event["stream"].as_str().unwrap().starts_with("session"))
         .map(|event| event["type"].as_str().unwrap().to_owned())
         .collect();
-    let id = place.json(&["sessions", "--json"])[0]["session"]
+    let id = place.object(&["sessions", "--json"])["session"]
         .as_str()
         .unwrap()
         .to_owned();
-    assert_eq!(place.json(&["verify", "--json"])[0]["ok"], true);
+    assert_eq!(place.object(&["verify", "--json"])["ok"], true);
     (end.replace(&id, "ID"), names)
 }
 
@@ -2195,46 +1933,27 @@ fn wrong_use_is_told_with_code_2() {
         &["nosuchverb"],
     ] {
         let output = place.run(verb);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{verb:?}: {}",
-            place.text(&output)
-        );
-        assert_eq!(output.stdout, b"", "{verb:?}");
-        assert!(!place.text(&output).contains("secret"), "{verb:?}");
+        assert_eq!(output.status.code(), Some(2), "{verb:?}: {output:#?}");
+        assert_eq!(output.stdout, "", "{verb:?}");
+        assert!(!output.stderr.contains("secret"), "{verb:?}");
     }
 }
 
 #[test]
 fn who_reads_only_the_beginning_ends_it_normally() {
     let place = with_a_log();
-    let mut child = place
-        .command(&["log", "081", "--follow"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
     // It learns of it when it has something to say.
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(
-        (output.status.code(), &output.stderr[..]),
-        (Some(0), &b""[..])
-    );
+    let ended = Finished::unread(&mut place.command(&["log", "081", "--follow"]));
+    assert_eq!(ended.text(), "--- exit 0\n");
 }
 
 #[test]
 fn a_repeated_command_gives_the_same_answer_and_asks_nobody() {
     let place = Place::new();
     let run = ["run", "--agent", "scripted", "--key", "k", "hello"];
-    let first = place.run(&run);
-    assert!(first.status.success(), "{}", place.text(&first));
+    let first = place.printed(&run);
     let before = place.json(&["sessions", "--json"]);
-    let second = place.run(&run);
-    assert!(second.status.success(), "{}", place.text(&second));
-    assert_eq!(first.stdout, second.stdout);
+    assert_eq!(place.printed(&run), first);
     assert_eq!(place.json(&["sessions", "--json"]), before);
     place.check(
         &["run", "--agent", "scripted", "--key", "k", "hello again"],
@@ -2259,8 +1978,8 @@ fn what_waits_for_a_person_is_settled_by_the_command_that_is_named() {
         "script: words=6 delay=5ms tool die-once",
     ];
     let output = place.run(&run);
-    assert_eq!(output.status.code(), Some(1), "{}", place.text(&output));
-    let recovered = &place.json(&["recover", "--json"])[0];
+    assert_eq!(output.status.code(), Some(1), "{output:#?}");
+    let recovered = &place.object(&["recover", "--json"]);
     assert_eq!(
         (&recovered["waiting"], &recovered["open"]),
         (&json!(1), &json!(0))
@@ -2286,7 +2005,7 @@ fn what_waits_for_a_person_is_settled_by_the_command_that_is_named() {
             "recount recover --rerun never"
         ])
     );
-    let recovered = &place.json(&["recover", "--rerun", "never", "--json"])[0];
+    let recovered = &place.object(&["recover", "--rerun", "never", "--json"]);
     assert_eq!(
         (&recovered["waiting"], &recovered["open"]),
         (&json!(0), &json!(0))
@@ -2303,8 +2022,8 @@ fn a_question_in_words_is_refused_where_nobody_can_answer_it() {
         place.run(&["run", "--agent", "scripted", "--permission", policy, prompt])
     };
     let output = run("reject");
-    assert_eq!(output.status.code(), Some(1), "{}", place.text(&output));
-    let stands = &place.json(&["show", "latest", "--json"])[0];
+    assert_eq!(output.status.code(), Some(1), "{output:#?}");
+    let stands = &place.object(&["show", "latest", "--json"]);
     assert_eq!(
         stands["turns"][0]["ending"],
         "its question was refused: Which colour shall it be?"
@@ -2338,11 +2057,7 @@ fn another_process_follows_and_ctrl_c_ends_the_turn() {
     follow
         .stdout_line("OutputAppended", patience)
         .expect("it follows");
-    let interrupt = |running: &Running| {
-        let pid = Pid::from_raw(running.pid().try_into().unwrap()).unwrap();
-        kill_process(pid, Signal::INT).unwrap();
-    };
-    interrupt(&run);
+    run.interrupt();
     follow
         .stdout_line("TurnAborted", patience)
         .expect("it follows to the end");
@@ -2350,18 +2065,14 @@ fn another_process_follows_and_ctrl_c_ends_the_turn() {
     assert_eq!(run.status.code(), Some(130), "{run:#?}");
     assert!(run.stdout.starts_with("word1 word2 "), "{run:#?}");
     assert_eq!(place.told(&["recover"]), "nothing was open\n--- exit 0\n");
-    interrupt(&follow);
+    follow.interrupt();
     let follow = follow.finish(patience);
     assert_eq!(
         (follow.status.code(), follow.stderr.as_str()),
         (Some(130), "")
     );
     // What was followed is what the log holds, the end of the connection included.
-    let followed: Vec<Value> = follow
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let followed = objects(follow.stdout.lines());
     let held = place.json(&["log", "latest", "--json"]);
     assert_eq!(followed[..held.len()], held);
 }
@@ -2405,10 +2116,10 @@ fn the_demonstration_falls_and_recovers_in_ten_seconds() {
         .map(|event| event["data"]["text"].as_str().unwrap())
         .collect();
     assert_eq!(
-        place.json(&["show", "latest", "--json"])[0]["turns"][0]["text"],
+        place.object(&["show", "latest", "--json"])["turns"][0]["text"],
         told
     );
-    assert!(place.run(&["verify"]).status.success());
+    place.printed(&["verify"]);
 }
 
 /// What the command does where it is told nothing: a person waits, so what cannot be reached is given up at once, and
@@ -2424,10 +2135,8 @@ fn of_the_command() -> Policy {
 fn the_policy_in_force_is_the_defaults_then_the_file_then_the_environment() {
     let place = Place::new();
     let printed = |command: &mut Command| {
-        let told = finish(command, Vec::new());
-        let text = String::from_utf8(told.stdout).unwrap();
-        let stderr = String::from_utf8(told.stderr).unwrap();
-        Policy::from_toml(&text).unwrap_or_else(|error| panic!("{error}\n{text}{stderr}"))
+        let told = Finished::of(command);
+        Policy::from_toml(&told.stdout).unwrap_or_else(|error| panic!("{error}\n{told:#?}"))
     };
     let mut expected = of_the_command();
     assert_eq!(printed(&mut place.command(&["policy"])), expected);
@@ -2451,7 +2160,7 @@ fn the_policy_in_force_is_the_defaults_then_the_file_then_the_environment() {
     assert_eq!(printed(&mut command), expected);
 
     // Instead of it another file, whose name the environment gives, or a flag.
-    fs::write(place.0.path().join("other.toml"), "session.rerun = 'never'").unwrap();
+    fs::write(place.path("other.toml"), "session.rerun = 'never'").unwrap();
     let mut expected = of_the_command();
     expected.session.rerun = RerunPolicy::Never;
     let mut command = place.command(&["policy"]);
@@ -2467,7 +2176,7 @@ fn the_policy_in_force_is_the_defaults_then_the_file_then_the_environment() {
 #[test]
 fn a_policy_file_is_checked_key_by_key() {
     let place = Place::new();
-    let write = |text: &str| fs::write(place.0.path().join("strict.toml"), text).unwrap();
+    let write = |text: &str| fs::write(place.path("strict.toml"), text).unwrap();
     write("session.turn_max = '20m'");
     place.check(
         &["policy", "check", "strict.toml"],
@@ -2500,8 +2209,7 @@ fn a_run_records_the_policy_that_it_follows() {
     let place = Place::new();
     fs::create_dir(place.data()).unwrap();
     fs::write(place.data().join("recount.toml"), "session.runs_max = 4").unwrap();
-    let output = place.run(&["run", "--agent", "scripted", "--rerun", "never", "hello"]);
-    assert!(output.status.success(), "{}", place.text(&output));
+    place.printed(&["run", "--agent", "scripted", "--rerun", "never", "hello"]);
     let reader = LogReader::open(place.data()).unwrap();
     let mut expected = of_the_command();
     expected.session.runs_max = 4;

@@ -1,16 +1,16 @@
 //! What `recount` is given and cannot use: a clear word, nothing recorded, nothing overwritten, nothing left.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use recount_store::Log;
 use recount_tests::command::{finish, object_of, verb};
 use recount_tests::engine::Scene;
+use recount_tests::files::contents;
 use recount_tests::process::{Finished, Running, recount};
 
 /// A refusal needs no server to be started.
@@ -144,21 +144,6 @@ fn a_log_that_another_process_writes() {
     scene.home.marker().assert_none_left();
 }
 
-/// Every file below a directory, with what it holds.
-fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let (directories, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    let files = files
-        .into_iter()
-        .map(|path| (path.clone(), fs::read(path).unwrap()));
-    let below = directories
-        .iter()
-        .flat_map(|directory| self::files(directory));
-    files.chain(below).collect()
-}
-
 #[test]
 fn directories_and_files_that_are_not_ours() {
     const RUN: &[&str] = &["run", "--agent", "scripted", "hello"];
@@ -180,7 +165,7 @@ fn directories_and_files_that_are_not_ours() {
     for args in [RUN, &["recover"], &["sessions"], &["show", "latest"]] {
         refuse(&letters, args, "not a data directory");
     }
-    assert_eq!(files(&letters).len(), 1);
+    assert_eq!(contents(&letters).len(), 1);
 
     // Files of other programs where the log would be.
     for (name, holds) in [
@@ -189,11 +174,11 @@ fn directories_and_files_that_are_not_ours() {
         ("database", b"SQLite format 3\0 and so on"),
     ] {
         let data = foreign(name, "log.redb", holds);
-        let before = files(&data);
+        let before = contents(&data);
         for args in [RUN, &["recover"], &["sessions"], &["verify"]] {
             refuse(&data, args, "not a log");
         }
-        assert_eq!(files(&data), before, "{name}");
+        assert_eq!(contents(&data), before, "{name}");
     }
 
     // A file where the directory would be.

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use expect_test::expect_file;
-use recount_tests::fixture::{Fixture, fixture};
+use recount_tests::fixture::fixture;
+use recount_tests::place::Place;
 use recount_tests::process::{Finished, Running};
 
 /// From when ages are told: after the last of the logs.
@@ -149,7 +150,7 @@ const CHANGING: [Case; 5] = [
 ];
 
 /// A log with what the commands need beside it.
-fn prepared(name: &str) -> Fixture {
+fn prepared(name: &str) -> Place {
     let log = fixture(name);
     let write =
         |file: &str, text: &str| std::fs::write(log.data().with_file_name(file), text).unwrap();
@@ -159,7 +160,7 @@ fn prepared(name: &str) -> Fixture {
 }
 
 /// Each command as it was typed, and what came.
-fn told(log: &Fixture, commands: &[&[&str]]) -> String {
+fn told(log: &Place, commands: &[&[&str]]) -> String {
     let mut told = String::new();
     for args in commands {
         let mut command = log.command(args);

@@ -108,6 +108,7 @@ pub mod command;
 pub mod computer;
 pub mod decisions;
 pub mod error;
+pub mod fork;
 pub mod limits;
 pub mod machine;
 pub mod metrics;
@@ -128,5 +129,7 @@ pub use recount_store::{Event, MessageId, PermissionAnswer, SessionId, Target};
 pub use shell::connection::{Standing, Transitions};
 pub use shell::dead_letter::DeadLetter;
 pub use shell::session::Session;
-pub use shell::session_manager::{Left, OpenSession, Options, Recovered, SessionManager};
+pub use shell::session_manager::{
+    ForkSession, Left, OpenSession, Options, Recovered, SessionManager,
+};
 pub use shell::subscription::{Subscription, Update};

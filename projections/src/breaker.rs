@@ -115,6 +115,7 @@ impl Projection for Breaker {
             | Event::TurnAbortAsked { .. }
             | Event::SessionClosed
             | Event::SessionForked { .. }
+            | Event::AgentSessionForked { .. }
             | Event::AgentForkRefused { .. }
             | Event::ContextAdded { .. }
             | Event::AgentSessionBound { .. }

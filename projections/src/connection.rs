@@ -209,6 +209,7 @@ impl Projection for Connection {
             | Event::TurnAbortAsked { .. }
             | Event::SessionClosed
             | Event::SessionForked { .. }
+            | Event::AgentSessionForked { .. }
             | Event::AgentForkRefused { .. }
             | Event::ContextAdded { .. }
             | Event::AgentSessionBound { .. }

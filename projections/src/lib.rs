@@ -24,7 +24,7 @@ use recount_store::Recorded;
 pub use incident::{Incident, Incidents};
 pub use pending::Pending;
 pub use queue::{GivenUp, Message, MessageState, Queue, WaitsFor};
-pub use session::{Fork, Origin, Session, Status};
+pub use session::{Session, Status};
 pub use state_store::{SharedSession, StateStore};
 pub use transcript::Transcript;
 pub use turn::{Turn, TurnState};

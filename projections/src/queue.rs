@@ -432,6 +432,7 @@ impl Projection for Queue {
             | Event::PermissionAnswered { .. }
             | Event::SessionClosed
             | Event::SessionForked { .. }
+            | Event::AgentSessionForked { .. }
             | Event::AgentForkRefused { .. }
             | Event::ContextAdded { .. }
             | Event::AgentSessionBound { .. }

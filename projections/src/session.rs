@@ -257,7 +257,8 @@ impl Projection for Session {
             }
             Event::SessionClosed | Event::StreamCut { .. } => self.closed = true,
             Event::AgentSessionRequested { .. } => self.bind_requested = Some(recorded.position),
-            Event::AgentSessionBound { agent_session } => {
+            Event::AgentSessionBound { agent_session }
+            | Event::AgentSessionForked { agent_session } => {
                 self.agent_session = Some(agent_session.clone());
                 self.bind_requested = None;
             }

@@ -678,6 +678,12 @@ fn accepted(message: MessageId) -> Event {
     }
 }
 
+fn copied() -> Event {
+    Event::AgentSessionForked {
+        agent_session: "copy".to_owned(),
+    }
+}
+
 /// What is to be copied, and for each of two messages whether it lacks the context and what of it it brings.
 type Continued = (Option<String>, [(bool, Option<String>); 2]);
 
@@ -696,7 +702,7 @@ fn a_fork_goes_on_from_a_copy_where_the_agent_makes_one() {
     let nothing = || [(false, None), (false, None)];
     let mut events = vec![forked(), queued(M1), queued(M2)];
     assert_eq!(continued(&events), (Some("a8".to_owned()), nothing()));
-    events.push(bound("copy"));
+    events.push(copied());
     assert_eq!(continued(&events), (None, nothing()));
 }
 
@@ -736,7 +742,7 @@ fn a_fork_whose_copy_the_agent_lost_goes_on_from_its_context() {
     let events = [
         forked(),
         queued(M1),
-        bound("copy"),
+        copied(),
         sending(M1),
         accepted(M1),
         lost,

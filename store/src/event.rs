@@ -459,6 +459,11 @@ pub enum Event {
         /// The name that it had.
         agent_session: String,
     },
+    /// The agent has a session of its own for this one, which goes on from a copy of another one.
+    AgentSessionForked {
+        /// The agent's name for it.
+        agent_session: String,
+    },
     /// The agent does not copy the session that this one was forked from. What was said there goes along with the first
     /// message instead.
     AgentForkRefused {
@@ -975,6 +980,7 @@ impl Event {
             | Self::SessionClosed
             | Self::AgentSessionBound { .. }
             | Self::AgentSessionLost { .. }
+            | Self::AgentSessionForked { .. }
             | Self::AgentForkRefused { .. }
             | Self::FrameUnrecognised { .. }
             | Self::AgentSessionRequested { .. }

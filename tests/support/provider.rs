@@ -79,6 +79,14 @@ impl Provider {
             .collect()
     }
 
+    /// How the calls for such a prompt ended, or where they stand.
+    pub fn outcomes_for(&self, prompt: &str) -> Vec<Outcome> {
+        self.calls_for(prompt)
+            .into_iter()
+            .map(|call| call.outcome)
+            .collect()
+    }
+
     /// Opens a gate; it stays open.
     pub fn open_gate(&self, name: &str) {
         self.journal.send_modify(|journal| {

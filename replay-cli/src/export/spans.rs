@@ -434,6 +434,7 @@ impl Spans {
             | Event::RerunDecided { message, .. }
             | Event::UnknownDecided { message, .. }
             | Event::MessageRequeued { message, .. }
+            | Event::ContextAdded { message }
             | Event::MessageSteered { message } => {
                 self.mark(recorded, Some(Key::Message(stream, *message)));
             }
@@ -449,7 +450,10 @@ impl Spans {
             | Event::ServerStopDecided { .. }
             | Event::ReconnectScheduled { .. } => self.mark(recorded, Some(Key::Link(stream))),
             Event::SessionClosed
+            | Event::SessionForked { .. }
             | Event::AgentSessionBound { .. }
+            | Event::AgentSessionForked { .. }
+            | Event::AgentForkRefused { .. }
             | Event::AgentSessionRequested { .. }
             | Event::AgentSessionLost { .. }
             | Event::FrameUnrecognised { .. }

@@ -199,6 +199,7 @@ events! {
     120 Observed QuestionAsked<'a> { message: Id, question: &'a str, #[serde(borrow)] prompts: Bytes<'a>, #[serde(borrow)] call: Option<&'a str> }
     121 Observed QuestionSettled<'a> { message: Id, question: &'a str, #[serde(borrow)] answers: Option<Bytes<'a>> }
     122 Observed AgentForkRefused<'a> { reason: &'a str }
+    123 Observed AgentSessionForked<'a> { agent_session: &'a str }
     200 Decided AgentSessionRequested<'a> { marker: &'a str }
     201 Decided DeliveryStarted<'a> { message: Id, attempt: u32, agent_message: &'a str }
     202 Decided TurnRequested { message: Id, run: u32 }
