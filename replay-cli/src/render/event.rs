@@ -201,7 +201,10 @@ pub(crate) fn summary(event: &Event) -> String {
         } => {
             let copied = agent_session.as_ref().zip(through.as_ref());
             let copied = copied.map(|(session, through)| format!(", {session} through {through}"));
-            let context = context.as_ref().map(|context| format!(" \"{context}\""));
+            let context = context.as_ref().map(|context| {
+                let bytes = text::bytes(context.len() as u64);
+                format!(", {bytes} as text")
+            });
             format!(
                 "from {from} at {at}{}{}",
                 copied.unwrap_or_default(),
