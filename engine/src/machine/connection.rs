@@ -17,7 +17,7 @@ use recount_store::{Cause, ConnectionId, ConnectionState, Event, Recorded, Targe
 
 pub use vocabulary::{Effect, Failure, Input, UNWANTED};
 
-use ends::{Next, UNWANTED};
+use ends::Next;
 use pulse::Pulse;
 
 use super::Step;
