@@ -922,7 +922,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
             not whole
             --- stderr
             recount: the log is not whole: the log is damaged at position 25: it is missing
-              what comes before it can still be read: recount log ID
+              recount doctor HERE/data                             says what is wrong with it, and what to do
+              recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
             --- exit 1
         "#]],
     );
@@ -932,7 +933,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
             not whole
             --- stderr
             recount: the log is not whole: the log is damaged at position 25: it is missing
-              what comes before it can still be read: recount log ID
+              recount doctor HERE/data                             says what is wrong with it, and what to do
+              recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
             --- exit 1
         "#]],
     );
@@ -941,7 +943,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
         &expect![[r#"
             --- stderr
             recount: nothing was signed: the log is damaged at position 25: it is missing
-              recount verify    names the first bad place
+              recount doctor HERE/data                             says what is wrong with it, and what to do
+              recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
             --- exit 1
         "#]],
     );
@@ -1205,6 +1208,7 @@ fn a_file_of_another_program() {
             recount sessions
             --- stderr
             recount: cannot open the log: HERE/data/log.redb is not a log of recount (Not a redb database: magic number mismatch); it was left as it is: move it away, or name another data directory
+              recount doctor HERE/data    says what is wrong with it, and what to do
             --- exit 1
         "#]],
     );
@@ -2480,6 +2484,7 @@ fn a_policy_file_is_checked_key_by_key() {
     place.check(&["policy", "check", "strict.toml"], &expect![[r#"
         --- stderr
         recount: cannot use the policy: strict.toml: session.turn_max: invalid value: string "20 bananas", expected a duration with its unit, such as "250ms", "30s", "5m" or "24h"
+          recount policy    prints every key, and what is in force
         --- exit 1
     "#]]);
     write("connection.circuit.delay_min = '2m'");
@@ -2491,6 +2496,7 @@ fn a_policy_file_is_checked_key_by_key() {
     place.check(&["policy", "check", "none.toml"], &expect![[r#"
         --- stderr
         recount: cannot use the policy: cannot read the policy none.toml: No such file or directory (os error 2)
+          recount policy    prints every key, and what is in force
         --- exit 1
     "#]]);
 }
