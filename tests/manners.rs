@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use expect_test::expect_file;
@@ -22,26 +22,21 @@ use tempfile::TempDir;
 /// A command of these arguments on the log in a directory.
 fn command(data: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(recount());
-    environment(command.args(args), data);
     command
-}
-
-fn environment(command: &mut Command, data: &Path) {
-    command
+        .args(args)
         .env_clear()
         .env("HOME", data.parent().unwrap())
         .env("PATH", "/usr/bin:/bin")
         .env("TZ", "UTC")
         .env("RECOUNT_DATA", data);
+    command
 }
 
 /// The same on a terminal of its own.
 fn on_terminal(data: &Path, set: &[(&str, &str)], args: &[&str]) -> Finished {
-    let mut command = Command::new("setsid");
-    command.args(["--ctty", "--wait"]).arg(recount()).args(args);
-    environment(&mut command, data);
+    let mut command = command(data, args);
     command.env("TERM", "xterm").envs(set.iter().copied());
-    Terminal::run(&mut command).finish(VERB_TIMEOUT)
+    Terminal::run(&command).finish(VERB_TIMEOUT)
 }
 
 fn run(data: &Path, args: &[&str]) -> Finished {
@@ -415,16 +410,8 @@ fn who_reads_only_the_beginning_ends_every_verb_normally() {
     for more in [&[][..], &["--json"]] {
         for args in LOOKING_BACK {
             let args = [args, more].concat();
-            let mut child = command(&data, &args)
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            drop(child.stdout.take());
-            let output = child.wait_with_output().unwrap();
-            let told = String::from_utf8(output.stderr).unwrap();
-            assert_eq!((output.status.code(), &*told), (Some(0), ""), "{args:?}");
+            let ended = Finished::unread(&mut command(&data, &args));
+            assert_eq!(ended.text(), "--- exit 0\n", "{args:?}");
         }
     }
 }

@@ -11,9 +11,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use expect_test::expect_file;
-use recount_tests::command::{VERB_TIMEOUT, verbs};
-use recount_tests::fixture::{FIXTURES, Fixture, fixture};
-use recount_tests::process::{Finished, Running, recount};
+use recount_tests::command::verbs;
+use recount_tests::files::contents;
+use recount_tests::fixture::{FIXTURES, fixture};
+use recount_tests::place::Place;
+use recount_tests::process::{Finished, recount};
 use regex::{Captures, Regex};
 
 /// From when ages are told: after the last of the logs.
@@ -296,7 +298,7 @@ MC4CAQAwBQYDK2VwBCIEIEGQnxG5VkRm7TH4JwsiksLkSPvQ2K8mA2lgQIxC80gn
 ";
 
 /// A log with what the commands need beside it.
-fn prepared(name: &str) -> Fixture {
+fn prepared(name: &str) -> Place {
     let log = fixture(name);
     for (file, text) in [
         ("never.toml", "session.rerun = 'never'\n"),
@@ -315,27 +317,17 @@ fn prepared(name: &str) -> Fixture {
 }
 
 /// Each command as it was typed, and what came.
-fn told(log: &Fixture, (about, commands): Case) -> String {
+fn told(log: &Place, (about, commands): Case) -> String {
     let mut told = String::new();
     for args in commands {
         let mut command = log.command(args);
         command.env("RECOUNT_NOW", NOW);
-        let finished = Running::spawn(&mut command).finish(VERB_TIMEOUT);
-        let Finished {
-            status,
-            stdout,
-            stderr,
-        } = finished;
-        writeln!(told, "$ recount {}", args.join(" ")).unwrap();
-        told.push_str(&stdout);
-        if !stderr.is_empty() {
-            write!(told, "--- stderr\n{stderr}").unwrap();
-        }
-        writeln!(told, "--- exit {}\n", status.code().unwrap()).unwrap();
+        let finished = Finished::of(&mut command);
+        writeln!(told, "$ recount {}\n{}", args.join(" "), finished.text()).unwrap();
     }
-    let here = log.data().parent().unwrap().to_str().unwrap().to_owned();
+    let here = log.folder().to_str().unwrap();
     let program = recount().to_str().unwrap().to_owned();
-    let told = told.replace(&here, "HERE").replace(&program, "recount");
+    let told = told.replace(here, "HERE").replace(&program, "recount");
     steady(about, &told)
 }
 
@@ -379,22 +371,13 @@ fn kept(log: &str, about: &str) -> PathBuf {
     folder.join(log).join(format!("{about}.txt"))
 }
 
-/// The files of a data directory, and what is in them.
-fn contents(log: &Fixture) -> Vec<(PathBuf, Vec<u8>)> {
-    let files = fs::read_dir(log.data()).unwrap();
-    let read = |path: PathBuf| (path.clone(), fs::read(path).unwrap());
-    let mut contents: Vec<_> = files.map(|file| read(file.unwrap().path())).collect();
-    contents.sort_unstable();
-    contents
-}
-
 fn check(name: &str) {
     let log = prepared(name);
-    let before = contents(&log);
+    let before = contents(&log.data());
     for case in LOOKING {
         expect_file![kept(name, case.0)].assert_eq(&told(&log, *case));
     }
-    assert!(contents(&log) == before, "it was only looked at");
+    assert!(contents(&log.data()) == before, "it was only looked at");
     for case in OF_NONE {
         expect_file![kept("none", case.0)].assert_eq(&told(&log, *case));
     }

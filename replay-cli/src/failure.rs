@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Usage(Report),
     /// Ctrl-C: exit code 130.
     Interrupted,
+    /// A signal of this number, after what had to be put right first: the code that a shell gives to such an end.
+    Signalled(u8),
     /// Nobody reads the answer any more: a normal end.
     BrokenPipe,
 }
@@ -95,6 +97,7 @@ impl Failure {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
+            Self::Signalled(number) => 128 + *number,
         }
     }
 
@@ -102,7 +105,7 @@ impl Failure {
     pub(crate) fn message(&self) -> Option<String> {
         match self {
             Self::Failed(report) | Self::Usage(report) => Some(report.message()),
-            Self::Interrupted | Self::BrokenPipe => None,
+            Self::Interrupted | Self::Signalled(_) | Self::BrokenPipe => None,
         }
     }
 }

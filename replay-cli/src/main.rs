@@ -163,6 +163,11 @@ fn on_a_log(verb: Verb, data: &Path, json: bool, mut output: Output) -> Result<(
             let work = command::resolve::run(&reader, log.as_ref(), &resolve, json, &mut output);
             command::change(log.as_ref(), work)?;
         }
+        Verb::Fork(fork) => {
+            let log = directory::open_to_write(&data)?;
+            let work = command::fork::run(&log, &fork, json, &mut output);
+            command::change(Some(&log), work)?;
+        }
         Verb::WhatIf(wanted) => {
             let (reader, id) = open(data, &wanted.session.id)?;
             command::decisions::what_if(&reader, id, &wanted, json, &mut output)?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use recount_engine::machine::connection::UNWANTED;
 use recount_projections::turn::{Asks, Turn, TurnState};
 use recount_projections::{Message, WaitsFor};
 use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome, Verdict};
@@ -28,6 +29,9 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
         Event::ServerExited { how } => warn(format!("server gone: {how}")),
         Event::ConnectFailed { attempt, reason } => {
             warn(format!("connecting failed, try {attempt}: {reason}"))
+        }
+        Event::StreamLost { reason } if reason == UNWANTED => {
+            dim("connection let go: nobody needs it".to_owned())
         }
         Event::StreamLost { reason } => warn(format!("connection lost: {reason}")),
         Event::ConnectionChanged {
@@ -114,6 +118,18 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
             Verdict::GiveUp => bad(format!("given up: {reason}")),
         },
         Event::TaskPanicked { reason } => bad(format!("recount failed and began anew: {reason}")),
+        Event::SessionForked { from, at, .. } => {
+            dim(format!("goes on from session {from} as of event {at}"))
+        }
+        Event::AgentSessionForked { .. } => {
+            dim("the agent goes on from a copy of its session".to_owned())
+        }
+        Event::AgentForkRefused { reason } => {
+            dim(format!("the agent makes no copy of its session: {reason}"))
+        }
+        Event::ContextAdded { .. } => {
+            dim("what was said before goes along with this message, as text".to_owned())
+        }
         Event::TurnAbortAsked { .. } => dim("aborting".to_owned()),
         Event::TurnAborted { .. } => warn("aborted".to_owned()),
         Event::TurnStalled { reason, .. } => warn(format!("stalled: {reason}")),
