@@ -230,10 +230,10 @@ const CHANGING: &[Case] = &[
     (
         "fork",
         &[
-            &["fork", "latest", "--at", "9"],
-            &["fork", "latest", "--at", "9", "--json"],
-            &["fork", "latest", "--at", "2026-10-01"],
+            &["fork", "latest"],
             &["show", "latest"],
+            &["fork", "latest", "--at", "3"],
+            &["fork", "nobody"],
         ],
     ),
     (
