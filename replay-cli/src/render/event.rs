@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
+use recount_engine::machine::connection::UNWANTED;
 use recount_projections::turn::Asks;
 use recount_store::{
     Class, ConnectionState, Event, EventId, Frame, FrameNumber, Json, MessageId, OutputKind,
@@ -110,6 +111,7 @@ pub(crate) enum Weight {
 pub(crate) fn weight(event: &Event) -> Weight {
     match event {
         Event::TurnCompleted { .. } => Weight::Good,
+        Event::StreamLost { reason } if reason == UNWANTED => Weight::Plain,
         Event::DeliveryRejected { .. }
         | Event::DeliveryUnknown { .. }
         | Event::AgentRetried { .. }
