@@ -210,7 +210,8 @@ fn cause(reader: &LogReader, recorded: &Recorded) -> Result<Option<Recorded>, Fa
 fn failed(error: recount_engine::Error) -> Failure {
     match error {
         recount_engine::Error::Log(error) => error.into(),
-        recount_engine::Error::Policy(error) => Failure::because("cannot use the policy", error),
+        recount_engine::Error::Policy(error) => Failure::because("cannot use the policy", error)
+            .try_next("recount policy    prints every key with its value and what it is for"),
         error => Failure::because("cannot derive the decisions", error),
     }
 }
