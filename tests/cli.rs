@@ -743,7 +743,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
             not whole
             --- stderr
             recount: the log is not whole: the log is damaged at position 25: it is missing
-              what comes before it can still be read: recount log ID
+              recount doctor                        says how much of it can still be read
+              recount salvage DIR --into NEW-DIR    takes out what can still be proven
             --- exit 1
         "#]],
     );
@@ -753,7 +754,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
             not whole
             --- stderr
             recount: the log is not whole: the log is damaged at position 25: it is missing
-              what comes before it can still be read: recount log ID
+              recount doctor                        says how much of it can still be read
+              recount salvage DIR --into NEW-DIR    takes out what can still be proven
             --- exit 1
         "#]],
     );
@@ -762,7 +764,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
         &expect![[r#"
             --- stderr
             recount: nothing was signed: the log is damaged at position 25: it is missing
-              recount verify    names the first bad place
+              recount doctor                        says how much of it can still be read
+              recount salvage DIR --into NEW-DIR    takes out what can still be proven
             --- exit 1
         "#]],
     );
