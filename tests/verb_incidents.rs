@@ -222,9 +222,6 @@ fn one_is_reported() {
 
         ```sh
         recount incidents i4791                                             # again, to see how it goes on
-        recount dead-letters --session 255zgdq9ezxwp000                     # what was given up, and whether the agent may have it all the same
-        recount requeue ntd7nc8gzrjpt3dj                                    # queues it again
-        recount recover                                                     # delivers what is queued
         recount why 255zgdq9ezxwp000 414                                    # why it came to that
         recount show 255zgdq9ezxwp000 --at 414                              # how the session stood then
         recount show 255zgdq9ezxwp000                                       # how it stands now
@@ -335,14 +332,14 @@ fn logs_in_any_state() {
         recount: nothing went wrong
         --- exit 0
         mangled: --- stderr
-        recount: cannot go on: the log is damaged at position 52: the payload of type 2 cannot be read: Utf8 { inner: Utf8Error { valid_up_to: 0, error_len: Some(1) } }
-          recount doctor                        says how much of it can still be read
-          recount salvage DIR --into NEW-DIR    takes out what can still be proven
+        recount: cannot go on: the log is damaged at position 52: the payload of type 2 cannot be read: a text in it is not UTF-8
+          recount doctor HERE/data                             says what is wrong with it, and what to do
+          recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
         --- exit 1
         short: --- stderr
-        recount: cannot go on: cannot read the log: Previous I/O error occurred. Please close and re-open the database.
-          recount doctor                        says how much of it can still be read
-          recount salvage DIR --into NEW-DIR    takes out what can still be proven
+        recount: cannot go on: the log is damaged at position 61: its file is cut short
+          recount doctor HERE/data                             says what is wrong with it, and what to do
+          recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
         --- exit 1
         newer_format: --- stderr
         recount: cannot open the log: HERE/data/log.redb has format 2, and this release reads up to 1; it was left as it is: use the release that wrote it or a newer one

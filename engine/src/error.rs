@@ -94,7 +94,7 @@ pub enum Error {
         last: Seq,
     },
     /// The beginning of a session was cut off, and with it where it stood afterwards.
-    #[error("the beginning of session {session} was cut off: where it stood is not known any more")]
+    #[error("the beginning of session {session} was cut off, so where it stood is not known")]
     BeginningCut {
         /// The session.
         session: SessionId,

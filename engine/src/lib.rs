@@ -43,6 +43,7 @@
 //! | show an answer while it comes | [`Session::subscribe`], [`Update`] | `stream` |
 //! | answer what an agent asks | [`Session::answer`], [`Session::answer_question`] | `permissions` |
 //! | keep many sessions | [`SessionManager::open`], [`SessionManager::find`] | `many_sessions` |
+//! | try again from an earlier moment | [`SessionManager::fork`] | `fork` |
 //! | take back, or end | [`Session::cancel`], [`Session::abort`] | |
 //! | see to what was given up | [`Session::dead_letters`], [`Session::requeue`] | |
 //! | decide what only a person can | [`Session::rerun`], [`Session::resolve`] | |

@@ -146,7 +146,7 @@ fn opening(facts: &Facts) -> Option<Finding> {
         .then(salvage),
         Error::Io { .. } => Finding::error(what, "the system does not let it be read")
             .then("see to its owner and its mode, or run this as its owner"),
-        _ => Finding::error(what, "its tables lead nowhere").then(salvage),
+        _ => Finding::error(what, "what leads to its events is damaged").then(salvage),
     })
 }
 
@@ -166,7 +166,7 @@ fn damage(facts: &Facts) -> Option<Finding> {
         Error::Corrupt { position, .. } => Finding::error(
             what,
             match position.0 {
-                0 | 1 => "even its first events cannot be read".to_owned(),
+                0 | 1 => "it cannot be read from its beginning on; much of it may still be there".to_owned(),
                 _ => format!(
                     "what was recorded before position {position} can be read; what follows may not be what was recorded"
                 ),
@@ -604,7 +604,7 @@ mod tests {
                 Finding {
                     severity: Error,
                     what: "cannot read the log: it panicked",
-                    means: "its tables lead nowhere",
+                    means: "what leads to its events is damaged",
                     next: Some(
                         "recount salvage /data --into NEW-DIR    takes out what can still be proven",
                     ),

@@ -131,8 +131,8 @@ pub(crate) fn message(
 ) -> Result<(SessionId, MessageId), Failure> {
     let named = |candidate: &Candidate| (candidate.message, candidate.clone());
     let mut all: Vec<_> = candidates.iter().map(named).collect();
-    if text != LATEST
-        && let Err(NotOne::NotAny | NotOne::Unknown { .. }) = choose(kind.noun, &all, text)
+    if let Err(NotOne::Unknown { .. }) = choose(kind.noun, &all, text)
+        && text != LATEST
     {
         let others = messages(reader)?;
         if let Err(NotOne::Ambiguous { .. }) | Ok(_) = choose(kind.noun, &others, text) {
@@ -189,7 +189,7 @@ fn pick<T: Copy + Display, D>(
     choose(kind.noun, all, text).map_err(|none| {
         let candidates: Vec<&(T, D)> = match &none {
             NotOne::Ambiguous { candidates, .. } => candidates.iter().map(|n| &all[*n]).collect(),
-            NotOne::NotAny | NotOne::Unknown { .. } => all.iter().collect(),
+            NotOne::Unknown { .. } => all.iter().collect(),
         };
         let failure = Failure::because(format!("which {}", kind.noun), none);
         if candidates.is_empty() {
@@ -211,10 +211,12 @@ fn pick<T: Copy + Display, D>(
 /// Why a text does not mean exactly one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum NotOne {
-    #[error("there is none")]
-    NotAny,
-    #[error("no {noun} is called {text:?}; there are:")]
-    Unknown { noun: &'static str, text: String },
+    #[error("{}", if *.any { format!("no {noun} is called {text:?}; there are:") } else { format!("there is no {noun}") })]
+    Unknown {
+        noun: &'static str,
+        text: String,
+        any: bool,
+    },
     #[error("{text:?} begins the names of {} {noun}s:", candidates.len())]
     Ambiguous {
         noun: &'static str,
@@ -230,16 +232,14 @@ fn choose<T: Copy + Display, D>(
     all: &[(T, D)],
     text: &str,
 ) -> Result<T, NotOne> {
-    let Some((newest, _)) = all.first() else {
-        return Err(NotOne::NotAny);
-    };
-    if text == LATEST {
-        return Ok(*newest);
-    }
     let unknown = || NotOne::Unknown {
         noun,
         text: text.to_owned(),
+        any: !all.is_empty(),
     };
+    if text == LATEST {
+        return all.first().map(|(id, _)| *id).ok_or_else(unknown);
+    }
     // As `log --json` prints its stream, and as people read it aloud.
     let of_stream = text
         .strip_prefix(noun)
@@ -312,6 +312,6 @@ mod tests {
         let error = choose::<SessionId, ()>("session", &[], "latest")
             .expect_err("it is unknown")
             .to_string();
-        assert_eq!(error, "there is none");
+        assert_eq!(error, "there is no session");
     }
 }

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use recount_projections::{Breaker, Connection, Projection};
 use recount_store::{Cause, ConnectionId, ConnectionState, Event, Recorded, Target, Timestamp};
 
-pub use vocabulary::{Effect, Failure, Input};
+pub use vocabulary::{Effect, Failure, Input, UNWANTED};
 
-use ends::{Next, UNWANTED};
+use ends::Next;
 use pulse::Pulse;
 
 use super::Step;

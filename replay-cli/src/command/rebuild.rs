@@ -6,14 +6,14 @@ use recount_projections::state_store;
 use recount_store::{Error, Log, LogReader, Position, Seq, StreamId, Timestamp};
 use serde_json::json;
 
-use crate::failure::{Failure, SAVE};
+use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::render::text;
 
 /// Makes the index and the snapshots anew, and says whether all streams stand where they stood.
 pub(crate) async fn run(log: &Log, json: bool, output: &mut Output) -> Result<(), Failure> {
-    let failed = |error| Failure::because("cannot rebuild", error).try_next(SAVE);
+    let failed = |error| Failure::because("cannot rebuild", error);
     let before = match stands(log) {
         // An index that cannot be read is what this is for.
         Err(Error::Corrupt { .. }) => BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use recount_store::{LogReader, Position, SigningKey, verify_all};
 
-use crate::failure::{Failure, SAVE};
+use crate::failure::Failure;
 use crate::key_file;
 use crate::output::Output;
 use crate::progress::Bar;
@@ -20,7 +20,7 @@ pub(crate) fn run(
     let mut bar = Bar::new();
     // Nobody should put their name to what a file merely says of itself.
     let verified = verify_all(reader, |progress| bar.show(progress))
-        .map_err(|error| Failure::because("nothing was signed", error).try_next(SAVE))?;
+        .map_err(|error| Failure::because("nothing was signed", error))?;
     drop(bar);
     let head = verified.head;
     if head.position == Position(0) {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
+use recount_engine::machine::connection::UNWANTED;
 use recount_projections::turn::Asks;
 use recount_store::{
     Class, ConnectionState, Event, EventId, Frame, FrameNumber, Json, MessageId, OutputKind,
@@ -110,6 +111,7 @@ pub(crate) enum Weight {
 pub(crate) fn weight(event: &Event) -> Weight {
     match event {
         Event::TurnCompleted { .. } => Weight::Good,
+        Event::StreamLost { reason } if reason == UNWANTED => Weight::Plain,
         Event::DeliveryRejected { .. }
         | Event::DeliveryUnknown { .. }
         | Event::AgentRetried { .. }
@@ -201,7 +203,10 @@ pub(crate) fn summary(event: &Event) -> String {
         } => {
             let copied = agent_session.as_ref().zip(through.as_ref());
             let copied = copied.map(|(session, through)| format!(", {session} through {through}"));
-            let context = context.as_ref().map(|context| format!(" \"{context}\""));
+            let context = context.as_ref().map(|context| {
+                let bytes = text::bytes(context.len() as u64);
+                format!(", {bytes} as text")
+            });
             format!(
                 "from {from} at {at}{}{}",
                 copied.unwrap_or_default(),

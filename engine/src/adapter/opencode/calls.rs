@@ -27,6 +27,10 @@ use crate::policy::CallPolicy;
 /// How much of an error's body is read, in bytes, to find its message.
 const ERROR_BYTES_MAX: usize = 16 << 10;
 
+/// How much longer a copy of a session may take for each message in it. 1.18.33 writes and tells each part of each message
+/// one by one: seen were 10 to 20 ms for a message of one part on a busy machine. It answers other calls meanwhile.
+const COPY_TIME_PER_MESSAGE: Duration = Duration::from_millis(100);
+
 /// A header that says where the page before this one is.
 const NEXT_CURSOR: &str = "x-next-cursor";
 
@@ -135,19 +139,21 @@ impl Calls {
     }
 
     /// Copies what stands in a session before the message `before`, or everything. So does 1.18.33 with a message that
-    /// it does not hold.
+    /// it does not hold. There are to be so many messages in it.
     pub(super) async fn copy_session(
         &self,
         endpoint: &Endpoint,
         session: &AgentSession,
         before: Option<&str>,
+        messages: u32,
     ) -> Result<String, CallError> {
         let path = ["session", &session.id, "fork"];
         let query = [("directory", session.directory.as_str())];
         let body = before.map_or(json!({}), |before| json!({"messageID": before}));
-        let reply = self
-            .call(Request::post(endpoint, &path, &query, body)?)
-            .await?;
+        let longer = COPY_TIME_PER_MESSAGE * messages;
+        let within = endpoint.policy.timeout.saturating_add(longer);
+        let request = Request::post(endpoint, &path, &query, body)?;
+        let reply = request.send(self, within).await?;
         if reply.says_missing() {
             return Err(reply.missing_session_or_call().await);
         }
@@ -699,7 +705,7 @@ mod tests {
             ),
             (
                 "copy",
-                calls.copy_session(&endpoint, session, None).await.err(),
+                calls.copy_session(&endpoint, session, None, 1).await.err(),
             ),
             (
                 "rename",
@@ -775,7 +781,7 @@ mod tests {
         let copy = async |body| {
             let calls = always(404, Some("application/json"), body);
             let session = delivery().session;
-            calls.copy_session(&endpoint(), &session, None).await
+            calls.copy_session(&endpoint(), &session, None, 1).await
         };
         let said = r#"{"name":"NotFoundError","data":{"message":"Session not found: ses_1"}}"#;
         assert_eq!(
@@ -792,6 +798,27 @@ mod tests {
                 })
             );
         }
+    }
+
+    /// Never answers.
+    #[derive(Debug)]
+    struct Never;
+
+    #[async_trait]
+    impl Transport for Never {
+        async fn send(&self, _: http::Request) -> Result<Response, NoAnswer> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_may_take_longer_for_each_message_in_it_and_not_for_ever() {
+        let (session, mut endpoint) = (delivery().session, endpoint());
+        endpoint.policy.timeout = Duration::from_millis(3);
+        let calls = Calls::over(Arc::new(Never));
+        let copy = calls.copy_session(&endpoint, &session, None, 2).await;
+        let reason = "POST /session/ses_1/fork: no answer within 203ms".to_owned();
+        assert_eq!(copy, Err(CallError::Unknown { reason }));
     }
 
     #[tokio::test]

@@ -29,7 +29,9 @@ pub(super) async fn fork_session(
         reason: format!("the session {} cannot be copied: {why}", source.id),
     })?;
     let before = page.messages.get(end).and_then(Message::user);
-    let copy = session(&calls.copy_session(endpoint, &source, before).await?);
+    let count = u32::try_from(end).unwrap_or(u32::MAX);
+    let copy = calls.copy_session(endpoint, &source, before, count).await?;
+    let copy = session(&copy);
     let claimed = claim(history(&copy), &page.messages[..end], &spec.title).await;
     claimed.map_err(|error| match error {
         // It says nothing of the session that was copied.

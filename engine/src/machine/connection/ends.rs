@@ -2,12 +2,8 @@
 
 use recount_store::{Cause, ConnectionState, Event, Timestamp};
 
-use super::{Effect, Failure, Machine, Phase, Wish};
+use super::{Effect, Failure, Machine, Phase, UNWANTED, Wish};
 use crate::machine::{Step, backoff, breaker};
-
-/// Why a stream or a server is given up that nobody wants any more. Of all reasons this one is not for people alone: with
-/// it a stream's end is no error, and nothing is scheduled. Logs have it, so it stays as it is.
-pub(super) const UNWANTED: &str = "it is not wanted any more";
 
 impl Machine {
     pub(super) fn unwanted(&mut self, step: &mut Step<Effect>, stop_too: bool, now: Timestamp) {

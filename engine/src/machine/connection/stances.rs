@@ -6,8 +6,7 @@
 use recount_projections::{Breaker, Connection};
 use recount_store::{ConnectionId, ConnectionState, Event, NewEvent, Timestamp};
 
-use super::ends::UNWANTED;
-use super::{Failure, Input, Machine, Phase, Wish};
+use super::{Failure, Input, Machine, Phase, UNWANTED, Wish};
 use crate::machine::Step;
 use crate::policy::ConnectionPolicy;
 
