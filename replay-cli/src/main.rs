@@ -11,6 +11,7 @@ mod align;
 mod args;
 mod change;
 mod command;
+mod complete;
 mod directory;
 mod export;
 mod failure;
@@ -46,6 +47,7 @@ use failure::Failure;
 use output::Output;
 
 fn main() -> ExitCode {
+    complete::answer_shell();
     // Wrong use ends here with code 2, help and version with 0.
     let cli = Cli::parse();
     if cli.utc {
