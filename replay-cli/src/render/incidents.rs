@@ -238,7 +238,12 @@ mod tests {
             };
             table(std::slice::from_ref(&incident), &look)
         };
-        expect![[""]].assert_eq(&at_width(80));
-        expect![[""]].assert_eq(&at_width(100));
+        expect![[r#"
+            NAME   BEGAN                TOOK  ENDED  WHAT
+            i4791  2026-11-22 09:14:06        open   connection lost, breaker opened 45 tim…"#]]
+        .assert_eq(&at_width(80));
+        expect![[r#"
+            NAME   BEGAN                TOOK  TOUCHED    ENDED  WHAT
+            i4791  2026-11-22 09:14:06        1 message  open   connection lost, breaker opened 45 times: cause…"#]].assert_eq(&at_width(100));
     }
 }
