@@ -809,6 +809,17 @@ fn what_is_open_in_a_salvaged_log_is_sent_by_nobody() {
 }
 
 #[test]
+fn what_is_given_up_in_a_salvaged_log_is_no_mistake_of_an_engine() {
+    for name in ["mangled", "short"] {
+        let place = fixture(name);
+        let salvaged = place.run(&["salvage", "data", "--into", "new"]);
+        assert!(salvaged.stdout.contains("given up: 1 message"));
+        let decided = place.printed(&["--data", "new", "verify", "--decisions"]);
+        assert!(decided.contains("\ndecided as today: "), "{decided}");
+    }
+}
+
+#[test]
 fn what_holds_no_log_is_not_salvaged() {
     let place = Place::new();
     fs::write(place.path("letter"), "dear").unwrap();
