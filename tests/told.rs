@@ -226,6 +226,14 @@ const CHANGING: &[Case] = &[
     ),
     ("compact", &[&["compact", "--json"]]),
     ("rebuild", &[&["rebuild"], &["verify"]]),
+    (
+        "fork",
+        &[
+            &["fork", "latest", "--at", "99999"],
+            &["fork", "latest"],
+            &["fork", "latest", "--at", "2"],
+        ],
+    ),
     ("requeue", &[&["requeue", "latest"]]),
     (
         "resolve",
@@ -347,7 +355,7 @@ fn steady(about: &str, told: &str) -> String {
     let told = replace(&told, r"\b[0-9a-f]{128}\b", "SIGNATURE");
     let told = replace(&told, r"\bpid \d+", "pid PID");
     match about {
-        "run" | "requeue" => replace(&told, r"\b[0-9a-z]{16}\b", "ID"),
+        "run" | "fork" | "requeue" => replace(&told, r"\b[0-9a-z]{16}\b", "ID"),
         "recover" => {
             let told = replace(&told, r"(trying again in|none for) [0-9.]+ m?s", "$1 SOON");
             // The system's own words for it.
@@ -414,7 +422,9 @@ fn nothing_is_kept_that_nobody_tells() {
     };
     let all = files(Path::new(env!("CARGO_MANIFEST_DIR")).join("told"));
     let found: BTreeSet<PathBuf> = all.into_iter().flat_map(files).collect();
-    assert_eq!(found, told);
+    // One that lacks is missed where it is told.
+    let left_over: Vec<_> = found.difference(&told).collect();
+    assert!(left_over.is_empty(), "{left_over:?}");
 
     let logs = files(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures"));
     let logs = logs.iter().filter(|path| path.is_dir());
