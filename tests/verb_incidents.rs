@@ -336,7 +336,7 @@ fn logs_in_any_state() {
         recount: nothing went wrong
         --- exit 0
         mangled: --- stderr
-        recount: cannot go on: the log is damaged at position 52: the payload of type 2 cannot be read: Utf8 { inner: Utf8Error { valid_up_to: 0, error_len: Some(1) } }
+        recount: cannot go on: the log is damaged at position 52: the payload of type 2 cannot be read: a text in it is not UTF-8
           recount verify    names the first bad place
         --- exit 1
         short: --- stderr
