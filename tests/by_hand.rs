@@ -7,102 +7,26 @@
 )]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
 
-use expect_test::{Expect, expect};
+use expect_test::expect;
 use recount_store::{
-    ConnectionId, Event, Expected, Json, Log, MessageId, NewEvent, Rerun, SessionId, StreamId,
-    Target, Timestamp, ToolOutcome, Verdict,
+    Event, Expected, Json, Log, MessageId, NewEvent, Rerun, StreamId, ToolOutcome, Verdict,
 };
-use recount_tests::fixture::{Fixture, fixture};
-use recount_tests::process::recount;
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use recount_tests::command::objects;
+use recount_tests::files::{copy, set_mode};
+use recount_tests::fixture::fixture;
+use recount_tests::place::Place;
+use recount_tests::story::{self, BEGIN, CONNECTION, OTHER, SESSION, after};
+use serde_json::json;
 
-/// A folder whose `data` is the data directory.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    /// One whose log holds these events, a second after each other.
-    fn holding(events: impl IntoIterator<Item = (StreamId, Event)>) -> Self {
-        let place = Self::new();
-        let log = Log::open(place.data()).unwrap();
-        runtime().block_on(async {
-            for (n, (stream, event)) in (0..).zip(events) {
-                let event = NewEvent::live(event, Timestamp(BEGIN + n * 1_000_000));
-                let appended = log.append(stream, Expected::Any, vec![event]).await;
-                appended.unwrap();
-            }
-            log.close().await.unwrap();
-        });
-        place
-    }
-
-    fn data(&self) -> PathBuf {
-        self.0.path().join("data")
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(recount())
-            .args(args)
-            .current_dir(self.0.path())
-            .env_clear()
-            .env("HOME", self.0.path())
-            .env("PATH", "/usr/bin:/bin")
-            .env("TZ", "UTC")
-            .env("RECOUNT_DATA", self.data())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
-    }
-
-    /// What a verb prints and how it ends, as one text.
-    fn told(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        let mut text = String::from_utf8(output.stdout).unwrap();
-        if !output.stderr.is_empty() {
-            text.push_str("--- stderr\n");
-            text.push_str(std::str::from_utf8(&output.stderr).unwrap());
-        }
-        let here = self.0.path().to_str().unwrap();
-        let code = output.status.code().unwrap();
-        format!("{}--- exit {code}\n", text.replace(here, "HERE"))
-    }
-
-    fn check(&self, args: &[&str], expected: &Expect) {
-        expected.assert_eq(&self.told(args));
-    }
-
-    /// Runs a verb that is to succeed, and gives the objects that it prints.
-    fn json(&self, args: &[&str]) -> Vec<Value> {
-        let output = self.run(args);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
-        let lines = std::str::from_utf8(&output.stdout).unwrap().lines();
-        lines
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
+/// A place whose log holds these events, a second after each other.
+fn holding(events: impl IntoIterator<Item = (StreamId, Event)>) -> Place {
+    let events = (0..).zip(events);
+    Place::holding(events.map(|(n, (stream, event))| {
+        let event = NewEvent::live(event, after(n * 1000));
+        (stream, vec![event])
+    }))
 }
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-}
-
-/// 2026-11-22T09:14:03Z.
-const BEGIN: u64 = 1_795_338_843_000_000;
-
-const SESSION: SessionId = SessionId::from_bytes([2; 10]);
-const OTHER: SessionId = SessionId::from_bytes([3; 10]);
-const CONNECTION: ConnectionId = ConnectionId::from_bytes([4; 10]);
 
 fn message(number: u8) -> MessageId {
     MessageId::from_bytes([number; 10])
@@ -110,32 +34,14 @@ fn message(number: u8) -> MessageId {
 
 /// What comes before everything in two sessions.
 fn opened() -> Vec<(StreamId, Event)> {
-    let mut events = vec![(
-        StreamId::Connection(CONNECTION),
-        Event::ConnectionOpened {
-            agent: "opencode".to_owned(),
-            target: Target::Url("http://127.0.0.1:4096".to_owned()),
-        },
-    )];
-    events.extend([SESSION, OTHER].map(|session| {
-        let opened = Event::SessionOpened {
-            connection: CONNECTION,
-            agent: "opencode".to_owned(),
-            directory: "/work".to_owned(),
-            model: None,
-            title: None,
-        };
-        (StreamId::Session(session), opened)
-    }));
+    let sessions = [SESSION, OTHER].map(StreamId::Session);
+    let mut events = vec![(StreamId::Connection(CONNECTION), story::linked())];
+    events.extend(sessions.map(|session| (session, story::opened())));
     events
 }
 
-fn queued(number: u8, key: Option<&str>, text: &str) -> Event {
-    Event::MessageQueued {
-        message: message(number),
-        key: key.map(str::to_owned),
-        text: text.to_owned(),
-    }
+fn queued(number: u8, text: &str) -> Event {
+    story::queued(message(number), text)
 }
 
 fn sent(number: u8) -> Event {
@@ -157,20 +63,20 @@ fn given_up(number: u8) -> Event {
 fn with_dead_letters() -> Place {
     let mut events = opened();
     let ours = [
-        queued(5, Some("nightly-42"), "Update the changelog"),
+        Event::MessageQueued {
+            message: message(5),
+            key: Some("nightly-42".to_owned()),
+            text: "Update the changelog".to_owned(),
+        },
         given_up(5),
-        queued(6, None, "And the README\nwith it"),
+        queued(6, "And the README\nwith it"),
         sent(6),
         given_up(6),
     ];
     events.extend(ours.map(|event| (StreamId::Session(SESSION), event)));
-    let others = [
-        queued(7, None, "too late"),
-        given_up(7),
-        Event::SessionClosed,
-    ];
+    let others = [queued(7, "too late"), given_up(7), Event::SessionClosed];
     events.extend(others.map(|event| (StreamId::Session(OTHER), event)));
-    Place::holding(events)
+    holding(events)
 }
 
 #[test]
@@ -218,7 +124,7 @@ fn what_was_given_up_is_listed_with_the_command_that_queues_it_again() {
             }),
         ]
     );
-    let place = Place::holding(opened());
+    let place = holding(opened());
     place.check(
         &["dead-letters"],
         &expect![[r#"
@@ -319,14 +225,14 @@ fn what_cannot_be_queued_again_is_refused_in_words() {
         --- exit 1
     "#]],
     );
-    Place::holding(opened()).check(
+    holding(opened()).check(
         &["requeue", "latest"],
         &expect![[r#"
-        --- stderr
-        recount: which dead letter: no dead letter is called "latest", and there are none yet
-          recount show ID    shows a session's messages and where they stand
-        --- exit 1
-    "#]],
+            --- stderr
+            recount: which dead letter: there is no dead letter
+              recount show ID    shows a session's messages and where they stand
+            --- exit 1
+        "#]],
     );
     Place::new().check(
         &["requeue", "latest"],
@@ -353,7 +259,7 @@ fn what_cannot_be_queued_again_is_refused_in_words() {
 fn with_waits() -> Place {
     let mut events = opened();
     let rerun = [
-        queued(5, None, "make it so"),
+        queued(5, "make it so"),
         sent(5),
         Event::DeliveryAccepted {
             message: message(5),
@@ -396,7 +302,7 @@ fn with_waits() -> Place {
     ];
     events.extend(rerun.map(|event| (StreamId::Session(SESSION), event)));
     let unknown = [
-        queued(6, None, "are you there?"),
+        queued(6, "are you there?"),
         sent(6),
         Event::DeliveryUnknown {
             message: message(6),
@@ -411,7 +317,7 @@ fn with_waits() -> Place {
         },
     ];
     events.extend(unknown.map(|event| (StreamId::Session(OTHER), event)));
-    Place::holding(events)
+    holding(events)
 }
 
 #[test]
@@ -482,7 +388,7 @@ fn a_persons_word_is_recorded_as_one() {
             })
         )
     );
-    let resolved = &place.json(&["resolve", &six, "dead-letter", "--json"])[0];
+    let resolved = &place.object(&["resolve", &six, "dead-letter", "--json"]);
     assert_eq!(
         (
             &resolved["word"],
@@ -506,12 +412,15 @@ fn a_persons_word_is_recorded_as_one() {
         --- exit 1
     "#]],
     );
-    place.check(&["resolve", "latest", "arrived"], &expect![[r#"
+    place.check(
+        &["resolve", "latest", "arrived"],
+        &expect![[r#"
         --- stderr
-        recount: which waiting message: no waiting message is called "latest", and there are none yet
+        recount: which waiting message: there is no waiting message
           recount show ID    shows a session's messages and where they stand
         --- exit 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -575,13 +484,13 @@ fn what_a_person_settled_is_carried_on_by_recover() {
         prompt,
     ]);
     assert_eq!(run.status.code(), Some(1));
-    let resolved = &place.json(&["resolve", "latest", "rerun", "--json"])[0];
+    let resolved = &place.object(&["resolve", "latest", "rerun", "--json"]);
     let tool = &resolved["waits"]["tools"][0];
     assert_eq!(
         (&tool["tool"], &tool["outcome"]),
         (&json!("bash"), &json!("completed"))
     );
-    let recovered = &place.json(&["recover", "--permission", "allow", "--json"])[0];
+    let recovered = &place.object(&["recover", "--permission", "allow", "--json"]);
     assert_eq!(recovered["messages"][0]["state"], "completed");
 }
 
@@ -597,7 +506,7 @@ fn doctor(place: &Place) -> String {
 
 #[test]
 fn of_a_directory_that_is_well_nothing_is_said() {
-    let place = Place::holding(opened());
+    let place = holding(opened());
     let before = fs::read(place.data().join("log.redb")).unwrap();
     assert_eq!(doctor(&place), "nothing needs doing\n--- exit 0\n");
     assert_eq!(
@@ -633,14 +542,14 @@ fn what_is_open_or_left_is_told_with_what_to_do() {
     let mark = "5ca1ab1e".to_owned();
     let started = Event::ServerStartDecided { port: 4096, mark };
     events.push((StreamId::Connection(CONNECTION), started));
-    let opens = queued(5, None, "hello");
+    let opens = queued(5, "hello");
     events.push((StreamId::Session(SESSION), opens));
-    let place = Place::holding(events);
+    let place = holding(events);
     let servers = place.data().join("servers");
     fs::create_dir(&servers).unwrap();
     for name in ["5ca1ab1e", "5ca1ab1e.out", "0ddba11", "0ddba11.out"] {
         fs::write(servers.join(name), "secret").unwrap();
-        fs::set_permissions(servers.join(name), PermissionsExt::from_mode(0o600)).unwrap();
+        set_mode(&servers.join(name), 0o600);
     }
     fs::write(place.data().join("log.redb.new-17-0"), "").unwrap();
     fs::write(
@@ -648,11 +557,7 @@ fn what_is_open_or_left_is_told_with_what_to_do() {
         "[session]\nruns_max = 0\n",
     )
     .unwrap();
-    fs::set_permissions(
-        place.data().join("log.redb"),
-        PermissionsExt::from_mode(0o644),
-    )
-    .unwrap();
+    set_mode(&place.data().join("log.redb"), 0o644);
     expect![[r#"
         error: cannot use the policy: HERE/data/recount.toml: session.runs_max is 0; it must be at least 1
           no engine starts with it
@@ -679,15 +584,12 @@ fn what_is_open_or_left_is_told_with_what_to_do() {
 
 #[test]
 fn a_process_that_writes_and_one_that_was_killed_are_told_apart() {
-    let place = Place::holding(opened());
+    let place = holding(opened());
     let log = Log::open(place.data()).unwrap();
-    let more = NewEvent::live(queued(5, None, "hello"), Timestamp(BEGIN));
-    runtime().block_on(async {
-        let appended = log
-            .append(StreamId::Session(SESSION), Expected::Any, vec![more])
-            .await;
-        appended.unwrap();
-    });
+    let more = NewEvent::live(queued(5, "hello"), BEGIN);
+    let appended = log.append(StreamId::Session(SESSION), Expected::Any, vec![more]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(appended).unwrap();
     expect![[r#"
         note: another process writes the log
           it can be looked at meanwhile; whatever changes it has to wait for that process to end
@@ -697,11 +599,7 @@ fn a_process_that_writes_and_one_that_was_killed_are_told_apart() {
     .assert_eq(&doctor(&place));
     // As the files are at this moment: what a kill would leave.
     let killed = Place::new();
-    fs::create_dir(killed.data()).unwrap();
-    fs::set_permissions(killed.data(), PermissionsExt::from_mode(0o700)).unwrap();
-    for name in ["log.redb", "journal-a", "journal-b"] {
-        fs::copy(place.data().join(name), killed.data().join(name)).unwrap();
-    }
+    copy(&place.data(), &killed.data());
     expect![[r#"
         warning: 1 message is open, and nobody works on them
           an engine ended before they did; nothing happens to them by itself
@@ -729,7 +627,7 @@ fn what_is_no_log_or_a_damaged_one_is_told() {
 
     let empty = Place::new();
     fs::create_dir(empty.data()).unwrap();
-    fs::set_permissions(empty.data(), PermissionsExt::from_mode(0o700)).unwrap();
+    set_mode(&empty.data(), 0o700);
     expect![[r#"
         note: there is no log in HERE/data; nothing was recorded there yet
           it is empty, and ready to be used
@@ -814,17 +712,15 @@ fn what_can_be_proven_of_a_damaged_log_becomes_a_new_one() {
             not taken: session/081040g2081040g2  events 4 to 6
               event 4 is missing or damaged, and what follows it cannot be proven without it
             closed: 1 session, of which events are missing
+            look at it with: recount --data new sessions
             --- stderr
             recount: not everything could be taken
             --- exit 1
         "#]],
     );
     assert_eq!(fs::read(place.data().join("log.redb")).unwrap(), damaged);
-    let rest = fs::read_to_string(place.0.path().join("rest.jsonl")).unwrap();
-    let rest: Vec<Value> = rest
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let rest = fs::read_to_string(place.path("rest.jsonl")).unwrap();
+    let rest = objects(rest.lines());
     let types: Vec<_> = rest
         .iter()
         .map(|event| event["type"].as_str().unwrap())
@@ -832,7 +728,7 @@ fn what_can_be_proven_of_a_damaged_log_becomes_a_new_one() {
     // The first of them is the one that is not what was recorded.
     let behind = ["MessageQueued", "DeliveryStarted", "MessageDeadLettered"];
     assert_eq!(types, behind);
-    let verified = &place.json(&["--data", "new", "verify", "--json"])[0];
+    let verified = &place.object(&["--data", "new", "verify", "--json"]);
     assert_eq!(
         (&verified["ok"], &verified["events"]),
         (&json!(true), &json!(9))
@@ -850,18 +746,18 @@ fn what_can_be_proven_of_a_damaged_log_becomes_a_new_one() {
     place.check(
         &["salvage", "data", "--into", "new"],
         &expect![[r#"
-        --- stderr
-        recount: cannot salvage: there is a log in new already; name a new directory
-          recount doctor DIR    says what else may be wrong
-        --- exit 1
-    "#]],
+            --- stderr
+            recount: cannot salvage: there is a log in new already; name a new directory
+              recount --data new sessions    looks at that one
+            --- exit 1
+        "#]],
     );
-    let salvaged = &place
-        .run(&["salvage", "data/log.redb", "--into", "again", "--json"])
-        .stdout;
-    let salvaged: Value = serde_json::from_slice(salvaged).unwrap();
+    let salvaged = place.run(&["salvage", "data/log.redb", "--into", "again", "--json"]);
+    let [salvaged] = &objects(salvaged.stdout.lines())[..] else {
+        panic!("{salvaged:#?}");
+    };
     assert_eq!(
-        salvaged,
+        *salvaged,
         json!({
             "whole": false, "events": 8, "missing": 0, "last": 11, "whole_through": 5, "unreadable": 0,
             "dead_letters": 0, "closed": 1,
@@ -897,6 +793,7 @@ fn what_is_open_in_a_salvaged_log_is_sent_by_nobody() {
             each stands where it stood; heads that were signed still hold
             given up: 2 messages that had not come to an end: nobody knows what came after
               recount --data new dead-letters
+            look at it with: recount --data new sessions
             --- exit 0
         "#]],
     );
@@ -914,39 +811,26 @@ fn what_is_open_in_a_salvaged_log_is_sent_by_nobody() {
 #[test]
 fn what_holds_no_log_is_not_salvaged() {
     let place = Place::new();
-    fs::write(place.0.path().join("letter"), "dear").unwrap();
+    fs::write(place.path("letter"), "dear").unwrap();
     place.check(&["salvage", "letter", "--into", "new"], &expect![[r#"
         --- stderr
         recount: cannot salvage: letter is not a log of recount (no event of a log can be proven in it); it was left as it is: move it away, or name another data directory
-          recount doctor DIR    says what else may be wrong
         --- exit 1
     "#]]);
     place.check(
         &["salvage", "nothing", "--into", "new"],
         &expect![[r#"
-        --- stderr
-        recount: cannot salvage: cannot open nothing: No such file or directory (os error 2)
-          recount doctor DIR    says what else may be wrong
-        --- exit 1
-    "#]],
+            --- stderr
+            recount: cannot salvage: cannot open nothing: No such file or directory (os error 2)
+            --- exit 1
+        "#]],
     );
-    assert!(!place.0.path().join("new").exists());
-}
-
-/// A fixture whose files are its owner's alone, as a log's are.
-fn private(name: &str) -> Fixture {
-    let fixture = fixture(name);
-    fs::set_permissions(fixture.data(), PermissionsExt::from_mode(0o700)).unwrap();
-    for file in fs::read_dir(fixture.data()).unwrap() {
-        let path = file.unwrap().path();
-        fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
-    }
-    fixture
+    assert!(!place.path("new").exists());
 }
 
 #[test]
 fn each_log_that_is_kept_is_told_what_it_needs() {
-    let told = |name: &str| private(name).told(&["doctor"]);
+    let told = |name: &str| fixture(name).told(&["doctor"]);
     expect![[r#"
         nothing needs doing
         --- exit 0
@@ -982,8 +866,8 @@ fn each_log_that_is_kept_is_told_what_it_needs() {
         --- exit 1
     "#]].assert_eq(&told("mangled"));
     expect![[r#"
-        error: the log is damaged at position 1: it is cut short
-          even its first events cannot be read
+        error: the log is damaged at position 1: its file is cut short
+          it cannot be read from its beginning on; much of it may still be there
             recount salvage HERE/data --into NEW-DIR    takes out what can still be proven
         --- stderr
         recount: 1 thing needs doing in HERE/data
@@ -1007,7 +891,7 @@ fn each_log_that_is_kept_is_told_what_it_needs() {
 
 #[test]
 fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
-    let told = |name: &str| private(name).told(&["salvage", "data", "--into", "new"]);
+    let told = |name: &str| fixture(name).told(&["salvage", "data", "--into", "new"]);
     expect![[r#"
         97 events taken into new
           engine  events 1 to 3
@@ -1015,6 +899,7 @@ fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
           session/081040g2081040g2  events 1 to 23
           connection/yqakrmzrfz07ze6h  events 1 to 8
         each stands where it stood; heads that were signed still hold
+        look at it with: recount --data new sessions
         --- exit 0
     "#]]
     .assert_eq(&told("clean"));
@@ -1027,6 +912,7 @@ fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
         each stands where it stood; heads that were signed still hold
         given up: 1 message that had not come to an end: nobody knows what came after
           recount --data new dead-letters
+        look at it with: recount --data new sessions
         --- exit 0
     "#]]
     .assert_eq(&told("torn"));
@@ -1043,8 +929,10 @@ fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
         closed: 1 session, of which events are missing
         given up: 1 message that had not come to an end: nobody knows what came after
           recount --data new dead-letters
+        look at it with: recount --data new sessions
         --- stderr
         recount: not everything could be taken
+          --unproven FILE, and another --into    writes what was found and not taken to a file
         --- exit 1
     "#]]
     .assert_eq(&told("mangled"));
@@ -1059,8 +947,10 @@ fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
         not found: 16 events of those up to position 97; of which streams, nobody can say
         given up: 1 message that had not come to an end: nobody knows what came after
           recount --data new dead-letters
+        look at it with: recount --data new sessions
         --- stderr
         recount: not everything could be taken
+          --unproven FILE, and another --into    writes what was found and not taken to a file
         --- exit 1
     "#]]
     .assert_eq(&told("short"));
@@ -1071,6 +961,7 @@ fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
           session/081040g2081040g2  events 1 to 24
           connection/yqakrmzrfz07ze6h  events 1 to 8
         each stands where it stood; heads that were signed still hold
+        look at it with: recount --data new sessions
         --- exit 0
     "#]]
     .assert_eq(&told("newer_event"));

@@ -6,70 +6,46 @@
     reason = "expect-test writes snapshots like that"
 )]
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use recount_engine::Options;
+use recount_engine::decisions::{self, Derived};
 use recount_store::{
-    Cause, Event, Expected, FrameContent, FrameNumber, Json, Log, LogReader, NewEvent, Position,
-    Provenance, Recorded, Rerun, Seq, SessionId, StreamId, ToolOutcome,
+    Cause, Class, Event, Expected, FrameContent, FrameNumber, Json, Log, LogReader, NewEvent,
+    Position, Provenance, Recorded, Rerun, Seq, SessionId, StreamId, Timestamp, ToolOutcome,
+    Verdict,
 };
-use recount_tests::command::VERB_TIMEOUT;
+use recount_tests::command::objects;
 use recount_tests::fixture::fixture;
-use recount_tests::process::{Finished, Running, recount};
+use recount_tests::place::Place;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// Runs a verb on the log in a directory.
-fn verb(data: &Path, args: &[&str]) -> Finished {
-    let mut command = command(data, args);
-    Running::spawn(command.stdin(Stdio::null())).finish(VERB_TIMEOUT)
-}
-
-fn command(data: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(recount());
-    command
-        .args(args)
-        .env_clear()
-        .env("HOME", data)
-        .env("PATH", "/usr/bin:/bin")
-        .env("TZ", "UTC")
-        .env("RECOUNT_DATA", data);
-    command
-}
-
-/// The same, of a verb that prints JSON: its exit code, and the objects.
-fn json_of(data: &Path, args: &[&str]) -> (Option<i32>, Vec<Value>) {
-    let args: Vec<_> = args.iter().copied().chain(["--json"]).collect();
-    let finished = verb(data, &args);
-    let lines = finished.stdout.lines();
-    let objects = lines.map(|line| serde_json::from_str(line).unwrap());
-    (finished.status.code(), objects.collect())
+/// The exit code of a verb that prints JSON, and the objects.
+fn json_of(place: &Place, args: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let finished = place.run(&[args, &["--json"]].concat());
+    (finished.status.code(), objects(finished.stdout.lines()))
 }
 
 /// A log of a session in which a server dies in a turn, and a tool works in another; made once.
-fn good() -> &'static Path {
-    static GOOD: OnceLock<TempDir> = OnceLock::new();
-    let made = GOOD.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
+fn good() -> &'static Place {
+    static GOOD: OnceLock<Place> = OnceLock::new();
+    GOOD.get_or_init(|| {
+        let place = Place::new();
         let run = |session: &[&str], script: &str| {
             let args = ["run", "--agent", "scripted", "--permission", "allow"];
-            let dir = ["--dir", folder.path().to_str().unwrap()];
-            let args: Vec<_> = [&args[..], &dir[..], session, &[script]].concat();
-            let finished = verb(folder.path(), &args);
-            assert!(finished.status.success(), "{finished:#?}");
+            place.printed(&[&args[..], session, &[script]].concat());
         };
         run(&[], "script: words=30 delay=5ms die-once");
         run(&["--session", "latest"], "script: tool words=5");
-        folder
-    });
-    made.path()
+        place
+    })
 }
 
 /// A log of a session whose agent is not there, until the breaker opened.
-fn unreachable() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+fn unreachable() -> Place {
+    let place = Place::new();
     // A port that something listens on and nobody answers at would take longer.
     let args = [
         "run",
@@ -79,26 +55,23 @@ fn unreachable() -> TempDir {
         "http://127.0.0.1:9",
         "hello",
     ];
-    let finished = verb(folder.path(), &args);
+    let finished = place.run(&args);
     assert_eq!(finished.status.code(), Some(1), "{finished:#?}");
-    folder
+    place
 }
 
 /// The good log, frames and all, as a build with a mistake would have written it, and what that changed.
-fn mistaken(mistake: impl Fn(&Recorded) -> Option<Event>) -> (TempDir, Vec<Recorded>) {
+fn mistaken(mistake: impl Fn(&Recorded) -> Option<Event>) -> (Place, Vec<Recorded>) {
     rewritten(good(), mistake)
 }
 
-fn rewritten(
-    good: &Path,
-    mistake: impl Fn(&Recorded) -> Option<Event>,
-) -> (TempDir, Vec<Recorded>) {
-    let folder = tempfile::tempdir().unwrap();
-    let good = LogReader::open(good).unwrap();
+fn rewritten(good: &Place, mistake: impl Fn(&Recorded) -> Option<Event>) -> (Place, Vec<Recorded>) {
+    let place = Place::new();
+    let good = LogReader::open(good.data()).unwrap();
     let mut changed = Vec::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let log = Log::open(folder.path()).unwrap();
+        let log = Log::open(place.data()).unwrap();
         for frame in good.frames(FrameNumber::FIRST) {
             let frame = frame.unwrap();
             let FrameContent::Received(bytes) = &frame.content else {
@@ -128,17 +101,17 @@ fn rewritten(
         }
         log.close().await.unwrap();
     });
-    (folder, changed)
+    (place, changed)
 }
 
 /// What `verify --decisions` says of such a log: its exit code, and where the first difference is, and what it is.
 fn first_difference(mistake: impl Fn(&mut Event)) -> (Option<i32>, Value, Recorded) {
-    let (folder, changed) = mistaken(|recorded| {
+    let (place, changed) = mistaken(|recorded| {
         let mut event = recorded.event.clone();
         mistake(&mut event);
         Some(event)
     });
-    let (code, told) = json_of(folder.path(), &["verify", "--decisions"]);
+    let (code, told) = json_of(&place, &["verify", "--decisions"]);
     assert_eq!(told[0]["ok"], false, "{told:#?}");
     assert_eq!(told[0]["reason"], "decisions");
     let first = told[0]["decided"]["first_difference"].clone();
@@ -170,11 +143,11 @@ fn a_log_of_this_release_is_decided_and_read_as_today() {
 #[test]
 fn a_week_of_incidents_is_read_as_then() {
     let week = fixture("week");
-    let (_, sessions) = json_of(&week.data(), &["sessions"]);
+    let sessions = week.json(&["sessions", "--json"]);
     assert_eq!(sessions.len(), 14);
     for session in sessions {
         let id = session["session"].as_str().unwrap();
-        let (code, told) = json_of(&week.data(), &["replay", id, "--wire"]);
+        let (code, told) = json_of(&week, &["replay", id, "--wire"]);
         assert_eq!((code, &told[0]["ok"]), (Some(0), &json!(true)), "{told:#?}");
     }
 }
@@ -235,11 +208,11 @@ fn a_resend_without_a_look_is_told_apart() {
 
 #[test]
 fn a_decision_that_was_forgotten_is_told_apart() {
-    let (folder, changed) = mistaken(|recorded| match recorded.event {
+    let (place, changed) = mistaken(|recorded| match recorded.event {
         Event::RetryScheduled { .. } => None,
         ref event => Some(event.clone()),
     });
-    let (code, told) = json_of(folder.path(), &["verify", "--decisions"]);
+    let (code, told) = json_of(&place, &["verify", "--decisions"]);
     let first = &told[0]["decided"]["first_difference"];
     assert_eq!(code, Some(1), "{told:#?}");
     assert_eq!(first["stream"], changed[0].stream.to_string());
@@ -252,14 +225,14 @@ fn a_decision_that_was_forgotten_is_told_apart() {
 fn a_forgotten_breaker_is_told_apart() {
     let good = unreachable();
     // After the last failure that it may have, it tries again as after the others.
-    let (folder, changed) = rewritten(good.path(), |recorded| match recorded.event {
+    let (place, changed) = rewritten(&good, |recorded| match recorded.event {
         Event::CircuitOpened { failures, until } => Some(Event::ReconnectScheduled {
             attempt: failures + 1,
             at: until,
         }),
         ref event => Some(event.clone()),
     });
-    let (code, told) = json_of(folder.path(), &["verify", "latest", "--decisions"]);
+    let (code, told) = json_of(&place, &["verify", "latest", "--decisions"]);
     assert_eq!(code, Some(1), "{told:#?}");
     let first = &told[0]["decided"]["first_difference"];
     assert_eq!(first["seq"], changed[0].seq.0);
@@ -273,14 +246,14 @@ fn a_forgotten_breaker_is_told_apart() {
 
 #[test]
 fn a_person_reads_what_differs_and_why() {
-    let (folder, changed) = mistaken(|recorded| {
+    let (place, changed) = mistaken(|recorded| {
         let mut event = recorded.event.clone();
         if let Event::RerunDecided { rerun, .. } = &mut event {
             *rerun = Rerun::Wait;
         }
         Some(event)
     });
-    let finished = verb(folder.path(), &["verify", "latest", "--decisions"]);
+    let finished = place.run(&["verify", "latest", "--decisions"]);
     let seq = changed[0].seq;
     let lines: Vec<_> = finished.stdout.lines().skip(1).collect();
     assert!(
@@ -326,7 +299,7 @@ fn another_policy_is_put_beside_what_was_decided() {
         r#"rerun is "run", and would be "give_up""#
     );
 
-    let finished = verb(good(), &["whatif", "latest", "--policy", name]);
+    let finished = good().run(&["whatif", "latest", "--policy", name]);
     let marked: Vec<_> = finished
         .stdout
         .lines()
@@ -342,13 +315,13 @@ fn another_policy_is_put_beside_what_was_decided() {
     );
 
     std::fs::write(file.path(), "session.reruns = 1").unwrap();
-    let refused = verb(good(), &["whatif", "latest", "--policy", name]);
+    let refused = good().run(&["whatif", "latest", "--policy", name]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(
         refused.stderr.contains("cannot use the policy"),
         "{refused:#?}"
     );
-    let missing = verb(good(), &["whatif", "latest", "--policy", "/nowhere.toml"]);
+    let missing = good().run(&["whatif", "latest", "--policy", "/nowhere.toml"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(
         missing
@@ -360,9 +333,9 @@ fn another_policy_is_put_beside_what_was_decided() {
 
 /// What `replay --wire` finds in a log in which an adapter made this mistake: kind, what was recorded, what would be.
 fn read_otherwise(mistake: impl Fn(&Recorded) -> Option<Event>) -> Vec<[Value; 3]> {
-    let (folder, changed) = mistaken(mistake);
+    let (place, changed) = mistaken(mistake);
     assert!(!changed.is_empty());
-    let (code, told) = json_of(folder.path(), &["replay", "latest", "--wire"]);
+    let (code, told) = json_of(&place, &["replay", "latest", "--wire"]);
     assert_eq!(code, Some(1), "{told:#?}");
     let differences = told[0]["differences"].as_array().unwrap();
     assert_eq!(told[0]["different"], differences.len());
@@ -420,7 +393,7 @@ fn what_an_adapter_read_otherwise_is_named() {
 #[test]
 fn text_is_held_against_what_its_frames_add_up_to() {
     // Of the first piece of an answer, a letter was lost.
-    let first = LogReader::open(good()).unwrap();
+    let first = LogReader::open(good().data()).unwrap();
     let session = latest(&first);
     let first = first
         .read(StreamId::Session(session), Seq::FIRST)
@@ -447,7 +420,7 @@ fn text_is_held_against_what_its_frames_add_up_to() {
 #[test]
 fn what_was_not_seen_live_comes_from_no_frame() {
     // Tools that are known to be lost were concluded, and an answer that was read later came from a look.
-    let (folder, _) = mistaken(|recorded| {
+    let (place, _) = mistaken(|recorded| {
         let mut event = recorded.event.clone();
         if let (false, Event::OutputAppended { text, .. }) = (live(recorded), &mut event) {
             text.push('!');
@@ -457,21 +430,21 @@ fn what_was_not_seen_live_comes_from_no_frame() {
         }
         Some(event)
     });
-    let (code, told) = json_of(folder.path(), &["replay", "latest", "--wire"]);
+    let (code, told) = json_of(&place, &["replay", "latest", "--wire"]);
     assert_eq!((code, &told[0]["ok"]), (Some(0), &json!(true)), "{told:#?}");
 }
 
 #[test]
 fn frames_that_are_gone_are_counted() {
-    let (folder, _) = mistaken(|recorded| Some(recorded.event.clone()));
+    let (place, _) = mistaken(|recorded| Some(recorded.event.clone()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let log = Log::open(folder.path()).unwrap();
+        let log = Log::open(place.data()).unwrap();
         let all = recount_store::FramesBefore::Number(FrameNumber(u64::MAX));
         log.drop_frames(all).await.unwrap();
         log.close().await.unwrap();
     });
-    let (code, told) = json_of(folder.path(), &["replay", "latest", "--wire"]);
+    let (code, told) = json_of(&place, &["replay", "latest", "--wire"]);
     assert_eq!((code, &told[0]["frames"]), (Some(0), &json!(0)));
     assert!(told[0]["not_kept"].as_u64() > Some(10), "{told:#?}");
 }
@@ -483,4 +456,187 @@ fn latest(log: &LogReader) -> SessionId {
         _ => None,
     });
     sessions.next_back().unwrap()
+}
+
+/// One decided event of a log, the log without it and the log with it changed, each as derived today.
+struct Broken {
+    decision: Recorded,
+    lacking: Derived,
+    changed: Derived,
+}
+
+/// Breaks a log at some of its decisions of each type and movement, each time its stream alone.
+fn broken(log: &LogReader) -> Vec<Broken> {
+    let adapters = Options::new(log.path()).adapters;
+    let mut of_kinds: BTreeMap<String, Vec<Recorded>> = BTreeMap::new();
+    for recorded in log.read_all(Position::FIRST) {
+        let recorded = recorded.unwrap();
+        if is_an_engines(&recorded) {
+            let kind = kind(&recorded.event);
+            of_kinds.entry(kind).or_default().push(recorded);
+        }
+    }
+    // What the end of a stream lacks is not told: nothing stands in its place.
+    let mut ends: BTreeMap<StreamId, Seq> = BTreeMap::new();
+    for recorded in log.read_all(Position::FIRST).map(Result::unwrap) {
+        if recorded.class != Class::Asked {
+            ends.insert(recorded.stream, recorded.seq);
+        }
+    }
+    let goes_on = |decision: &Recorded| ends.get(&decision.stream) > Some(&decision.seq);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut broken = Vec::new();
+    for mut decisions in of_kinds.into_values() {
+        decisions.retain(goes_on);
+        for decision in decisions
+            .iter()
+            .step_by(decisions.len().div_ceil(OF_A_KIND).max(1))
+        {
+            let derive = |instead: Option<Event>| {
+                let log = runtime.block_on(with(log, decision, instead));
+                decisions::derive(&log, Some(&[decision.stream]), &adapters).unwrap()
+            };
+            broken.push(Broken {
+                decision: decision.clone(),
+                lacking: derive(None),
+                changed: derive(Some(changed(&decision.event))),
+            });
+        }
+    }
+    broken
+}
+
+/// How many decisions of a kind a log is broken at.
+const OF_A_KIND: usize = 2;
+
+/// Whether an engine chose it by itself: a person's word follows from no rule.
+fn is_an_engines(recorded: &Recorded) -> bool {
+    match &recorded.event {
+        Event::RerunDecided { reason, .. } | Event::UnknownDecided { reason, .. } => {
+            !reason.starts_with("a person's word")
+        }
+        _ => recorded.class == Class::Decided,
+    }
+}
+
+fn kind(event: &Event) -> String {
+    let name = event.type_name();
+    match event {
+        Event::ConnectionChanged { from, to } => format!("{name} {from:?} {to:?}"),
+        Event::RerunDecided { rerun, .. } => format!("{name} {rerun:?}"),
+        Event::UnknownDecided { verdict, .. } => format!("{name} {verdict:?}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// A decision's stream, and the engine's, with something else in the decision's place.
+async fn with(log: &LogReader, decision: &Recorded, instead: Option<Event>) -> Log {
+    let other = Log::in_memory().unwrap();
+    for recorded in log.read_all(Position::FIRST) {
+        let recorded = recorded.unwrap();
+        let event = if recorded.position == decision.position {
+            instead.clone()
+        } else {
+            Some(recorded.event)
+        };
+        if ![decision.stream, StreamId::Engine].contains(&recorded.stream) {
+            continue;
+        }
+        let new = event.map(|event| NewEvent {
+            event,
+            at: recorded.at,
+            cause: Cause::None,
+            provenance: recorded.provenance,
+            id: recorded.id,
+            frame: recorded.frame,
+        });
+        let append = other.append(recorded.stream, Expected::Any, new.into_iter().collect());
+        append.await.unwrap();
+    }
+    other
+}
+
+fn changed(event: &Event) -> Event {
+    let mut event = event.clone();
+    let later = |at: &mut Timestamp| *at = at.plus(Duration::from_millis(250));
+    match &mut event {
+        Event::AgentSessionRequested { marker } => marker.push('x'),
+        Event::DeliveryStarted { attempt, .. } => *attempt += 1,
+        Event::TurnRequested { run, .. } | Event::TurnStalled { run, .. } => *run += 1,
+        Event::RetryScheduled { at, .. } | Event::ReconnectScheduled { at, .. } => later(at),
+        Event::CircuitOpened { until, .. } => later(until),
+        Event::RerunDecided { rerun, .. } => {
+            *rerun = match rerun {
+                Rerun::Run => Rerun::GiveUp,
+                Rerun::Wait | Rerun::GiveUp => Rerun::Run,
+            }
+        }
+        Event::UnknownDecided { verdict, .. } => {
+            *verdict = match verdict {
+                Verdict::Wait => Verdict::Resend,
+                Verdict::Resend | Verdict::GiveUp | Verdict::Arrived => Verdict::Wait,
+            }
+        }
+        Event::ConnectionChanged { from, to } => std::mem::swap(from, to),
+        Event::QuestionExpired { question, .. } => question.push('x'),
+        // One that says nothing, or nothing that follows from a rule, is another one.
+        Event::MessageDeadLettered { message, .. } => {
+            event = Event::RetryScheduled {
+                message: *message,
+                attempt: 2,
+                at: Timestamp(0),
+            }
+        }
+        Event::CircuitHalfOpened | Event::ServerStartDecided { .. } => event = Event::CircuitClosed,
+        _ => event = Event::CircuitHalfOpened,
+    }
+    event
+}
+
+#[test]
+fn every_decision_that_is_changed_or_lacking_is_told_apart() {
+    let (week, gone) = (fixture("week"), unreachable());
+    let logs = [week.data(), good().data(), gone.data()];
+    let (mut types, mut silent) = (BTreeSet::new(), BTreeSet::new());
+    for data in logs {
+        let log = LogReader::open(&data).unwrap();
+        for Broken {
+            decision,
+            lacking,
+            changed,
+        } in broken(&log)
+        {
+            let name = decision.event.type_name();
+            types.insert(name);
+            let first = changed.first_difference.map(|first| first.recorded.seq);
+            assert_eq!(first, Some(decision.seq), "{decision:?} changed");
+            let Some(first) = lacking.first_difference else {
+                silent.insert(name);
+                continue;
+            };
+            assert!(first.recorded.seq >= decision.seq, "{decision:?} lacking");
+            let instead: Vec<_> = first.derived.iter().map(Event::type_name).collect();
+            assert!(instead.contains(&name), "{decision:?} lacking: {first:?}");
+        }
+    }
+    // The others have logs of their own among the tests of the engine.
+    let expected = [
+        "AgentSessionRequested",
+        "CircuitClosed",
+        "CircuitHalfOpened",
+        "CircuitOpened",
+        "ConnectionChanged",
+        "DeliveryStarted",
+        "MessageDeadLettered",
+        "ReconnectScheduled",
+        "RerunDecided",
+        "RetryScheduled",
+        "ServerStartDecided",
+        "ServerStopDecided",
+        "TurnRequested",
+        "TurnStalled",
+    ];
+    assert_eq!(types, BTreeSet::from(expected));
+    // A server ends, and a turn fails, without them, too.
+    assert_eq!(silent, BTreeSet::from(["ServerStopDecided", "TurnStalled"]));
 }

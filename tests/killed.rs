@@ -188,12 +188,7 @@ async fn what_was_said_before_both_were_killed_is_kept() {
         Victim::RunAndServer,
         &Point::Told("OutputAppended", 0)
     ));
-    let outcomes: Vec<_> = scene
-        .provider
-        .calls_for(prompt)
-        .into_iter()
-        .map(|call| call.outcome)
-        .collect();
+    let outcomes = scene.provider.outcomes_for(prompt);
     assert_eq!(outcomes, [Outcome::ClientGone, Outcome::Done]);
     let events = log(&scene, "latest");
     let first: String = events
@@ -308,12 +303,7 @@ async fn a_run_that_is_interrupted_ends_its_turn_and_says_so() {
     let events = log(&scene, "latest");
     assert_eq!(count(&events, "TurnAbortAsked"), 1, "{events:#?}");
     assert_eq!(count(&events, "TurnAborted"), 1, "{events:#?}");
-    let outcomes: Vec<_> = scene
-        .provider
-        .calls_for(prompt)
-        .into_iter()
-        .map(|call| call.outcome)
-        .collect();
+    let outcomes = scene.provider.outcomes_for(prompt);
     assert_eq!(outcomes, [Outcome::ClientGone]);
     let recovered = object_of(&scene.home, &["recover", "--json"]);
     assert!(nothing_open(&recovered), "{recovered:#}");

@@ -5,68 +5,19 @@
     reason = "expect-test writes snapshots like that"
 )]
 
-use std::path::Path;
-use std::process::Command;
-
-use expect_test::{Expect, expect};
+use expect_test::expect;
 use recount_store::{
-    Cause, ConnectionId, ConnectionState, Event, Expected, Json, Log, MessageId, NewEvent,
-    OutputKind, Placement, Position, Provenance, Refusal, Rerun, SessionId, StreamId, Target,
-    Timestamp, ToolOutcome,
+    Cause, ConnectionState, Event, Json, MessageId, NewEvent, Position, Provenance, Refusal, Rerun,
+    SessionId, StreamId, ToolOutcome,
 };
-use recount_tests::command::VERB_TIMEOUT;
 use recount_tests::fixture::fixture;
-use recount_tests::process::{Finished, Running, recount};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use recount_tests::place::Place;
+use recount_tests::story::{
+    CONNECTION, MESSAGE, OTHER, SESSION, after, linked, opened, queued, said,
+};
+use serde_json::json;
 
-/// 2026-11-22T09:14:03Z.
-const BEGIN: u64 = 1_795_338_843_000_000;
-
-const SESSION: SessionId = SessionId::from_bytes([2; 10]);
-const OTHER: SessionId = SessionId::from_bytes([3; 10]);
-const CONNECTION: ConnectionId = ConnectionId::from_bytes([4; 10]);
-const MESSAGE: MessageId = MessageId::from_bytes([1; 10]);
 const SECOND: MessageId = MessageId::from_bytes([5; 10]);
-
-/// A data directory with a log.
-struct Place(TempDir);
-
-impl Place {
-    fn run(&self, args: &[&str]) -> Finished {
-        let mut command = Command::new(recount());
-        command
-            .args(args)
-            .current_dir(self.0.path())
-            .env_clear()
-            .env("HOME", self.0.path())
-            .env("TZ", "UTC")
-            .env("RECOUNT_DATA", self.0.path().join("data"));
-        Running::spawn(&mut command).finish(VERB_TIMEOUT)
-    }
-
-    /// What a verb prints and how it ends, as one text.
-    fn check(&self, args: &[&str], expected: &Expect) {
-        let finished = self.run(args);
-        let mut text = finished.stdout;
-        if !finished.stderr.is_empty() {
-            text.push_str("--- stderr\n");
-            text.push_str(&finished.stderr);
-        }
-        let code = finished.status.code().unwrap();
-        expected.assert_eq(&format!("{text}--- exit {code}\n"));
-    }
-
-    /// The objects that a verb prints, which is to succeed.
-    fn json(&self, args: &[&str]) -> Vec<Value> {
-        let finished = self.run(args);
-        assert!(finished.status.success(), "{finished:#?}");
-        let lines = finished.stdout.lines();
-        lines
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
-}
 
 /// An event of the log: its stream, what it follows from by position, and what it is; half a second apart.
 type Told = (StreamId, u64, Event);
@@ -76,30 +27,10 @@ type Told = (StreamId, u64, Event);
 fn story() -> Vec<Told> {
     let (session, other) = (StreamId::Session(SESSION), StreamId::Session(OTHER));
     let connection = StreamId::Connection(CONNECTION);
-    let opened = || Event::SessionOpened {
-        connection: CONNECTION,
-        agent: "opencode".to_owned(),
-        directory: "/work".to_owned(),
-        model: None,
-        title: None,
-    };
-    let queued = |message| Event::MessageQueued {
-        message,
-        key: None,
-        text: "Mend the Build".to_owned(),
-    };
     let started = |message, attempt| Event::DeliveryStarted {
         message,
         attempt,
         agent_message: format!("msg_{message}"),
-    };
-    let said = |message, text: &str| Event::OutputAppended {
-        message,
-        run: 1,
-        part: format!("prt_{message}"),
-        kind: OutputKind::Text,
-        placement: Placement::End,
-        text: text.to_owned(),
     };
     let changed = |from, to| Event::ConnectionChanged { from, to };
     let (down, trying, up) = (
@@ -116,16 +47,9 @@ fn story() -> Vec<Told> {
                 policy: Json::of(&policy),
             },
         ),
-        (
-            connection,
-            0,
-            Event::ConnectionOpened {
-                agent: "opencode".to_owned(),
-                target: Target::Url("http://127.0.0.1:4096".to_owned()),
-            },
-        ),
+        (connection, 0, linked()),
         (session, 0, opened()),
-        (session, 0, queued(MESSAGE)),
+        (session, 0, queued(MESSAGE, "Mend the Build")),
         (connection, 2, changed(down, trying)),
         (connection, 5, changed(trying, up)),
         (session, 4, started(MESSAGE, 1)),
@@ -145,7 +69,7 @@ fn story() -> Vec<Told> {
             Event::RetryScheduled {
                 message: MESSAGE,
                 attempt: 2,
-                at: Timestamp(BEGIN + 4_500_000),
+                at: after(4500),
             },
         ),
         (session, 9, started(MESSAGE, 2)),
@@ -173,8 +97,8 @@ fn story() -> Vec<Told> {
                 run: 1,
             },
         ),
-        (session, 13, said(MESSAGE, "Let me look. ")),
-        (session, 13, said(MESSAGE, "It says:")),
+        (session, 13, said(MESSAGE, 1, "Let me look. ")),
+        (session, 13, said(MESSAGE, 1, "It says:")),
         (
             session,
             13,
@@ -228,7 +152,7 @@ fn story() -> Vec<Told> {
         (connection, 18, changed(down, trying)),
         (connection, 22, changed(trying, up)),
         (other, 0, opened()),
-        (other, 0, queued(SECOND)),
+        (other, 0, queued(SECOND, "Mend the Build")),
         (other, 25, started(SECOND, 1)),
         (
             other,
@@ -254,7 +178,7 @@ fn story() -> Vec<Told> {
                 run: 1,
             },
         ),
-        (other, 29, said(SECOND, "Let me look. It says:")),
+        (other, 29, said(SECOND, 1, "Let me look. It says:")),
         (
             other,
             30,
@@ -267,31 +191,22 @@ fn story() -> Vec<Told> {
     ]
 }
 
-fn write(data: &Path, told: Vec<Told>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let log = Log::open(data).unwrap();
-        for (n, (stream, cause, event)) in (1..).zip(told) {
-            let mut event = NewEvent::live(event, Timestamp(BEGIN + n * 500_000));
-            if cause > 0 {
-                event = event.because(Cause::At(Position(cause)));
-            }
-            if matches!(event.event, Event::TurnInterrupted { .. }) {
-                event = event.known(Provenance::Inferred);
-            }
-            let appended = log.append(stream, Expected::Any, vec![event]).await;
-            assert_eq!(appended.unwrap()[0].position, Position(n));
+fn holding(told: Vec<Told>) -> Place {
+    Place::holding((1..).zip(told).map(|(n, (stream, cause, event))| {
+        let inferred = matches!(event, Event::TurnInterrupted { .. });
+        let mut event = NewEvent::live(event, after(n * 500));
+        if cause > 0 {
+            event = event.because(Cause::At(Position(cause)));
         }
-        log.close().await.unwrap();
-    });
+        if inferred {
+            event = event.known(Provenance::Inferred);
+        }
+        (stream, vec![event])
+    }))
 }
 
 fn with_a_log() -> Place {
-    let place = Place(tempfile::tempdir().unwrap());
-    write(&place.0.path().join("data"), story());
-    place
+    holding(story())
 }
 
 #[test]
@@ -455,7 +370,7 @@ fn the_moment_at_which_something_became_true_is_found() {
             "--json",
         ],
         &expect![[r#"
-            {"position":15,"stream":"session/081040g2081040g2","seq":11,"at":"2026-11-22T09:14:10.500000Z","cause":13,"class":"observed","provenance":"live","type":"OutputAppended","data":{"message":"040g2081040g2081","run":1,"part":"prt_040g2081040g2081","kind":"text","placement":"end","text":"It says:"},"holds":true,"there":{"turns.last.text":["Let me look. It says:"]}}
+            {"position":15,"stream":"session/081040g2081040g2","seq":11,"at":"2026-11-22T09:14:10.500000Z","cause":13,"class":"observed","provenance":"live","type":"OutputAppended","data":{"message":"040g2081040g2081","run":1,"part":"prt","kind":"text","placement":"end","text":"It says:"},"holds":true,"there":{"turns.last.text":["Let me look. It says:"]}}
             --- exit 0
         "#]],
     );
@@ -624,7 +539,7 @@ fn two_moments_of_a_session_are_compared() {
             session 081040g2081040g2  from event 10 to event 12
               connection.since: "2026-11-22T09:14:06.000000Z" -> "2026-11-22T09:14:12.000000Z"
               connection.state: "connected" -> "disconnected"
-              turns[040g2081040g2081].runs[1].parts[prt_040g2081040g2081].text: went on "It says:"
+              turns[040g2081040g2081].runs[1].parts[prt].text: went on "It says:"
               turns[040g2081040g2081].runs[1].tools[call]: new {"id":"call","input":{"command":"rm -rf target"},"outcome":null,"output":null,"tool":"bash"}
             between: OutputAppended, ToolCallStarted, StreamLost, ConnectionChanged
             --- exit 0
@@ -755,7 +670,6 @@ fn two_sessions_are_laid_beside_each_other() {
 /// Two sessions, alike but for when, where and in how many pieces: nothing is different.
 #[test]
 fn what_differs_in_times_is_no_difference() {
-    let place = Place(tempfile::tempdir().unwrap());
     let mut told = story();
     // The first session's own, with the second's events after them once more under another name.
     let of_second: Vec<Told> = told
@@ -772,41 +686,26 @@ fn what_differs_in_times_is_no_difference() {
         };
         told.push((StreamId::Session(third), cause, event));
     }
-    write(&place.0.path().join("data"), told);
-    let finished = place.run(&["diff", &OTHER.to_string(), &third.to_string()]);
-    assert_eq!(
-        finished.stdout,
-        format!("{OTHER} and {third} are alike: 8 events\n"),
-        "{finished:#?}"
-    );
+    let told = holding(told).told(&["diff", &OTHER.to_string(), &third.to_string()]);
+    let alike = format!("{OTHER} and {third} are alike: 8 events\n--- exit 0\n");
+    assert_eq!(told, alike);
 }
 
 #[test]
 fn a_log_with_many_goes_is_searched_in_order() {
-    let place = Place(tempfile::tempdir().unwrap());
-    let data = place.0.path().join("data");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
     let count: u64 = 40_000;
-    runtime.block_on(async {
-        let log = Log::open(&data).unwrap();
-        let event = |n: u64| {
-            let event = match n % 10_000 {
-                0 => Event::SessionClosed,
-                _ => Event::MessageCancelled { message: MESSAGE },
-            };
-            NewEvent::live(event, Timestamp(BEGIN + n))
+    let event = |n: u64| {
+        let event = match n % 10_000 {
+            0 => Event::SessionClosed,
+            _ => Event::MessageCancelled { message: MESSAGE },
         };
-        for batch in (1..=count).collect::<Vec<_>>().chunks(2_000) {
-            let events = batch.iter().copied().map(event).collect();
-            let appended = log
-                .append(StreamId::Session(SESSION), Expected::Any, events)
-                .await;
-            appended.unwrap();
-        }
-        log.close().await.unwrap();
+        NewEvent::live(event, after(n))
+    };
+    let batches = (1..=count).step_by(2000).map(|first| {
+        let batch = (first..first + 2000).map(event).collect();
+        (StreamId::Session(SESSION), batch)
     });
+    let place = Place::holding(batches);
     let found = |more: &[&str]| -> Vec<u64> {
         let args = [&["find", "--json", "--type", "SessionClosed"], more].concat();
         let lines = place.json(&args);

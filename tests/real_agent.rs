@@ -22,9 +22,12 @@ use serde_json::json;
 /// For what takes a second or two on a machine that has nothing else to do.
 const SOON: Duration = Duration::from_secs(60);
 
-fn outcomes(scene: &Scene, prompt: &str) -> Vec<Outcome> {
-    let calls = scene.provider.calls_for(prompt);
-    calls.into_iter().map(|call| call.outcome).collect()
+/// An engine, and a session whose server it starts.
+async fn begun() -> (Scene, SessionManager, Session) {
+    let scene = Scene::new();
+    let manager = SessionManager::start(scene.options()).await.unwrap();
+    let session = scene.open(&manager).await;
+    (scene, manager, session)
 }
 
 /// What an event is called.
@@ -42,9 +45,7 @@ fn count(events: &[Recorded], wanted: impl Fn(&Event) -> bool) -> usize {
 
 #[tokio::test]
 async fn an_answer_is_recorded_byte_for_byte() {
-    let scene = Scene::new();
-    let manager = SessionManager::start(scene.options()).await.unwrap();
-    let session = scene.open(&manager).await;
+    let (scene, manager, session) = begun().await;
     let stream = StreamId::Session(session.id());
     for prompt in [
         "fake:plain words=20 chunks=5",
@@ -60,7 +61,7 @@ async fn an_answer_is_recorded_byte_for_byte() {
             "{prompt}"
         );
         assert!(text == expected_text(prompt), "{prompt}");
-        assert_eq!(outcomes(&scene, prompt), [Outcome::Done]);
+        assert_eq!(scene.provider.outcomes_for(prompt), [Outcome::Done]);
         // The end compares a load from a snapshot: this one, and what came after it.
         if prompt.starts_with("fake:reason") {
             let state = session.state().unwrap();
@@ -78,16 +79,10 @@ async fn an_answer_is_recorded_byte_for_byte() {
 
 #[tokio::test]
 async fn a_tool_runs_once_it_is_permitted() {
-    let scene = Scene::new();
-    let manager = SessionManager::start(scene.options()).await.unwrap();
-    let session = scene.open(&manager).await;
+    let (scene, manager, session) = begun().await;
     let prompt = "fake:bash cmd=echo+permitted";
     let message = session.send(prompt, None).await.unwrap();
-    let asked = session.wait(|state| {
-        let turn = state.turn.as_ref()?;
-        turn.open_questions().next().cloned()
-    });
-    let question = within(SOON, "the question", asked).await.unwrap();
+    let question = question(&session).await;
     let asks = Asks::Permission {
         action: "bash".to_owned(),
         detail: "echo permitted".to_owned(),
@@ -111,13 +106,10 @@ async fn a_tool_runs_once_it_is_permitted() {
 
 #[tokio::test]
 async fn a_tool_that_is_refused_ends_the_turn() {
-    let scene = Scene::new();
-    let manager = SessionManager::start(scene.options()).await.unwrap();
-    let session = scene.open(&manager).await;
+    let (scene, manager, session) = begun().await;
     let prompt = "fake:bash cmd=touch+made";
     let message = session.send(prompt, None).await.unwrap();
-    let asked = session.wait(|state| state.questions_open().then_some(()));
-    within(SOON, "the question", asked).await.unwrap();
+    question(&session).await;
     session
         .answer(None, PermissionAnswer::Reject)
         .await
@@ -135,9 +127,7 @@ async fn a_tool_that_is_refused_ends_the_turn() {
 
 #[tokio::test]
 async fn a_message_that_steers_is_answered_by_the_run_that_was_at_work() {
-    let scene = Scene::new();
-    let manager = SessionManager::start(scene.options()).await.unwrap();
-    let session = scene.open(&manager).await;
+    let (scene, manager, session) = begun().await;
     let write = json!({"name": "write", "args": {"filePath": "made.txt", "content": "made"}});
     let steps = json!({"steps": [
         {"text": "I write. ", "gate": "steered", "tools": [write]},
@@ -161,8 +151,8 @@ async fn a_message_that_steers_is_answered_by_the_run_that_was_at_work() {
     let log = manager.log();
     assert_eq!(answer(log, &session, first), "I write. ");
     assert_eq!(answer(log, &session, second), "Instead this.");
-    assert_eq!(outcomes(&scene, &works), [Outcome::Done]);
-    assert_eq!(outcomes(&scene, steers), [Outcome::Done]);
+    assert_eq!(scene.provider.outcomes_for(&works), [Outcome::Done]);
+    assert_eq!(scene.provider.outcomes_for(steers), [Outcome::Done]);
     assert!(scene.home.project_dir().join("made.txt").exists());
     let transcript = transcript(log, &session);
     let tools = |message| transcript.turn_of(message).unwrap().tools_begun().count();
@@ -202,9 +192,7 @@ fn words(answers: [&[&str]; 2]) -> Vec<Vec<String>> {
 
 #[tokio::test]
 async fn a_question_in_words_is_answered_in_words() {
-    let scene = Scene::new();
-    let manager = SessionManager::start(scene.options()).await.unwrap();
-    let session = scene.open(&manager).await;
+    let (scene, manager, session) = begun().await;
     let prompt = asking();
     let message = session.send(&prompt, None).await.unwrap();
     let asked = question(&session).await;
@@ -257,9 +245,7 @@ async fn a_question_in_words_is_answered_in_words() {
 
 #[tokio::test]
 async fn a_question_that_is_refused_ends_the_turn() {
-    let scene = Scene::new();
-    let manager = SessionManager::start(scene.options()).await.unwrap();
-    let session = scene.open(&manager).await;
+    let (scene, manager, session) = begun().await;
     let prompt = asking();
     let message = session.send(&prompt, None).await.unwrap();
     let asked = question(&session).await;
@@ -353,9 +339,7 @@ async fn two_sessions_share_a_server_and_a_stream_and_nothing_else() {
 
 #[tokio::test]
 async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_once() {
-    let scene = Scene::new();
-    let manager = SessionManager::start(scene.options()).await.unwrap();
-    let session = scene.open(&manager).await;
+    let (scene, manager, session) = begun().await;
     let prompt = "fake:gate name=middle after=2 chunks=6 words=60";
     let message = session.send(prompt, None).await.unwrap();
     scene.provider.reached_gate("middle").await;
@@ -377,7 +361,7 @@ async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_
 
     // Two runs, and the text of both is kept.
     assert_eq!(
-        outcomes(&scene, prompt),
+        scene.provider.outcomes_for(prompt),
         [Outcome::ClientGone, Outcome::Done]
     );
     let transcript = transcript(manager.log(), &session);
@@ -446,9 +430,7 @@ async fn a_server_killed_in_an_answer_is_started_again_and_the_message_answered_
 
 #[tokio::test]
 async fn trouble_with_the_model_is_reported_as_the_agent_tells_it() {
-    let scene = Scene::new();
-    let manager = SessionManager::start(scene.options()).await.unwrap();
-    let session = scene.open(&manager).await;
+    let (scene, manager, session) = begun().await;
 
     // What passes is retried by the agent itself: the message is delivered once, and answered.
     for (prompt, refused) in [
@@ -461,7 +443,10 @@ async fn trouble_with_the_model_is_reported_as_the_agent_tells_it() {
     ] {
         let from = session.state().unwrap().seq;
         let message = ask(&session, prompt).await;
-        assert_eq!(outcomes(&scene, prompt), [refused, Outcome::Done]);
+        assert_eq!(
+            scene.provider.outcomes_for(prompt),
+            [refused, Outcome::Done]
+        );
         let text = answer(manager.log(), &session, message);
         assert_eq!(text, expected_text(prompt));
         assert_eq!(Some(&text), scene.provider.texts_for(prompt).last());
@@ -482,7 +467,7 @@ async fn trouble_with_the_model_is_reported_as_the_agent_tells_it() {
     assert_eq!(settled(&session, message).await, MessageState::Failed);
     let ending = session.state().unwrap().turn.unwrap().ending.unwrap();
     assert!(ending.contains("scripted HTTP 401"), "{ending}");
-    assert_eq!(outcomes(&scene, prompt), [Outcome::Refused(401)]);
+    assert_eq!(scene.provider.outcomes_for(prompt), [Outcome::Refused(401)]);
     ask(&session, "fake:plain text=after+the+trouble").await;
     scene.end(manager, &[session]).await;
 }
@@ -503,7 +488,7 @@ async fn a_model_that_never_answers_is_given_up_in_time() {
     assert_eq!(failed.unwrap(), MessageState::Failed);
     let turn = session.state().unwrap().turn.unwrap();
     assert_eq!(turn.ending, turn.stalled, "{turn:#?}");
-    assert_eq!(outcomes(&scene, prompt), [Outcome::ClientGone]);
+    assert_eq!(scene.provider.outcomes_for(prompt), [Outcome::ClientGone]);
     assert!(
         scene.agent(manager.log()).statuses().await.is_empty(),
         "the agent works on"
@@ -605,13 +590,10 @@ async fn forty_messages_arrive_once_and_in_order_though_the_server_is_killed_aga
 
 #[tokio::test]
 async fn a_turn_that_dies_with_its_tool_at_work_waits_for_a_persons_word() {
-    let scene = Scene::new();
-    let manager = SessionManager::start(scene.options()).await.unwrap();
-    let session = scene.open(&manager).await;
+    let (scene, manager, session) = begun().await;
     let prompt = "fake:bash cmd=sleep+300";
     let message = session.send(prompt, None).await.unwrap();
-    let asked = session.wait(|state| state.questions_open().then_some(()));
-    within(SOON, "the question", asked).await.unwrap();
+    question(&session).await;
     session.answer(None, PermissionAnswer::Once).await.unwrap();
     let tool = || {
         let mut processes = scene.home.marker().processes();

@@ -79,17 +79,11 @@ fn answered(scene: &Scene, prompt: &str, outcomes: &[Outcome], servers: usize, a
     assert_eq!(entries(&stands, "messages", "state"), ["completed"], "{at}");
     let texts = entries(&stands, "turns", "text");
     assert_eq!(texts, [expected_text(prompt)], "{at}");
-    assert_eq!(asked(scene, prompt), outcomes, "{at}");
+    assert_eq!(scene.provider.outcomes_for(prompt), outcomes, "{at}");
     let events = log(scene, "latest");
     let counts = ["MessageQueued", "TurnCompleted", "ServerSpawned"];
     let counts = counts.map(|name| count(&events, name));
     assert_eq!(counts, [1, 1, servers], "{at}: {events:#?}");
-}
-
-/// How the model was asked this, each time.
-fn asked(scene: &Scene, prompt: &str) -> Vec<Outcome> {
-    let calls = scene.provider.calls_for(prompt).into_iter();
-    calls.map(|call| call.outcome).collect()
 }
 
 #[tokio::test]
@@ -326,7 +320,7 @@ async fn a_question_that_died_with_its_server_is_not_waited_for() {
     scene.home.marker().assert_none_left();
     assert_eq!(made(&scene), "x\n");
     assert_eq!(
-        asked(&scene, &prompt),
+        scene.provider.outcomes_for(&prompt),
         [Outcome::Done, Outcome::Done, Outcome::Done]
     );
     let events = log(&scene, "latest");
@@ -360,7 +354,7 @@ async fn a_turn_that_died_with_its_question_is_run_again_in_one_go() {
     scene.home.marker().assert_none_left();
     assert_eq!(made(&scene), "x\n");
     assert_eq!(
-        asked(&scene, &prompt),
+        scene.provider.outcomes_for(&prompt),
         [Outcome::Done, Outcome::Done, Outcome::Done]
     );
     assert!(nothing_open(&recover(&scene, &[])));
@@ -380,7 +374,7 @@ async fn a_turn_that_is_never_to_be_run_again_is_given_up() {
     let recovered = objects(finished.stdout.lines());
     assert_eq!(recovered, [report(&scene, "failed", "failed", &[])]);
     scene.home.marker().assert_none_left();
-    assert_eq!(asked(&scene, prompt), [Outcome::ClientGone]);
+    assert_eq!(scene.provider.outcomes_for(prompt), [Outcome::ClientGone]);
     let events = log(&scene, "latest");
     let counts = ["TurnInterrupted", "RerunDecided", "TurnFailed"];
     assert_eq!(

@@ -5,23 +5,11 @@
     reason = "expect-test writes snapshots like that"
 )]
 
-use std::path::Path;
-use std::process::{Command, Output};
-
 use expect_test::expect;
-use recount_store::{
-    ConnectionId, Event, Expected, Log, LogReader, MessageId, NewEvent, OutputKind, Placement, Seq,
-    SessionId, StreamId, Timestamp,
-};
-use recount_tests::process::recount;
+use recount_store::{Event, LogReader, MessageId, NewEvent, Seq, StreamId};
+use recount_tests::place::Place;
+use recount_tests::story::{CONNECTION, SESSION, after, opened, queued, said};
 use serde_json::{Value, json};
-
-/// 2026-11-22T09:14:03Z.
-const BEGIN: u64 = 1_795_338_843_000_000;
-
-const SESSION: StreamId = StreamId::Session(SessionId::from_bytes([2; 10]));
-
-const CONNECTION: ConnectionId = ConnectionId::from_bytes([4; 10]);
 
 /// How many messages the session has, and how many events each.
 const MESSAGES: u64 = 25;
@@ -31,19 +19,8 @@ const EACH: u64 = 2800;
 fn events() -> impl Iterator<Item = NewEvent> {
     let events = (0..MESSAGES).flat_map(|number| {
         let message = MessageId::from_random(u128::from(number) + 1);
-        let queued = Event::MessageQueued {
-            message,
-            key: None,
-            text: format!("question {number}"),
-        };
-        let said = move |n| Event::OutputAppended {
-            message,
-            run: 1,
-            part: "prt_1".to_owned(),
-            kind: OutputKind::Text,
-            placement: Placement::End,
-            text: format!("{n} "),
-        };
+        let queued = queued(message, &format!("question {number}"));
+        let said = move |n| said(message, 1, &format!("{n} "));
         let completed = Event::TurnCompleted {
             message,
             run: 1,
@@ -56,37 +33,15 @@ fn events() -> impl Iterator<Item = NewEvent> {
     });
     (0..)
         .zip(events)
-        .map(|(n, event)| NewEvent::live(event, Timestamp(BEGIN + n * 100_000)))
+        .map(|(n, event)| NewEvent::live(event, after(n * 100)))
 }
 
-fn run(data: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(recount());
-    command
-        .env("RECOUNT_DATA", data)
-        .env("TZ", "UTC")
-        .args(args);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    output
-}
-
-fn shown(data: &Path, args: &[&str]) -> Value {
-    let args = [&["show", "latest", "--json"], args].concat();
-    serde_json::from_slice(&run(data, &args).stdout).unwrap()
-}
-
-#[tokio::test]
-async fn any_moment_is_shown_the_same_with_milestones_and_without() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    let log = Log::open(&data).unwrap();
-    let mut all: Vec<_> = events().collect();
-    while !all.is_empty() {
-        let rest = all.split_off(all.len().min(1000));
-        log.append(SESSION, Expected::Any, all).await.unwrap();
-        all = rest;
-    }
-    log.close().await.unwrap();
+#[test]
+fn any_moment_is_shown_the_same_with_milestones_and_without() {
+    let session = StreamId::Session(SESSION);
+    let all: Vec<_> = events().collect();
+    let place = Place::holding(all.chunks(1000).map(|batch| (session, batch.to_vec())));
+    let shown = |args: &[&str]| place.object(&[&["show", "latest", "--json"], args].concat());
 
     // Both ends of a milestone, and the middle of an answer; by number and by time.
     let moments = [
@@ -97,20 +52,20 @@ async fn any_moment_is_shown_the_same_with_milestones_and_without() {
         "69999",
         "2026-11-22T10:14:03.05Z",
     ];
-    let show = |at: &&str| shown(&data, &["--at", at]);
+    let show = |at: &&str| shown(&["--at", at]);
     let before: Vec<_> = moments.iter().map(show).collect();
     let numbers: Vec<_> = before.iter().map(|shown| shown["events"].clone()).collect();
     assert_eq!(
         numbers,
         [1, 32_767, 32_768, 32_769, 69_999, 36_001].map(Value::from)
     );
-    let whole = shown(&data, &["--all"]);
-    let last = shown(&data, &[]);
+    let whole = shown(&["--all"]);
+    let last = shown(&[]);
 
-    run(&data, &["rebuild"]);
-    let reader = LogReader::open(&data).unwrap();
+    place.printed(&["rebuild"]);
+    let reader = LogReader::open(place.data()).unwrap();
     let milestone = |number| {
-        let kept = reader.snapshot(SESSION, &format!("session@{number}"));
+        let kept = reader.snapshot(session, &format!("session@{number}"));
         kept.unwrap().map(|kept| kept.seq)
     };
     assert_eq!(
@@ -119,8 +74,8 @@ async fn any_moment_is_shown_the_same_with_milestones_and_without() {
     );
     drop(reader);
     assert_eq!(moments.iter().map(show).collect::<Vec<_>>(), before);
-    assert_eq!(shown(&data, &["--all"]), whole);
-    assert_eq!(shown(&data, &[]), last);
+    assert_eq!(shown(&["--all"]), whole);
+    assert_eq!(shown(&[]), last);
 
     // The last twenty, each with its whole answer.
     let (messages, turns) = (
@@ -132,7 +87,7 @@ async fn any_moment_is_shown_the_same_with_milestones_and_without() {
     assert_eq!(last["messages"], json!(messages[5..]));
     assert_eq!(last["turns"], json!(turns[5..]));
 
-    let text = String::from_utf8(run(&data, &["show", "latest", "--at", "69999"]).stdout).unwrap();
+    let text = place.printed(&["show", "latest", "--at", "69999"]);
     let from = text.find("5 earlier").unwrap();
     let lines: Vec<&str> = text[from..].lines().take(4).collect();
     expect![[r#"
@@ -144,49 +99,39 @@ async fn any_moment_is_shown_the_same_with_milestones_and_without() {
 }
 
 /// A session on a connection that is lost again and again: so many events on it before the session, and after.
-async fn on_a_long_connection(data: &Path, events: u64) {
-    let log = Log::open(data).unwrap();
+fn on_a_long_connection(events: u64) -> Place {
     let connection = StreamId::Connection(CONNECTION);
     let lost = |attempt: u64| {
         let event = Event::ConnectFailed {
             attempt: u32::try_from(attempt).unwrap(),
             reason: format!("it broke, time {attempt}"),
         };
-        NewEvent::live(event, Timestamp(BEGIN + attempt * 1000))
+        NewEvent::live(event, after(attempt))
     };
-    let opened = Event::SessionOpened {
-        connection: CONNECTION,
-        agent: "opencode".to_owned(),
-        directory: "/home/project".to_owned(),
-        model: None,
-        title: None,
+    let batches = |from: u64, to: u64| {
+        let firsts = (from..to).step_by(5000);
+        firsts.map(move |first| {
+            (
+                connection,
+                (first..to.min(first + 5000)).map(lost).collect(),
+            )
+        })
     };
-    let opened = NewEvent::live(opened, Timestamp(BEGIN + events * 1000));
-    for (from, to) in [(0, events), (events, 2 * events)] {
-        for first in (from..to).step_by(5000) {
-            let batch = (first..to.min(first + 5000)).map(lost).collect();
-            log.append(connection, Expected::Any, batch).await.unwrap();
-        }
-        let session = if from == 0 {
-            opened.clone()
-        } else {
-            let at = Timestamp(BEGIN + to * 1000);
-            NewEvent::live(Event::SessionClosed, at)
-        };
-        log.append(SESSION, Expected::Any, vec![session])
-            .await
-            .unwrap();
-    }
-    log.close().await.unwrap();
+    let session = |event, at| (StreamId::Session(SESSION), vec![NewEvent::live(event, at)]);
+    let begins = batches(0, events).chain([session(opened(), after(events))]);
+    let goes_on = batches(events, 2 * events);
+    let ends = [session(Event::SessionClosed, after(2 * events))];
+    Place::holding(begins.chain(goes_on).chain(ends))
 }
 
-#[tokio::test]
-async fn a_long_connection_is_shown_the_same_with_milestones_and_without() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    on_a_long_connection(&data, 40_000).await;
+#[test]
+fn a_long_connection_is_shown_the_same_with_milestones_and_without() {
+    let place = on_a_long_connection(40_000);
     let moments = ["1", "2", "2026-11-22T09:14:55.5Z"];
-    let show = |at: &&str| shown(&data, &["--at", at])["connection"].clone();
+    let show = |at: &&str| {
+        let shown = place.object(&["show", "latest", "--json", "--at", at]);
+        shown["connection"].clone()
+    };
     let before: Vec<_> = moments.iter().map(show).collect();
     let errors: Vec<_> = before
         .iter()
@@ -197,8 +142,8 @@ async fn a_long_connection_is_shown_the_same_with_milestones_and_without() {
         [39_999, 79_999, 52_500].map(|n| json!(format!("it broke, time {n}")))
     );
 
-    run(&data, &["rebuild"]);
-    let reader = LogReader::open(&data).unwrap();
+    place.printed(&["rebuild"]);
+    let reader = LogReader::open(place.data()).unwrap();
     let milestone = |name| {
         let kept = reader.snapshot(StreamId::Connection(CONNECTION), name);
         kept.unwrap().map(|kept| kept.seq)

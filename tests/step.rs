@@ -5,26 +5,17 @@
     reason = "expect-test writes snapshots like that"
 )]
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::ops::RangeInclusive;
 
 use expect_test::{Expect, expect};
-use recount_store::{
-    ConnectionId, ConnectionState, Event, Expected, Log, MessageId, NewEvent, OutputKind,
-    Placement, Position, SessionId, StreamId, Target, Timestamp,
-};
+use recount_store::{ConnectionState, Event, NewEvent, StreamId};
 use recount_tests::command::VERB_TIMEOUT;
-use recount_tests::process::recount;
+use recount_tests::place::Place;
 use recount_tests::process::terminal::Terminal;
+use recount_tests::story::{
+    CONNECTION, MESSAGE, SESSION, after, linked, opened, queued, record, said,
+};
 use rustix::process::Signal;
-use tempfile::TempDir;
-
-/// 2026-11-22T09:14:03Z.
-const BEGIN: u64 = 1_795_338_843_000_000;
-
-const SESSION: SessionId = SessionId::from_bytes([2; 10]);
-const CONNECTION: ConnectionId = ConnectionId::from_bytes([4; 10]);
-const MESSAGE: MessageId = MessageId::from_bytes([1; 10]);
 
 const DOWN: &str = "\x1b[B";
 const UP: &str = "\x1b[A";
@@ -35,51 +26,17 @@ const END: &str = "\x1b[F";
 /// How many pieces the agent says before its connection falls, and after it.
 const PIECES: u64 = 300;
 
-/// A folder whose `data` is the data directory.
-struct Place(TempDir);
-
-impl Place {
-    fn data(&self) -> PathBuf {
-        self.0.path().join("data")
-    }
-
-    fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command
-            .current_dir(self.0.path())
-            .env_clear()
-            .env("HOME", self.0.path())
-            .env("PATH", "/usr/bin:/bin")
-            .env("TERM", "xterm-256color")
-            .env("TZ", "UTC")
-            .env("RECOUNT_DATA", self.data())
-    }
-
-    /// Steps through the session on a terminal of this size.
-    fn step(&self, columns: u16, rows: u16, args: &[&str]) -> Terminal {
-        Terminal::of_size(&mut self.on_terminal(args), columns, rows)
-    }
-
-    /// The command that does, on a terminal that it is given.
-    fn on_terminal(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("setsid");
-        self.environment(&mut command)
-            .args(["--ctty", "--wait"])
-            .arg(recount())
-            .args(["step", "latest"])
-            .args(args);
-        command
-    }
+/// Steps through the session on a terminal of this size.
+fn step(place: &Place, columns: u16, rows: u16, args: &[&str]) -> Terminal {
+    let mut command = place.command(&["step", "latest"]);
+    command.args(args).env("TERM", "xterm-256color");
+    Terminal::of_size(&command, columns, rows)
 }
 
-fn said(n: u64) -> Event {
-    Event::OutputAppended {
-        message: MESSAGE,
-        run: 1,
-        part: "prt_1".to_owned(),
-        kind: OutputKind::Text,
-        placement: Placement::End,
-        text: format!("word{n} "),
-    }
+/// Says words of these numbers, one after the other.
+fn words(numbers: RangeInclusive<u64>) -> impl Iterator<Item = (StreamId, Event)> {
+    let said = |n| said(MESSAGE, 1, &format!("word{n} "));
+    numbers.map(move |n| (StreamId::Session(SESSION), said(n)))
 }
 
 /// A session whose connection falls in the middle of a long answer.
@@ -88,31 +45,9 @@ fn story() -> Vec<(StreamId, Event)> {
     let message = MESSAGE;
     let changed = |from, to| (link, Event::ConnectionChanged { from, to });
     let mut story = vec![
-        (
-            session,
-            Event::SessionOpened {
-                connection: CONNECTION,
-                agent: "opencode".to_owned(),
-                directory: "/home/project".to_owned(),
-                model: None,
-                title: None,
-            },
-        ),
-        (
-            session,
-            Event::MessageQueued {
-                message,
-                key: None,
-                text: "Count.".to_owned(),
-            },
-        ),
-        (
-            link,
-            Event::ConnectionOpened {
-                agent: "opencode".to_owned(),
-                target: Target::Url("http://127.0.0.1:4096".to_owned()),
-            },
-        ),
+        (session, opened()),
+        (session, queued(message, "Count.")),
+        (link, linked()),
         changed(ConnectionState::Connecting, ConnectionState::Connected),
         (
             session,
@@ -132,7 +67,7 @@ fn story() -> Vec<(StreamId, Event)> {
         (session, Event::TurnRequested { message, run: 1 }),
         (session, Event::TurnStarted { message, run: 1 }),
     ];
-    story.extend((1..=PIECES).map(|n| (session, said(n))));
+    story.extend(words(1..=PIECES));
     story.extend([
         (
             link,
@@ -145,13 +80,13 @@ fn story() -> Vec<(StreamId, Event)> {
             link,
             Event::ReconnectScheduled {
                 attempt: 1,
-                at: Timestamp(BEGIN + 60_000_000),
+                at: after(60_000),
             },
         ),
         changed(ConnectionState::Disconnected, ConnectionState::Connecting),
         changed(ConnectionState::Connecting, ConnectionState::Connected),
     ]);
-    story.extend((PIECES + 1..=2 * PIECES).map(|n| (session, said(n))));
+    story.extend(words(PIECES + 1..=2 * PIECES));
     story.push((
         session,
         Event::TurnCompleted {
@@ -163,21 +98,12 @@ fn story() -> Vec<(StreamId, Event)> {
     story
 }
 
-/// Appends events, a tenth of a second after each other.
-async fn record(log: &Log, story: Vec<(StreamId, Event)>) {
-    for (stream, event) in story {
-        let Position(before) = log.head().unwrap().position;
-        let event = NewEvent::live(event, Timestamp(BEGIN + before * 100_000));
-        let appended = log.append(stream, Expected::Any, vec![event]).await;
-        appended.unwrap();
-    }
-}
-
-async fn written() -> (Place, Log) {
-    let place = Place(tempfile::tempdir().unwrap());
-    let log = Log::open(place.data()).unwrap();
-    record(&log, story()).await;
-    (place, log)
+/// A place with that, a tenth of a second between any two events.
+fn with_a_log() -> Place {
+    Place::holding((0..).zip(story()).map(|(n, (stream, event))| {
+        let event = NewEvent::live(event, after(n * 100));
+        (stream, vec![event])
+    }))
 }
 
 /// What is on the screen once these words are.
@@ -206,11 +132,10 @@ fn left(terminal: Terminal, code: i32) {
     assert_eq!(finished.status.code(), Some(code), "{finished:#?}");
 }
 
-#[tokio::test]
-async fn a_small_terminal() {
-    let (place, log) = written().await;
-    log.close().await.unwrap();
-    let mut terminal = place.step(80, 24, &[]);
+#[test]
+fn a_small_terminal() {
+    let place = with_a_log();
+    let mut terminal = step(&place, 80, 24, &[]);
     check(
         &terminal,
         "TurnCompleted",
@@ -228,7 +153,7 @@ async fn a_small_terminal() {
               09:15:04.200   606  OutputAppended         "word600 "
             > 09:15:04.300   607  TurnCompleted          040g20: stop
              state ─────────────────────────────────────────────────────────────────────────
-            agent      opencode in /home/project
+            agent      opencode in /work
             messages   1 completed
             connection connected for 30 s
 
@@ -263,7 +188,7 @@ async fn a_small_terminal() {
           09:14:34.200    ~7  ConnectionChanged      connecting to connected
           09:14:34.300   307  OutputAppended         "word301 "
          state ─────────────────────────────────────────────────────────────────────────
-        agent      opencode in /home/project
+        agent      opencode in /work
         messages   1 running
         connection connected for 30 s
 
@@ -286,11 +211,10 @@ async fn a_small_terminal() {
     left(terminal, 0);
 }
 
-#[tokio::test]
-async fn a_large_terminal() {
-    let (place, log) = written().await;
-    log.close().await.unwrap();
-    let mut terminal = place.step(120, 40, &["--at", "306"]);
+#[test]
+fn a_large_terminal() {
+    let place = with_a_log();
+    let mut terminal = step(&place, 120, 40, &["--at", "306"]);
     typed(&mut terminal, "", "event 306 of 607");
     terminal.type_in(DOWN);
     check(
@@ -299,7 +223,7 @@ async fn a_large_terminal() {
         &expect![[r#"
          081040g2081040g2  busy  event 306 of 607  2026-11-22 09:14:33
           09:14:31.900   288  OutputAppended         "word282 "            ┌ state ─────────────────────────────────────────────
-          09:14:32.000   289  OutputAppended         "word283 "            │agent      opencode in /home/project
+          09:14:32.000   289  OutputAppended         "word283 "            │agent      opencode in /work
           09:14:32.100   290  OutputAppended         "word284 "            │messages   1 running
           09:14:32.200   291  OutputAppended         "word285 "            │connection connected for 30 s
           09:14:32.300   292  OutputAppended         "word286 "            │
@@ -342,10 +266,9 @@ async fn a_large_terminal() {
     left(terminal, 130);
 }
 
-#[tokio::test]
-async fn a_signal_gives_the_terminal_back() {
-    let (place, log) = written().await;
-    log.close().await.unwrap();
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    let place = with_a_log();
     let signals = [
         (Signal::HUP, 129),
         (Signal::INT, 130),
@@ -353,7 +276,7 @@ async fn a_signal_gives_the_terminal_back() {
         (Signal::TERM, 143),
     ];
     for (signal, code) in signals {
-        let mut terminal = place.step(80, 24, &[]);
+        let mut terminal = step(&place, 80, 24, &[]);
         typed(&mut terminal, "", "event 607 of 607");
         assert!(!terminal.is_tame());
         terminal.signal(signal);
@@ -363,13 +286,14 @@ async fn a_signal_gives_the_terminal_back() {
 
 /// Only a build to test with fails when it is asked to.
 #[cfg(debug_assertions)]
-#[tokio::test]
-async fn a_panic_gives_the_terminal_back() {
-    let (place, log) = written().await;
-    log.close().await.unwrap();
-    let mut command = place.on_terminal(&[]);
-    command.env("RECOUNT_FAIL_DRAWN", "1");
-    let terminal = Terminal::of_size(&mut command, 80, 24);
+#[test]
+fn a_panic_gives_the_terminal_back() {
+    let place = with_a_log();
+    let mut command = place.command(&["step", "latest"]);
+    command
+        .env("TERM", "xterm-256color")
+        .env("RECOUNT_FAIL_DRAWN", "1");
+    let terminal = Terminal::of_size(&command, 80, 24);
     terminal.wait_for_end(VERB_TIMEOUT);
     assert!(terminal.is_tame());
     let screen = terminal.screen();
@@ -380,48 +304,40 @@ async fn a_panic_gives_the_terminal_back() {
     assert_eq!(finished.status.code(), Some(101), "{finished:#?}");
 }
 
-#[tokio::test]
-async fn what_another_process_writes_is_followed() {
-    let (place, log) = written().await;
-    let mut terminal = place.step(80, 24, &[]);
+#[test]
+fn what_another_process_writes_is_followed() {
+    let place = with_a_log();
+    let mut terminal = step(&place, 80, 24, &[]);
     typed(&mut terminal, "", "event 607 of 607");
     typed(&mut terminal, "f", "following");
-    let closed = vec![(StreamId::Session(SESSION), Event::SessionClosed)];
-    record(&log, closed).await;
+    let closed = NewEvent::live(Event::SessionClosed, after(61_300));
+    record(&place.data(), [(StreamId::Session(SESSION), vec![closed])]);
     typed(&mut terminal, "", "closed  event 608 of 608");
     terminal.type_in("q");
     left(terminal, 0);
-    log.close().await.unwrap();
 }
 
-#[tokio::test]
-async fn without_a_terminal_it_refuses() {
-    let (place, log) = written().await;
-    log.close().await.unwrap();
-    let told = |args: &[&str]| {
-        let mut command = Command::new(recount());
-        let output = place
-            .environment(&mut command)
-            .args(args)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert_eq!(output.stdout, b"");
-        let told = String::from_utf8(output.stderr).unwrap();
-        format!("{told}--- exit {}\n", output.status.code().unwrap())
-    };
-    expect![[r#"
+#[test]
+fn without_a_terminal_it_refuses() {
+    let place = with_a_log();
+    place.check(
+        &["step", "latest"],
+        &expect![[r#"
+        --- stderr
         recount: `recount step` needs a terminal to draw on and to read keys from
           recount log ID           prints the events
           recount show ID --at N   prints how it stood
         --- exit 2
-    "#]]
-    .assert_eq(&told(&["step", "latest"]));
-    expect![[r#"
+    "#]],
+    );
+    place.check(
+        &["step", "latest", "--json"],
+        &expect![[r#"
+        --- stderr
         recount: `recount step` is a screen for a person, and prints no JSON
           recount log ID           prints the events
           recount show ID --at N   prints how it stood
         --- exit 2
-    "#]]
-    .assert_eq(&told(&["step", "latest", "--json"]));
+    "#]],
+    );
 }

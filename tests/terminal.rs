@@ -96,7 +96,5 @@ fn a_person_presses_ctrl_c_at_a_question_and_the_turn_ends() {
     let events = log(&scene, "latest");
     assert_eq!(count(&events, "TurnAborted"), 1, "{events:#?}");
     assert_eq!(count(&events, "PermissionAnswered"), 0, "{events:#?}");
-    let calls = scene.provider.calls_for(PROMPT);
-    let outcomes: Vec<_> = calls.into_iter().map(|call| call.outcome).collect();
-    assert_eq!(outcomes, [Outcome::Done]);
+    assert_eq!(scene.provider.outcomes_for(PROMPT), [Outcome::Done]);
 }

@@ -13,9 +13,11 @@ mod verifier;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use expect_test::expect;
-use recount_store::{LogReader, Position, SigningKey, Timestamp};
+use recount_store::{LogReader, Position, SigningKey};
+use recount_tests::place::Place;
+use recount_tests::story::BEGIN;
 
-use place::{BEGIN, Place};
+use place::with_a_log;
 
 fn key() -> SigningKey {
     SigningKey::from_seed(&[7; 32])
@@ -23,10 +25,10 @@ fn key() -> SigningKey {
 
 /// A place with a log, and `head.json` that signs where it stands.
 fn signed() -> Place {
-    let place = Place::with_a_log();
+    let place = with_a_log();
     let log = LogReader::open(place.path("data")).unwrap();
-    let signed = log.head().unwrap().sign(Timestamp(BEGIN), &key());
-    place.file("head.json", &serde_json::to_string(&signed).unwrap());
+    let signed = log.head().unwrap().sign(BEGIN, &key());
+    place.write("head.json", serde_json::to_string(&signed).unwrap());
     place
 }
 
@@ -88,13 +90,12 @@ fn what_is_withheld_does_not_leave_and_the_rest_is_still_proven() {
         {"position":4,"stream":"session/081040g2081040g2","seq":2,"at":"2026-11-22T09:14:03.300000Z","cause":null,"class":"asked","provenance":"live","type":"MessageQueued","withheld":"e43d072d6e1134c1f6616aa1ec827934e745b911567bf0c17391e49ff73d1e79"}
         {"position":19,"stream":"session/081040g2081040g2","seq":12,"at":"2026-11-22T09:14:04.800000Z","cause":12,"class":"observed","provenance":"live","type":"ToolCallEnded","withheld":"6b2d522ef4d0c1717ec5272b38951524941116e5cccbc56b889e66b6d42c3d98"}
         {"position":20,"stream":"session/081040g2081040g2","seq":13,"at":"2026-11-22T09:14:04.900000Z","cause":12,"class":"observed","provenance":"live","type":"OutputAppended","withheld":"48e6c72609b8183177c8adfe70a05c179e5509cad04ac8441dcc6b2162e3123f"}"#]].assert_eq(&withheld.join("\n"));
-    place.file("session.bundle", &text);
+    place.write("session.bundle", &text);
     place.check(
         &["bundle", "--check", "session.bundle", "--public-key", &key],
         &expect![[r#"
             proven: 15 events of session/081040g2081040g2 and connection/0g2081040g208104, 3 withheld
             by the head at position 24, signed at 2026-11-22T09:14:03.000000Z by ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c
-            --- stderr
             --- exit 0
         "#]],
     );
@@ -122,7 +123,7 @@ fn nothing_in_a_bundle_can_be_changed() {
             verifier::verify(&text, &key).is_err(),
             "the verifier takes {what}"
         );
-        place.file("changed.bundle", &text);
+        place.write("changed.bundle", &text);
         let checked = place.run(&["bundle", "--check", "changed.bundle", "--public-key", &key]);
         assert_eq!(checked.status.code(), Some(1), "{what}: {checked:#?}");
         assert!(
@@ -186,8 +187,8 @@ fn what_cannot_be_proven_is_not_bundled() {
     let sign = |name: &str, position: u64| {
         let mut head = log.head().unwrap();
         head.position = Position(position);
-        let signed = head.sign(Timestamp(BEGIN), &key());
-        place.file(name, &serde_json::to_string(&signed).unwrap());
+        let signed = head.sign(BEGIN, &key());
+        place.write(name, serde_json::to_string(&signed).unwrap());
     };
     sign("later.json", 99);
     place.check(
@@ -218,9 +219,9 @@ fn what_cannot_be_proven_is_not_bundled() {
     );
     assert!(!place.path("other.bundle").exists());
     let forged = std::fs::read_to_string(place.path("head.json")).unwrap();
-    place.file(
+    place.write(
         "forged.json",
-        &forged.replace("\"position\":24", "\"position\":23"),
+        forged.replace("\"position\":24", "\"position\":23"),
     );
     place.check(
         &["bundle", "081", "--signed", "forged.json"],
@@ -230,7 +231,7 @@ fn what_cannot_be_proven_is_not_bundled() {
             --- exit 1
         "#]],
     );
-    place.file("empty.bundle", "");
+    place.write("empty.bundle", "");
     place.check(&["bundle", "--check", "empty.bundle"], &expect![[r#"
         --- stderr
         recount: not proven: empty.bundle, its end: the file is not a bundle: its first line is no "recount bundle v1"

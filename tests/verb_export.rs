@@ -16,17 +16,19 @@ use std::fs;
 
 use expect_test::{Expect, expect};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use recount_store::{LogReader, SigningKey, Timestamp};
+use recount_store::{LogReader, SigningKey};
+use recount_tests::place::Place;
+use recount_tests::story::BEGIN;
 use serde_json::Value;
 
-use place::{BEGIN, Place};
+use place::with_a_log;
 
 #[test]
 fn an_import_is_the_same_log_and_is_exported_to_the_same_bytes() {
-    let place = Place::with_a_log();
+    let place = with_a_log();
     for (what, name) in [("--all", "all"), ("081", "one")] {
         let exported = place.printed(&["export", what]);
-        place.file("session.jsonl", &exported);
+        place.write("session.jsonl", &exported);
         place.printed(&["import", "session.jsonl", "--into", name]);
         place.printed(&["--data", name, "verify"]);
         assert_eq!(place.printed(&["--data", name, "export", what]), exported);
@@ -37,8 +39,8 @@ fn an_import_is_the_same_log_and_is_exported_to_the_same_bytes() {
     // All that was signed of the old log holds of the new one.
     let key = SigningKey::from_seed(&[7; 32]);
     let log = LogReader::open(place.path("data")).unwrap();
-    let signed = log.head().unwrap().sign(Timestamp(BEGIN), &key);
-    place.file("head.json", &serde_json::to_string(&signed).unwrap());
+    let signed = log.head().unwrap().sign(BEGIN, &key);
+    place.write("head.json", serde_json::to_string(&signed).unwrap());
     place.printed(&[
         "--data",
         "all",
@@ -52,7 +54,7 @@ fn an_import_is_the_same_log_and_is_exported_to_the_same_bytes() {
 
 #[test]
 fn what_was_imported_is_told() {
-    let place = Place::with_a_log();
+    let place = with_a_log();
     let exported = place.printed(&["export", "081", "--out", "session.jsonl"]);
     let length = fs::metadata(place.path("session.jsonl")).unwrap().len();
     assert_eq!(
@@ -65,7 +67,6 @@ fn what_was_imported_is_told() {
             imported: 21 events of 3 streams, proven
             the log stands at position 23 with hash 9b853e0efd7cd9f4e86365e78199da84faf5cd4c7f4a03a3f54c319462f45ee5
             look at it with: recount --data new sessions
-            --- stderr
             --- exit 0
         "#]],
     );
@@ -73,7 +74,6 @@ fn what_was_imported_is_told() {
         &["import", "session.jsonl", "--into", "newer", "--json"],
         &expect![[r#"
             {"directory":"newer","events":21,"hash":"9b853e0efd7cd9f4e86365e78199da84faf5cd4c7f4a03a3f54c319462f45ee5","position":23,"streams":3}
-            --- stderr
             --- exit 0
         "#]],
     );
@@ -81,11 +81,11 @@ fn what_was_imported_is_told() {
 
 #[test]
 fn what_cannot_be_proven_is_refused_by_its_line() {
-    let place = Place::with_a_log();
+    let place = with_a_log();
     let exported = place.printed(&["export", "081"]);
     let lines: Vec<&str> = exported.lines().collect();
     let refused = |name: &str, text: &str, expected: &Expect| {
-        place.file(name, text);
+        place.write(name, text);
         place.check(&["import", name, "--into", "new"], expected);
         assert!(!place.path("new").exists(), "{name} left something behind");
     };
@@ -138,7 +138,7 @@ fn what_cannot_be_proven_is_refused_by_its_line() {
     );
 
     // What is there already is left as it is.
-    place.file("session.jsonl", &exported);
+    place.write("session.jsonl", &exported);
     let before = place.printed(&["verify"]);
     place.check(
         &["import", "session.jsonl"],
@@ -188,7 +188,7 @@ fn what_cannot_be_proven_is_refused_by_its_line() {
 
 #[test]
 fn a_conversation_is_told_in_markdown() {
-    let place = Place::with_a_log();
+    let place = with_a_log();
     place.check(
         &["export", "081", "--format", "markdown"],
         &expect![[r##"
@@ -229,7 +229,6 @@ fn a_conversation_is_told_in_markdown() {
             **Answer:** allowed once
 
             *Ended after 1.7 s: stop.*
-            --- stderr
             --- exit 0
         "##]],
     );
@@ -237,7 +236,7 @@ fn a_conversation_is_told_in_markdown() {
 
 #[test]
 fn a_trace_is_what_the_format_says() {
-    let place = Place::with_a_log();
+    let place = with_a_log();
     for texts in [&["--texts"][..], &[]] {
         for what in ["081", "--all"] {
             let args = [&["export", what, "--format", "trace"], texts].concat();
@@ -252,7 +251,7 @@ fn a_trace_is_what_the_format_says() {
 
 #[test]
 fn spans_are_read_by_the_official_definitions() {
-    let place = Place::with_a_log();
+    let place = with_a_log();
     let args = ["export", "081", "--format", "otlp", "--texts"];
     let printed = place.printed(&args);
     assert_eq!(printed, place.printed(&args), "a second export is the same");
@@ -347,10 +346,9 @@ fn within(ours: &Value, theirs: &Value, path: &str) {
 #[test]
 fn the_demo_can_be_carried_elsewhere() {
     let place = Place::new();
-    let finished = place.run(&["demo", "--json"]);
-    assert!(finished.status.success(), "{finished:#?}");
+    place.printed(&["demo", "--json"]);
     let exported = place.printed(&["export", "latest"]);
-    place.file("demo.jsonl", &exported);
+    place.write("demo.jsonl", &exported);
     place.printed(&["import", "demo.jsonl", "--into", "new"]);
     place.printed(&["--data", "new", "verify"]);
     assert_eq!(

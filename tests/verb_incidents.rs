@@ -11,9 +11,9 @@ use std::process::Command;
 use std::{fs, iter};
 
 use expect_test::{expect, expect_file};
-use recount_tests::command::VERB_TIMEOUT;
 use recount_tests::fixture::fixture;
-use recount_tests::process::{Running, recount};
+use recount_tests::place::Place;
+use recount_tests::process::{Finished, recount};
 use serde_json::Value;
 
 #[test]
@@ -25,8 +25,8 @@ fn a_week_of_incidents() {
 #[test]
 fn only_some_of_them() {
     let week = fixture("week");
-    let told = [
-        &["incidents", "--open"][..],
+    let told = week.told_each(&[
+        &["incidents", "--open"],
         &["incidents", "--kind", "panic"],
         &[
             "incidents",
@@ -38,8 +38,7 @@ fn only_some_of_them() {
         &["incidents", "--since", "2026-11-08T20:00:00Z"],
         &["incidents", "--session", "yrrtr0"],
         &["incidents", "--session", "yrrtr0", "--open"],
-    ]
-    .map(|args| format!("$ recount {}\n{}", args.join(" "), week.told(args)));
+    ]);
     expect![[r#"
         $ recount incidents --open
         NAME   BEGAN                TOOK  TOUCHED    ENDED  WHAT
@@ -76,7 +75,7 @@ fn only_some_of_them() {
         --- stderr
         recount: no such incident
         --- exit 0
-    "#]].assert_eq(&told.concat());
+    "#]].assert_eq(&told);
 }
 
 #[test]
@@ -278,15 +277,14 @@ fn one_is_reported() {
 #[test]
 fn any_event_of_an_incident_names_it() {
     let week = fixture("week");
-    let by_name = week.told(&["incidents", "i318", "--json"]);
-    let incident: Value = serde_json::from_str(by_name.lines().next().unwrap()).unwrap();
+    let incident = week.object(&["incidents", "i318", "--json"]);
     assert_eq!(incident["incident"], "i318");
     let positions: Vec<_> = incident["evidence"].as_array().unwrap().iter().collect();
     let timeline = incident["timeline"].as_array().unwrap().iter();
     let told: Vec<_> = timeline.map(|event| &event["position"]).collect();
     assert_eq!(positions, told);
     let last = format!("i{}", told.last().unwrap());
-    assert_eq!(week.told(&["incidents", &last, "--json"]), by_name);
+    assert_eq!(week.object(&["incidents", &last, "--json"]), incident);
 }
 
 #[test]
@@ -301,9 +299,7 @@ fn json_has_the_same_incidents_as_the_table() {
             .map(|line| line.split(' ').next().unwrap().to_owned())
             .collect()
     };
-    let of_json = |line: &str| -> Value { serde_json::from_str(line).unwrap() };
-    let json = week.run(&["incidents", "--json"]).stdout;
-    let json: Vec<_> = json.lines().map(of_json).collect();
+    let json = week.json(&["incidents", "--json"]);
     let in_json: Vec<_> = json
         .iter()
         .map(|row| row["incident"].as_str().unwrap())
@@ -337,10 +333,13 @@ fn logs_in_any_state() {
         --- exit 0
         mangled: --- stderr
         recount: cannot go on: the log is damaged at position 52: the payload of type 2 cannot be read: a text in it is not UTF-8
-          recount verify    names the first bad place
+          recount doctor HERE/data                             says what is wrong with it, and what to do
+          recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
         --- exit 1
         short: --- stderr
-        recount: cannot go on: cannot read the log: Previous I/O error occurred. Please close and re-open the database.
+        recount: cannot go on: the log is damaged at position 61: its file is cut short
+          recount doctor HERE/data                             says what is wrong with it, and what to do
+          recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
         --- exit 1
         newer_format: --- stderr
         recount: cannot open the log: HERE/data/log.redb has format 2, and this release reads up to 1; it was left as it is: use the release that wrote it or a newer one
@@ -351,14 +350,13 @@ fn logs_in_any_state() {
 #[test]
 fn what_is_no_incident() {
     let clean = fixture("clean");
-    let told = [
-        &["incidents", "i7"][..],
+    let told = clean.told_each(&[
+        &["incidents", "i7"],
         &["incidents", "latest"],
         &["incidents", "seven"],
         &["incidents", "i7", "--open"],
         &["incidents", "--kind", "bad-luck"],
-    ]
-    .map(|args| format!("$ recount {}\n{}", args.join(" "), clean.told(args)));
+    ]);
     expect![[r#"
         $ recount incidents i7
         --- stderr
@@ -390,7 +388,7 @@ fn what_is_no_incident() {
 
         For more information, try '--help'.
         --- exit 2
-    "#]].assert_eq(&told.concat());
+    "#]].assert_eq(&told);
 }
 
 // ---- the guide
@@ -419,7 +417,7 @@ fn the_guide_tells_what_happens() {
 
 /// The guide, with what its commands print now.
 fn lived(written: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new();
     let mut lived = String::new();
     let mut in_block = false;
     for line in written.lines() {
@@ -430,7 +428,7 @@ fn lived(written: &str) -> String {
             (true, Some(command)) => {
                 lived.push_str(line);
                 lived.push('\n');
-                lived.push_str(&shell(folder.path(), command));
+                lived.push_str(&shell(&place, command));
                 continue;
             }
             // What it printed for whoever wrote the guide.
@@ -443,21 +441,19 @@ fn lived(written: &str) -> String {
 }
 
 /// Has a shell do what a line of the guide says, and gives what it prints.
-fn shell(folder: &Path, line: &str) -> String {
+fn shell(place: &Place, line: &str) -> String {
     let bin = recount().parent().unwrap();
-    let path = format!("{}:/usr/bin:/bin", bin.display());
     let mut command = Command::new("sh");
     command
         .args(["-c", &format!("exec 2>&1; {line}")])
-        .current_dir(folder)
+        .current_dir(place.folder())
         .env_clear()
-        .env("HOME", folder)
-        .env("PATH", path)
+        .env("HOME", place.folder())
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
         .env("TZ", "UTC")
-        .env("RECOUNT_DATA", folder.join("night"));
-    let finished = Running::spawn(&mut command).finish(VERB_TIMEOUT);
-    assert!(finished.status.success(), "{line}: {finished:#?}");
-    finished.stdout.replace(folder.to_str().unwrap(), "~")
+        .env("RECOUNT_DATA", place.path("night"));
+    let printed = Finished::of(&mut command).printed();
+    printed.replace(place.folder().to_str().unwrap(), "~")
 }
 
 /// The lines of a text without what is different each time: ids, numbers, times, and how wide columns are for them.

@@ -111,6 +111,15 @@ pub struct SessionSpec {
     pub title: String,
 }
 
+/// Where a copy of a session begins.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ForkOrigin {
+    /// The agent's name for the session that is copied.
+    pub session: String,
+    /// The last message that is copied, by the identity that the agent knows it by; its answers go with it.
+    pub through: String,
+}
+
 /// A session at the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSession {
@@ -168,7 +177,7 @@ pub enum CallError {
         /// What went wrong, for a person.
         reason: String,
     },
-    /// Whatever answered is not such a server: HTML with 200, say.
+    /// Whatever answered is not such a server, or one that knows no such call: HTML with 200, say.
     #[error("{reason}")]
     Unsupported {
         /// What went wrong, for a person.
@@ -578,6 +587,32 @@ pub trait AgentAdapter: Send + Sync + 'static {
         endpoint: &Endpoint,
         spec: &SessionSpec,
     ) -> Result<Option<String>, CallError>;
+
+    /// Copies the agent's session `origin.session` up to and including its answers to the message that it knows as
+    /// `origin.through`, and gives the agent's name for the copy. The copy bears `spec.title`, so
+    /// [`AgentAdapter::find_session`] finds it; `spec.directory` is the folder of both. The session that is copied
+    /// stays as it is. What the agent still works on is copied as far as it has come.
+    ///
+    /// # Errors
+    ///
+    /// - [`CallError::Unsupported`], [`CallError::RefusedForGood`], [`CallError::NoSuchSession`]: it will not, now or
+    ///   later. The agent cannot copy sessions, does not know this one, or it has no such message, or one whose
+    ///   answers cannot be told apart from what came after it.
+    /// - [`CallError::NeverSent`], [`CallError::RefusedForNow`]: no copy bears the title.
+    /// - [`CallError::Unknown`]: one may. [`AgentAdapter::find_session`] finds it if so; if not, fork anew.
+    ///
+    /// A copy bears the title only once it is known to hold what it should. One that failed on the way there stays at
+    /// the agent, and nobody works on it.
+    async fn fork_session(
+        &self,
+        _: &Endpoint,
+        _: &SessionSpec,
+        _: &ForkOrigin,
+    ) -> Result<String, CallError> {
+        Err(CallError::Unsupported {
+            reason: "this agent cannot copy a session".to_owned(),
+        })
+    }
 
     /// Has the agent keep a message, without working on it: the first phase of a delivery.
     ///

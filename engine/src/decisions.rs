@@ -6,6 +6,11 @@
 //! counts as derived where *some* such way leads to it, and as different where none does. Words for people are not compared:
 //! a reason may be put better and stay the same decision.
 //!
+//! A decision that is lacking shows in what comes after it: an outcome of what was never begun, a step of a machine that
+//! the log goes along with and then leaves, something else decided while this one was owed. Where nothing comes after
+//! it, or where the world may have done the same by itself, it does not show: a turn may fail without having stalled, a
+//! question may be refused elsewhere before it expires, a server may end that nobody stopped.
+//!
 //! The same walk under another policy says what that one would have chosen at each point of what really happened.
 //! From the first difference on the world would have gone another way, so each answer stands for itself.
 //!
@@ -49,6 +54,9 @@ use crate::policy::{self, Policy};
 /// How many events one step of a machine has at most, with room to spare.
 const STEP_EVENTS_MAX: usize = 64;
 
+/// How many events go by between two words on how far it has come.
+const STRIDE: u64 = 1 << 12;
+
 /// What a walk over a log's decisions found.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Derived {
@@ -74,7 +82,7 @@ pub struct Difference {
 
 /// Derives the decisions of a log again, under the policies that it names, and compares.
 ///
-/// `only` limits it to one stream. `adapters` give the identities that agents know messages by; sessions of an agent that
+/// `only` limits it to these streams. `adapters` give the identities that agents know messages by; sessions of an agent that
 /// is not among them are compared without. Streams whose front was cut are passed over: what their decisions followed
 /// from is gone.
 ///
@@ -83,20 +91,20 @@ pub struct Difference {
 /// Where the log cannot be read, or has a policy with a value that this build cannot read.
 pub fn derive(
     log: &LogReader,
-    only: Option<StreamId>,
+    only: Option<&[StreamId]>,
     adapters: &[Arc<dyn AgentAdapter>],
 ) -> Result<Derived, Error> {
     derive_telling(log, only, adapters, |_| {})
 }
 
-/// The same, and tells after each stream how far it has come: a log of gigabytes takes a while.
+/// The same, and tells now and then how far it has come: a log of gigabytes takes a while.
 ///
 /// # Errors
 ///
 /// As [`derive()`].
 pub fn derive_telling(
     log: &LogReader,
-    only: Option<StreamId>,
+    only: Option<&[StreamId]>,
     adapters: &[Arc<dyn AgentAdapter>],
     tell: impl FnMut(Progress),
 ) -> Result<Derived, Error> {
@@ -125,34 +133,28 @@ pub fn derive_telling(
 /// What another policy would have decided, where it is not what was decided, in the order of the log.
 ///
 /// `change` makes the other policy from each one that was in force, so that a single key can be another and all else
-/// stay as it was.
+/// stay as it was. `tell` hears now and then how far it has come.
 ///
 /// # Errors
 ///
 /// As [`derive()`], and where `change` gives one.
 pub fn what_if(
     log: &LogReader,
-    only: Option<StreamId>,
+    only: Option<&[StreamId]>,
     adapters: &[Arc<dyn AgentAdapter>],
     change: impl Fn(&Policy) -> Result<Policy, policy::Error>,
+    tell: impl FnMut(Progress),
 ) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
     let mut engine = Engine::of(log)?;
     let others = engine.policies.iter().map(|(_, policy)| change(policy));
     engine.others = Some(others.collect::<Result<_, _>>()?);
-    walk(
-        log,
-        &engine,
-        only,
-        adapters,
-        |_| {},
-        |judged| {
-            if let Some(derived) = judged.instead {
-                let recorded = judged.recorded.clone();
-                differences.push(Difference { recorded, derived });
-            }
-        },
-    )?;
+    walk(log, &engine, only, adapters, tell, |judged| {
+        if let Some(derived) = judged.instead {
+            let recorded = judged.recorded.clone();
+            differences.push(Difference { recorded, derived });
+        }
+    })?;
     differences.sort_by_key(|difference| difference.recorded.position);
     Ok(differences)
 }
@@ -166,33 +168,37 @@ struct Judged<'a> {
 fn walk(
     log: &LogReader,
     engine: &Engine,
-    only: Option<StreamId>,
+    only: Option<&[StreamId]>,
     adapters: &[Arc<dyn AgentAdapter>],
     mut tell: impl FnMut(Progress),
     mut report: impl FnMut(Judged<'_>),
 ) -> Result<(), Error> {
     let mut streams = log.streams()?;
     streams.retain(|(stream, head)| {
-        only.is_none_or(|only| only == *stream) && head.from == Seq::FIRST
+        only.is_none_or(|only| only.contains(stream)) && head.from == Seq::FIRST
     });
     let total = streams.iter().map(|(_, head)| head.seq.0).sum();
     let mut done = 0;
     for (stream, head) in streams {
+        let mut tell = |read| {
+            tell(Progress {
+                doing: "deriving decisions",
+                done: done + read,
+                total,
+            });
+        };
+        let ahead = Ahead::of(log, stream, &mut tell);
         let judge = Judge {
             engine,
             report: &mut report,
         };
         match stream {
-            StreamId::Session(id) => judge.session(log, id, adapters)?,
-            StreamId::Connection(id) => judge.connection(log, id)?,
+            StreamId::Session(id) => judge.session(ahead, id, adapters)?,
+            StreamId::Connection(id) => judge.connection(ahead, id)?,
             StreamId::Engine => {}
         }
+        tell(head.seq.0);
         done += head.seq.0;
-        tell(Progress {
-            doing: "deriving decisions",
-            done,
-            total,
-        });
     }
     Ok(())
 }
@@ -263,13 +269,12 @@ struct Judge<'a, F> {
 impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
     fn session(
         mut self,
-        log: &LogReader,
+        mut ahead: Ahead<'_>,
         id: SessionId,
         adapters: &[Arc<dyn AgentAdapter>],
     ) -> Result<(), Error> {
         let mut state = Session::default();
         let mut heard = Timestamp::default();
-        let mut ahead = Ahead::of(log, StreamId::Session(id));
         ahead.fill()?;
         while let Some(first) = ahead.events.front() {
             let identity = identity(&state, first, adapters);
@@ -294,6 +299,12 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                     let other = other.as_ref().map(<[_; _]>::as_slice);
                     self.judge(&ahead, (&decide(policy), &[]), other)
                 }
+                Class::Observed if stances::answers_nothing(&state, &first.event) => {
+                    let begun =
+                        Stance::Ready.decide(&policy.session, &identity, &state, id, moment);
+                    self.lacks(first, begun);
+                    1
+                }
                 Class::Observed => {
                     self.overdue(first, &state, || {
                         stances::owed(&policy.session, &identity, &state, id, moment)
@@ -313,25 +324,25 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
         Ok(())
     }
 
-    fn connection(mut self, log: &LogReader, id: ConnectionId) -> Result<(), Error> {
+    fn connection(mut self, mut ahead: Ahead<'_>, id: ConnectionId) -> Result<(), Error> {
         let (mut connection, mut breaker) = (Connection::default(), Breaker::default());
         let (mut tried, mut untaken) = (Position::default(), Vec::new());
-        let mut ahead = Ahead::of(log, StreamId::Connection(id));
         ahead.fill()?;
         while let Some(first) = ahead.events.front() {
-            let steps = |policy: &Policy| {
-                let standing = Standing {
-                    id,
-                    policy: &policy.connection,
-                    connection: &connection,
-                    breaker: &breaker,
-                    untried: self.engine.began_between(tried, first.position),
-                    now: first.at,
-                };
-                standing.steps(&first.event)
+            let standing = Standing {
+                id,
+                policy: &self.engine.policy_at(first.position).connection,
+                connection: &connection,
+                breaker: &breaker,
+                untried: self.engine.began_between(tried, first.position),
+                now: first.at,
             };
-            let derived = steps(self.engine.policy_at(first.position));
-            let other = self.engine.other_at(first.position).map(steps);
+            if let Some(begun) = standing.begun_before(&first.event) {
+                self.lacks(first, begun);
+            }
+            let derived = standing.steps(&first.event);
+            let other = self.engine.other_at(first.position);
+            let other = other.map(|other| standing.under(&other.connection).steps(&first.event));
             if first.class == Class::Observed && !derived.is_empty() {
                 // Should what follows not be a whole step, these say what it might have been.
                 untaken.clone_from(&derived);
@@ -358,7 +369,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
     /// Reports on the step that the log goes on with, and gives how many events it has.
     fn judge(
         &mut self,
-        ahead: &Ahead,
+        ahead: &Ahead<'_>,
         (derived, untaken): (&[Vec<NewEvent>], &[Vec<NewEvent>]),
         other: Option<&[Vec<NewEvent>]>,
     ) -> usize {
@@ -367,6 +378,9 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
             .filter(|(_, step)| ahead.begins_with(step))
             .max_by_key(|(way, step)| (step.len(), usize::MAX - way));
         let Some((way, step)) = way else {
+            if let Some(length) = self.departs(ahead, derived) {
+                return length;
+            }
             if let Some(first) = ahead.decision() {
                 // What does not follow under its own policy says nothing about another.
                 let steps = derived.iter().chain(untaken).cloned();
@@ -397,6 +411,45 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
         step.len()
     }
 
+    /// Reports where the log goes along with a step and leaves it before one of its decisions, and gives how many events
+    /// that takes; none where it does not so much as begin one, or leaves it elsewhere.
+    fn departs(&mut self, ahead: &Ahead<'_>, derived: &[Vec<NewEvent>]) -> Option<usize> {
+        let along = derived.iter().map(|step| (ahead.along(step), step));
+        let along: Vec<_> = along.collect();
+        let farthest = along.iter().map(|(length, _)| *length).max()?;
+        let next = along
+            .iter()
+            .filter(|(length, _)| *length == farthest)
+            .filter_map(|(length, step)| step.get(*length))
+            .map(|new| new.event.clone())
+            .filter(|event| event.class() == Class::Decided);
+        let next = distinct(next);
+        if farthest == 0 || next.is_empty() {
+            return None;
+        }
+        for recorded in ahead.events.iter().take(farthest) {
+            if recorded.class == Class::Decided {
+                self.report(recorded, None);
+            }
+        }
+        // Where the log ends there, nothing stands in its place.
+        let Some(recorded) = ahead.events.get(farthest) else {
+            return Some(farthest);
+        };
+        let type_number = recorded.event.type_number();
+        let changed = next.iter().any(|event| event.type_number() == type_number);
+        let instead = self.engine.others.is_none().then_some(next);
+        self.report(recorded, instead);
+        Some(farthest + usize::from(changed))
+    }
+
+    /// Reports that a decision is lacking before what only follows from it.
+    fn lacks(&mut self, next: &Recorded, begun: Vec<NewEvent>) {
+        if self.engine.others.is_none() {
+            self.report(next, Some(decided(begun)));
+        }
+    }
+
     /// Reports where a decision is lacking: something else was observed while one was owed by the same process.
     fn overdue(&mut self, next: &Recorded, state: &Session, owed: impl FnOnce() -> Vec<NewEvent>) {
         // What one step found out besides comes at the same time.
@@ -417,16 +470,21 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
 }
 
 /// The events of a stream that come next.
-struct Ahead {
+struct Ahead<'a> {
     stream: Box<dyn Iterator<Item = recount_store::Result<Recorded>>>,
     events: VecDeque<Recorded>,
+    read: u64,
+    /// Hears now and then how many were read.
+    tell: &'a mut dyn FnMut(u64),
 }
 
-impl Ahead {
-    fn of(log: &LogReader, stream: StreamId) -> Self {
+impl<'a> Ahead<'a> {
+    fn of(log: &LogReader, stream: StreamId, tell: &'a mut dyn FnMut(u64)) -> Self {
         Self {
             stream: Box::new(log.read(stream, Seq::FIRST)),
             events: VecDeque::new(),
+            read: 0,
+            tell,
         }
     }
 
@@ -436,6 +494,10 @@ impl Ahead {
             && let Some(recorded) = self.stream.next()
         {
             self.events.push_back(recorded?);
+            self.read += 1;
+            if self.read.is_multiple_of(STRIDE) {
+                (self.tell)(self.read);
+            }
         }
         Ok(())
     }
@@ -453,12 +515,18 @@ impl Ahead {
 
     /// Whether the log goes on with this step.
     fn begins_with(&self, step: &[NewEvent]) -> bool {
-        !step.is_empty()
-            && step.len() <= self.events.len()
-            && step
-                .iter()
-                .zip(&self.events)
-                .all(|(new, recorded)| wordless(&new.event) == wordless(&recorded.event))
+        !step.is_empty() && self.along(step) == step.len()
+    }
+
+    /// How many events of this step the log goes on with.
+    fn along(&self, step: &[NewEvent]) -> usize {
+        step.iter()
+            .zip(&self.events)
+            .take_while(|(new, recorded)| {
+                new.provenance == recorded.provenance
+                    && wordless(&new.event) == wordless(&recorded.event)
+            })
+            .count()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use recount_store::{ConnectionId, Position, SessionId};
+use recount_store::{ConnectionId, Position, Seq, SessionId};
 
 /// Why the engine could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,6 +81,22 @@ pub enum Error {
     #[error("the log has no session {session}")]
     UnknownSession {
         /// What was asked for.
+        session: SessionId,
+    },
+    /// A session has no event with this number.
+    #[error("session {session} has no event {at}: its last one is {last}")]
+    NoSuchEvent {
+        /// The session.
+        session: SessionId,
+        /// What was asked for.
+        at: Seq,
+        /// The number of its last event.
+        last: Seq,
+    },
+    /// The beginning of a session was cut off, and with it where it stood afterwards.
+    #[error("the beginning of session {session} was cut off, so where it stood is not known")]
+    BeginningCut {
+        /// The session.
         session: SessionId,
     },
     /// The log names a policy that this build cannot read: it was recorded by another one.

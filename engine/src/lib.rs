@@ -43,6 +43,7 @@
 //! | show an answer while it comes | [`Session::subscribe`], [`Update`] | `stream` |
 //! | answer what an agent asks | [`Session::answer`], [`Session::answer_question`] | `permissions` |
 //! | keep many sessions | [`SessionManager::open`], [`SessionManager::find`] | `many_sessions` |
+//! | try again from an earlier moment | [`SessionManager::fork`] | `fork` |
 //! | take back, or end | [`Session::cancel`], [`Session::abort`] | |
 //! | see to what was given up | [`Session::dead_letters`], [`Session::requeue`] | |
 //! | decide what only a person can | [`Session::rerun`], [`Session::resolve`] | |
@@ -108,6 +109,7 @@ pub mod command;
 pub mod computer;
 pub mod decisions;
 pub mod error;
+pub mod fork;
 pub mod limits;
 pub mod machine;
 pub mod metrics;
@@ -128,5 +130,7 @@ pub use recount_store::{Event, MessageId, PermissionAnswer, SessionId, Target};
 pub use shell::connection::{Standing, Transitions};
 pub use shell::dead_letter::DeadLetter;
 pub use shell::session::Session;
-pub use shell::session_manager::{Left, OpenSession, Options, Recovered, SessionManager};
+pub use shell::session_manager::{
+    ForkSession, Left, OpenSession, Options, Recovered, SessionManager,
+};
 pub use shell::subscription::{Subscription, Update};

@@ -7,6 +7,13 @@ use std::time::Duration;
 /// key that is repeated has to meet the same answer under every policy.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 
+/// How much of what was said in a session goes along where another one goes on from it, in bytes; beyond it, the oldest is
+/// left out. A fifth or so of what models take at once.
+pub const CONTEXT_BYTES_MAX: usize = 256 << 10;
+
+/// How much of what a tool was given, and of what it gave, goes along there, in bytes.
+pub const CONTEXT_TOOL_BYTES_MAX: usize = 4 << 10;
+
 /// How many probes in a row a server has to miss until it counts as not answering: one that is busy misses one.
 pub const PROBES_MISSED_MIN: u32 = 2;
 

@@ -40,6 +40,16 @@ fn many_sessions() {
 }
 
 #[test]
+fn fork() {
+    let said = "old: You said: fix the tests\n\
+                old: You said: delete those that still fail\n\
+                new: You said: leave those that still fail\n\
+                copied by the agent: true\n\
+                first message asked: 1\n";
+    assert_eq!(printed("fork"), said);
+}
+
+#[test]
 fn shutdown() {
     let said = "left behind: 0 sessions, 0 connections\nwho waited is told: true\nwho calls is told: true\n";
     assert_eq!(printed("shutdown"), said);

@@ -114,6 +114,10 @@ impl Projection for Breaker {
             | Event::PermissionAnswered { .. }
             | Event::TurnAbortAsked { .. }
             | Event::SessionClosed
+            | Event::SessionForked { .. }
+            | Event::AgentSessionForked { .. }
+            | Event::AgentForkRefused { .. }
+            | Event::ContextAdded { .. }
             | Event::AgentSessionBound { .. }
             | Event::AgentSessionLost { .. }
             | Event::DeliveryAccepted { .. }

@@ -208,6 +208,10 @@ impl Projection for Connection {
             | Event::PermissionAnswered { .. }
             | Event::TurnAbortAsked { .. }
             | Event::SessionClosed
+            | Event::SessionForked { .. }
+            | Event::AgentSessionForked { .. }
+            | Event::AgentForkRefused { .. }
+            | Event::ContextAdded { .. }
             | Event::AgentSessionBound { .. }
             | Event::AgentSessionLost { .. }
             | Event::DeliveryAccepted { .. }

@@ -431,6 +431,10 @@ impl Projection for Queue {
             Event::SessionOpened { .. }
             | Event::PermissionAnswered { .. }
             | Event::SessionClosed
+            | Event::SessionForked { .. }
+            | Event::AgentSessionForked { .. }
+            | Event::AgentForkRefused { .. }
+            | Event::ContextAdded { .. }
             | Event::AgentSessionBound { .. }
             | Event::AgentSessionLost { .. }
             | Event::OutputAppended { .. }

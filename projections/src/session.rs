@@ -1,6 +1,9 @@
 //! Where one session stands: what the engine decides by.
 
-use recount_store::{ConnectionId, Event, MessageId, Position, Recorded, Seq, StreamId, Timestamp};
+use recount_store::{
+    ConnectionId, Event, MessageId, Position, Recorded, Resolution, Seq, SessionId, StreamId,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::Projection;
@@ -54,11 +57,41 @@ pub struct Opening {
     pub at: Timestamp,
 }
 
+/// Where a session began that goes on from another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The other session.
+    pub from: SessionId,
+    /// The last event of it that belongs to this one, too.
+    pub at: Seq,
+    /// What the agent is to copy, or has copied; none where it keeps nothing of it, would not, or lost the copy.
+    pub origin: Option<Origin>,
+    /// Why the agent would not copy it.
+    pub refused: Option<String>,
+    /// What was said there, for an agent that has no copy; none where nothing was.
+    pub context: Option<String>,
+    /// The message that the context goes along with, once the agent has a session without it.
+    pub added_to: Option<MessageId>,
+    /// Whether that message arrived.
+    pub arrived: bool,
+}
+
+/// What an agent keeps of a conversation: all of a session of its own up to and including its answers to a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The agent's name for its session.
+    pub agent_session: String,
+    /// The identity that it knows the last message by.
+    pub through: String,
+}
+
 /// Where one session stands: its queue and the turn of the message at the head of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// How it was opened; none before its first event.
     pub opening: Option<Opening>,
+    /// Where it began, if it goes on from another one.
+    pub fork: Option<Fork>,
     /// The agent's name for its own session, once there is one.
     pub agent_session: Option<String>,
     /// Where the agent was asked for a session of its own, while no answer is recorded.
@@ -129,6 +162,36 @@ impl Session {
 }
 
 impl Session {
+    /// What the agent is to copy before anything is sent to it.
+    #[must_use]
+    pub fn to_copy(&self) -> Option<&Origin> {
+        let origin = self.fork.as_ref()?.origin.as_ref()?;
+        self.agent_session.is_none().then_some(origin)
+    }
+
+    /// What the agent reads before the text of this message.
+    #[must_use]
+    pub fn context_of(&self, message: MessageId) -> Option<&str> {
+        let fork = self.fork.as_ref()?;
+        let added = fork.added_to == Some(message);
+        fork.context.as_deref().filter(|_| added)
+    }
+
+    /// Whether what was said before still has to go along with this message.
+    #[must_use]
+    pub fn lacks_context(&self, message: MessageId) -> bool {
+        self.fork.as_ref().is_some_and(|fork| {
+            let has = fork.arrived || fork.added_to == Some(message);
+            fork.origin.is_none() && fork.context.is_some() && !has
+        })
+    }
+
+    fn arrived(&mut self, message: MessageId) {
+        if let Some(fork) = &mut self.fork {
+            fork.arrived |= fork.added_to == Some(message);
+        }
+    }
+
     /// Whether the run of the turn before may have taken this message up, and nobody has seen it.
     fn may_be_taken_up(&self, message: MessageId) -> bool {
         let sent = |message: &Message| {
@@ -141,7 +204,7 @@ impl Session {
 }
 
 impl Projection for Session {
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
     const NAME: &'static str = "session";
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -171,13 +234,61 @@ impl Projection for Session {
                     at: recorded.at,
                 });
             }
+            Event::SessionForked {
+                from,
+                at,
+                agent_session,
+                through,
+                context,
+            } => {
+                let origin = agent_session.clone().zip(through.clone());
+                self.fork = Some(Fork {
+                    from: *from,
+                    at: *at,
+                    origin: origin.map(|(agent_session, through)| Origin {
+                        agent_session,
+                        through,
+                    }),
+                    refused: None,
+                    context: context.clone(),
+                    added_to: None,
+                    arrived: false,
+                });
+            }
             Event::SessionClosed | Event::StreamCut { .. } => self.closed = true,
             Event::AgentSessionRequested { .. } => self.bind_requested = Some(recorded.position),
-            Event::AgentSessionBound { agent_session } => {
+            Event::AgentSessionBound { agent_session }
+            | Event::AgentSessionForked { agent_session } => {
                 self.agent_session = Some(agent_session.clone());
                 self.bind_requested = None;
             }
-            Event::AgentSessionLost { .. } => self.agent_session = None,
+            Event::AgentSessionLost { .. } => {
+                self.agent_session = None;
+                if let Some(fork) = &mut self.fork {
+                    // A copy that is made now would be newer than messages that have their identity already.
+                    fork.origin = None;
+                    fork.added_to = None;
+                    fork.arrived = false;
+                }
+            }
+            Event::AgentForkRefused { reason } => {
+                self.bind_requested = None;
+                if let Some(fork) = &mut self.fork {
+                    fork.origin = None;
+                    fork.refused = Some(reason.clone());
+                }
+            }
+            Event::ContextAdded { message } => {
+                if let Some(fork) = &mut self.fork {
+                    fork.added_to = Some(*message);
+                }
+            }
+            Event::DeliveryAccepted { message, .. }
+            | Event::DeliveryResolved {
+                message,
+                resolution: Resolution::Stored,
+                ..
+            } => self.arrived(*message),
             Event::FrameUnrecognised { kind, .. } => self.unrecognised.push(kind.clone()),
             Event::TurnRequested { message, .. } | Event::TurnStarted { message, .. }
                 if self.turn_of(*message).is_none() =>
@@ -187,6 +298,7 @@ impl Projection for Session {
                 let open = questions.filter(|question| !question.settled);
                 self.stale_questions
                     .extend(open.map(|question| question.id));
+                self.arrived(*message);
             }
             Event::TurnFailed { message, .. }
             | Event::TurnAborted { message, .. }

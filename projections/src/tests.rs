@@ -654,6 +654,103 @@ fn the_turn_of_a_message_that_steers_begins_where_a_run_takes_it_up() {
     assert!(unseen(&events));
 }
 
+/// Forked from a session of which the agent keeps something.
+fn forked() -> Event {
+    Event::SessionForked {
+        from: SessionId::from_bytes([8; 10]),
+        at: Seq(40),
+        agent_session: Some("old".to_owned()),
+        through: Some("a8".to_owned()),
+        context: Some("what was said".to_owned()),
+    }
+}
+
+fn bound(agent_session: &str) -> Event {
+    Event::AgentSessionBound {
+        agent_session: agent_session.to_owned(),
+    }
+}
+
+fn accepted(message: MessageId) -> Event {
+    Event::DeliveryAccepted {
+        message,
+        attempt: 1,
+    }
+}
+
+fn copied() -> Event {
+    Event::AgentSessionForked {
+        agent_session: "copy".to_owned(),
+    }
+}
+
+/// What is to be copied, and for each of two messages whether it lacks the context and what of it it brings.
+type Continued = (Option<String>, [(bool, Option<String>); 2]);
+
+fn continued(events: &[Event]) -> Continued {
+    let state: Session = fold(&given(events.to_vec()));
+    let origin = state.to_copy().map(|origin| origin.through.clone());
+    let of = |message| {
+        let context = state.context_of(message);
+        (state.lacks_context(message), context.map(str::to_owned))
+    };
+    (origin, [of(M1), of(M2)])
+}
+
+#[test]
+fn a_fork_goes_on_from_a_copy_where_the_agent_makes_one() {
+    let nothing = || [(false, None), (false, None)];
+    let mut events = vec![forked(), queued(M1), queued(M2)];
+    assert_eq!(continued(&events), (Some("a8".to_owned()), nothing()));
+    events.push(copied());
+    assert_eq!(continued(&events), (None, nothing()));
+}
+
+#[test]
+fn a_fork_goes_on_from_its_context_where_the_agent_makes_no_copy() {
+    let refused = Event::AgentForkRefused {
+        reason: "no such session".to_owned(),
+    };
+    let said = || Some("what was said".to_owned());
+    let mut events = vec![forked(), queued(M1), queued(M2), refused, bound("new")];
+    assert_eq!(continued(&events), (None, [(true, None), (true, None)]));
+    events.push(Event::ContextAdded { message: M1 });
+    assert_eq!(continued(&events), (None, [(false, said()), (true, None)]));
+
+    // The first did not arrive, so the second brings it.
+    let mut given_up = events.clone();
+    given_up.push(Event::MessageDeadLettered {
+        message: M1,
+        reason: String::new(),
+    });
+    given_up.push(Event::ContextAdded { message: M2 });
+    assert_eq!(
+        continued(&given_up),
+        (None, [(true, None), (false, said())])
+    );
+
+    // The first arrived, and says the same whenever it is sent again.
+    events.extend([sending(M1), accepted(M1)]);
+    assert_eq!(continued(&events), (None, [(false, said()), (false, None)]));
+}
+
+#[test]
+fn a_fork_whose_copy_the_agent_lost_goes_on_from_its_context() {
+    let lost = Event::AgentSessionLost {
+        agent_session: "copy".to_owned(),
+    };
+    let events = [
+        forked(),
+        queued(M1),
+        copied(),
+        sending(M1),
+        accepted(M1),
+        lost,
+        queued(M2),
+    ];
+    assert_eq!(continued(&events), (None, [(true, None), (true, None)]));
+}
+
 #[test]
 fn a_settled_message_gives_its_text_and_its_place_back() {
     let state: Session = fold(&given([
@@ -844,7 +941,7 @@ fn every_front_of_a_session_and_of_a_connection_can_be_cut() {
 /// Any event about one of two messages, sensible or not.
 pub(crate) fn any_event() -> impl Strategy<Value = Event> {
     let message = prop_oneof![Just(M1), Just(M2)];
-    let shape = (message, 0_u8..33, 1_u32..4, "[a-c]{0,3}", "[pq]");
+    let shape = (message, 0_u8..37, 1_u32..4, "[a-c]{0,3}", "[pq]");
     shape.prop_map(|(message, kind, run, text, id)| {
         let attempt = run;
         let part = || id.clone();
@@ -963,6 +1060,14 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
             29 => verdict(Verdict::Resend),
             30 => verdict(Verdict::GiveUp),
             31 => verdict(Verdict::Arrived),
+            32 => forked(),
+            33 => Event::AgentForkRefused {
+                reason: text.clone(),
+            },
+            34 => Event::ContextAdded { message },
+            35 => Event::AgentSessionLost {
+                agent_session: text.clone(),
+            },
             _ => Event::AgentSessionBound {
                 agent_session: text.clone(),
             },

@@ -7,6 +7,7 @@ mod diff;
 mod doctor;
 mod export;
 mod find;
+mod fork;
 mod import;
 mod incidents;
 mod reference;
@@ -37,6 +38,7 @@ pub(crate) use bundle::Bundle;
 pub(crate) use diff::Diff;
 pub(crate) use export::{Export, Format};
 pub(crate) use find::Find;
+pub(crate) use fork::Fork;
 pub(crate) use import::Import;
 pub(crate) use incidents::Incidents;
 pub(crate) use reference::{Completions, Man};
@@ -96,6 +98,7 @@ Examples:
   recount log latest --follow           what happens in it, as it happens
   recount find --error                  what went wrong, in all sessions
   recount why latest last               why the last thing happened
+  recount fork latest --at 40           try again from there, in a new session
   recount recover                       carry on after a crash
   recount retain --older-than 90d       let go of what is old
   recount verify                        prove that the log is whole
@@ -113,6 +116,7 @@ pub(crate) enum Verb {
     DeadLetters(DeadLetters),
     Requeue(Requeue),
     Resolve(Resolve),
+    Fork(Fork),
     Sessions(Sessions),
     Show(Show),
     Step(Step),

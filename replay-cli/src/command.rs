@@ -14,6 +14,7 @@ pub(crate) mod diff;
 mod engine;
 pub(crate) mod find;
 pub(crate) mod export;
+pub(crate) mod fork;
 pub(crate) mod frames;
 pub(crate) mod import;
 pub(crate) mod incidents;
@@ -48,6 +49,13 @@ use crate::render::time;
 /// The time now.
 fn now() -> Timestamp {
     Timestamp::from_system(std::time::SystemTime::now())
+}
+
+/// The bytes of a new id.
+fn random() -> Result<[u8; 10], Failure> {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::because("cannot make an id", error))?;
+    Ok(bytes)
 }
 
 /// What to say of a text that is no condition.

@@ -184,7 +184,9 @@ impl Comparison {
             // While the run still stands in the fold.
             self.end_run();
         }
-        if let Event::AgentSessionBound { agent_session } = &recorded.event {
+        if let Event::AgentSessionBound { agent_session }
+        | Event::AgentSessionForked { agent_session } = &recorded.event
+        {
             self.own.insert(agent_session.clone());
         }
         if let Some(subject) = subject(&recorded.event) {

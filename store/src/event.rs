@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, StreamId, Timestamp,
+    ConnectionId, EventId, FrameNumber, MessageId, Position, Seq, SessionId, StreamId, Timestamp,
 };
 use crate::log::Hash;
 
@@ -433,6 +433,19 @@ pub enum Event {
         /// A JSON array with the chosen or written texts of each prompt, themselves an array; `None` is a refusal.
         answers: Option<Json>,
     },
+    /// The session begins where another one stood, to try again from there. Stands beside the event that opened it.
+    SessionForked {
+        /// The other session.
+        from: SessionId,
+        /// The last event of it that belongs to this one, too.
+        at: Seq,
+        /// Where the agent keeps what was said in it; none where the agent keeps nothing of that.
+        agent_session: Option<String>,
+        /// The last message of it that belongs to this one, too, by the identity that the agent knows it by.
+        through: Option<String>,
+        /// What was said in it, for an agent that does not copy it; none where nothing was.
+        context: Option<String>,
+    },
 
     // ---- session, observed
     /// The agent has a session of its own for this one, known there by this name.
@@ -445,6 +458,17 @@ pub enum Event {
     AgentSessionLost {
         /// The name that it had.
         agent_session: String,
+    },
+    /// The agent has a session of its own for this one, which goes on from a copy of another one.
+    AgentSessionForked {
+        /// The agent's name for it.
+        agent_session: String,
+    },
+    /// The agent does not copy the session that this one was forked from. What was said there goes along with the first
+    /// message instead.
+    AgentForkRefused {
+        /// Why, for a person.
+        reason: String,
     },
     /// The agent holds the message. Moves it from `Sending` to `Accepted`.
     DeliveryAccepted {
@@ -674,6 +698,11 @@ pub enum Event {
         message: MessageId,
         /// Which run of the turn, from 1; the same again where nothing had begun.
         run: u32,
+    },
+    /// What was said in the session that this one was forked from goes along with this message, before its own text.
+    ContextAdded {
+        /// The message.
+        message: MessageId,
     },
     /// A delivery or a request will be tried again at a time.
     RetryScheduled {
@@ -934,6 +963,7 @@ impl Event {
             | Self::TurnInterrupted { message, .. }
             | Self::DeliveryStarted { message, .. }
             | Self::TurnRequested { message, .. }
+            | Self::ContextAdded { message }
             | Self::RetryScheduled { message, .. }
             | Self::MessageDeadLettered { message, .. }
             | Self::TurnStalled { message, .. }
@@ -946,9 +976,12 @@ impl Event {
             | Self::UnknownDecided { message, .. }
             | Self::QuestionExpired { message, .. } => Some(*message),
             Self::SessionOpened { .. }
+            | Self::SessionForked { .. }
             | Self::SessionClosed
             | Self::AgentSessionBound { .. }
             | Self::AgentSessionLost { .. }
+            | Self::AgentSessionForked { .. }
+            | Self::AgentForkRefused { .. }
             | Self::FrameUnrecognised { .. }
             | Self::AgentSessionRequested { .. }
             | Self::ConnectionOpened { .. }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use recount_engine::adapter::scripted::{Script, Scripted, Step};
 use recount_engine::{OpenSession, Policy};
 use recount_store::{Event, Expected, Log, NewEvent, Position, SessionId, StreamId, Target};
+use recount_tests::files::storage;
 use redb::TableDefinition;
 use serde_json::json;
 use tokio::time::sleep;
@@ -148,10 +149,7 @@ fn add_unknown(data: &Path) {
 
 /// The log says that it has a format that no release knows yet.
 fn raise_format(data: &Path) {
-    let database = redb::Builder::new()
-        .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
-        .open(data.join("log.redb"))
-        .unwrap();
+    let database = storage(data);
     let transaction = database.begin_write().unwrap();
     let meta: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
     let mut table = transaction.open_table(meta).unwrap();

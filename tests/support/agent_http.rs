@@ -57,9 +57,15 @@ impl Agent {
 
     /// The messages of a session, oldest first.
     pub async fn messages(&self, session: &str) -> Vec<Message> {
-        let path = format!("/session/{session}/message");
-        let stored: Vec<Stored> = fetch(self.request(Method::GET, &path)).await;
+        let stored = self.history(session).await;
+        let stored: Vec<Stored> = serde_json::from_value(stored).unwrap();
         stored.into_iter().map(Message::from).collect()
+    }
+
+    /// The same, as the server shows them.
+    pub async fn history(&self, session: &str) -> Value {
+        let path = format!("/session/{session}/message");
+        fetch(self.request(Method::GET, &path)).await
     }
 
     /// What the sessions of this folder do, by session: `busy` or `retry`. Those at rest are absent.

@@ -1,17 +1,20 @@
 //! Processes that a test starts: run to the end, killed, and never left behind.
 
+mod finished;
 pub mod marker;
 pub mod terminal;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
+
+pub use finished::Finished;
 
 /// How long a process that has ended may take to hand over the rest of its output.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
@@ -85,8 +88,20 @@ pub struct Running {
 impl Running {
     /// Starts a process, which reads nothing.
     pub fn spawn(command: &mut Command) -> Self {
+        Self::reading(command, Stdio::null())
+    }
+
+    /// Starts a process with this on its standard input, of which it need not read all.
+    pub fn given(command: &mut Command, input: Vec<u8>) -> Self {
+        let mut running = Self::reading(command, Stdio::piped());
+        let mut stdin = running.child.stdin.take().unwrap();
+        std::thread::spawn(move || drop(stdin.write_all(&input)));
+        running
+    }
+
+    fn reading(command: &mut Command, stdin: Stdio) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -171,17 +186,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill_group();
     }
-}
-
-/// A process that has ended.
-#[derive(Debug)]
-pub struct Finished {
-    /// The exit code or the signal.
-    pub status: ExitStatus,
-    /// What it wrote to standard output.
-    pub stdout: String,
-    /// What it wrote to standard error.
-    pub stderr: String,
 }
 
 /// Output collected by a thread as it comes.

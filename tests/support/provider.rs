@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{oneshot, watch};
 
 use script::script_of;
+use serde_json::Value;
 
 /// How long a test waits for something that ought to happen at once.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -75,6 +76,14 @@ impl Provider {
         self.calls_for(prompt)
             .into_iter()
             .map(|call| call.sent)
+            .collect()
+    }
+
+    /// How the calls for such a prompt ended, or where they stand.
+    pub fn outcomes_for(&self, prompt: &str) -> Vec<Outcome> {
+        self.calls_for(prompt)
+            .into_iter()
+            .map(|call| call.outcome)
             .collect()
     }
 
@@ -155,6 +164,8 @@ pub struct Call {
     pub prompt: String,
     /// The script in it: everything from `fake:` on; empty if there is none.
     pub script: String,
+    /// Everything that the model was to read, as it came.
+    pub messages: Arc<[Value]>,
     /// Asked for a title or the like; such a call plays no script.
     pub side: bool,
     /// Which step of the script this call played, from 0.
@@ -218,6 +229,7 @@ impl Journal {
             model: request.model.clone(),
             prompt: request.prompt.clone(),
             script: script.to_owned(),
+            messages: request.messages.as_slice().into(),
             side: request.side,
             step: request.step,
             attempt,

@@ -8,6 +8,8 @@ pub(crate) mod captured;
 
 mod calls;
 mod capabilities;
+mod fork;
+mod history;
 mod identity;
 mod look;
 mod translate;
@@ -26,8 +28,9 @@ use recount_store::{MessageId, PermissionAnswer, Timestamp};
 use self::calls::Calls;
 use super::http::{Network, Transport};
 use super::{
-    AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream,
-    Health, Launch, LaunchSpec, Observation, Report, SessionSpec, StreamItem, Translated, sse,
+    AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, ForkOrigin, Frame,
+    FrameStream, Health, Launch, LaunchSpec, Observation, Report, SessionSpec, StreamItem,
+    Translated, sse,
 };
 use crate::limits;
 
@@ -210,6 +213,15 @@ impl AgentAdapter for OpenCode {
         spec: &SessionSpec,
     ) -> Result<Option<String>, CallError> {
         self.calls.find_session(endpoint, spec).await
+    }
+
+    async fn fork_session(
+        &self,
+        endpoint: &Endpoint,
+        spec: &SessionSpec,
+        origin: &ForkOrigin,
+    ) -> Result<String, CallError> {
+        fork::fork_session(&self.calls, endpoint, spec, origin).await
     }
 
     async fn store_message(

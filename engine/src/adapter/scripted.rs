@@ -35,8 +35,9 @@ use self::hub::locked;
 use self::store::Store;
 use super::opencode::OpenCode;
 use super::{
-    AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream,
-    Health, InProcessServer, Launch, LaunchSpec, Report, Secret, SessionSpec, Translated,
+    AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, ForkOrigin, Frame,
+    FrameStream, Health, InProcessServer, Launch, LaunchSpec, Report, Secret, SessionSpec,
+    Translated,
 };
 
 /// What its servers say of themselves.
@@ -332,6 +333,15 @@ impl AgentAdapter for Scripted {
         spec: &SessionSpec,
     ) -> Result<Option<String>, CallError> {
         self.opencode.find_session(endpoint, spec).await
+    }
+
+    async fn fork_session(
+        &self,
+        endpoint: &Endpoint,
+        spec: &SessionSpec,
+        origin: &ForkOrigin,
+    ) -> Result<String, CallError> {
+        self.opencode.fork_session(endpoint, spec, origin).await
     }
 
     async fn store_message(

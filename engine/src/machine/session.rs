@@ -9,6 +9,7 @@
 //! state, do the effects, then `advance` until a step is quiet.
 
 mod deliver;
+mod fork;
 mod steer;
 mod watch;
 mod observe;
@@ -28,9 +29,10 @@ use recount_store::{
 };
 
 use crate::adapter::{
-    AgentSession, AnswerOutcome, CallError, Delivery, Observation, Report, SessionSpec,
+    AgentSession, AnswerOutcome, CallError, Delivery, ForkOrigin, Observation, Report, SessionSpec,
 };
 use draft::Draft;
+use fork::Copying;
 use gather::Gather;
 use policy::{RerunPolicy, SessionPolicy, UnknownPolicy};
 
@@ -88,6 +90,13 @@ pub enum Input {
 pub enum Effect {
     /// Make a session at the agent. Comes back as [`Input::Bound`].
     CreateSession(SessionSpec),
+    /// Make a session at the agent that goes on from a copy of another one. Comes back as [`Input::Bound`].
+    ForkSession {
+        /// What it is to be like.
+        spec: SessionSpec,
+        /// What is to be copied.
+        origin: ForkOrigin,
+    },
     /// Find the session that may have been made. Comes back as [`Input::Bound`].
     FindSession(SessionSpec),
     /// First phase. Comes back as [`Input::Stored`].
@@ -178,6 +187,7 @@ pub struct SessionMachine {
     flight: Option<Flight>,
     /// The attempt that this process began: one that it did not begin has an unknown outcome.
     attempting: Option<(MessageId, u32)>,
+    copying: Copying,
     /// The further attempt that the connection gave leave for.
     leave: Option<(MessageId, u32)>,
     /// How often this opening of the stream saw the agent asked to begin the run: what a server that died
@@ -235,6 +245,7 @@ impl SessionMachine {
             inbox: VecDeque::new(),
             flight: None,
             attempting: None,
+            copying: Copying::default(),
             leave: None,
             requests: 0,
             start_refused: None,
@@ -569,10 +580,12 @@ impl SessionMachine {
     }
 
     fn delivery(state: &Session, message: &Message) -> Option<Delivery> {
+        let text = message.text.as_deref()?;
+        let context = state.context_of(message.id).unwrap_or_default();
         Some(Delivery {
             session: Self::agent_session(state)?,
             agent_message: message.agent_message.clone()?,
-            text: message.text.clone()?,
+            text: format!("{context}{text}"),
             model: state.opening.as_ref()?.model.clone(),
         })
     }

@@ -647,9 +647,12 @@ impl<'a> Task<'a> {
         let recorded = append.await?;
         metrics::appended(began.elapsed());
         self.gauge();
-        let bound = recorded
-            .iter()
-            .any(|r| matches!(r.event, Event::AgentSessionBound { .. }));
+        let bound = recorded.iter().any(|r| {
+            matches!(
+                r.event,
+                Event::AgentSessionBound { .. } | Event::AgentSessionForked { .. }
+            )
+        });
         self.visit.audience().recorded(recorded);
         if bound {
             self.attach().await;
@@ -784,6 +787,13 @@ async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect:
     match effect {
         Effect::CreateSession(spec) => Input::Bound(match endpoint {
             Ok(endpoint) => adapter.create_session(&endpoint, &spec).await.map(Some),
+            Err(error) => Err(error),
+        }),
+        Effect::ForkSession { spec, origin } => Input::Bound(match endpoint {
+            Ok(endpoint) => {
+                let copy = adapter.fork_session(&endpoint, &spec, &origin).await;
+                copy.map(Some)
+            }
             Err(error) => Err(error),
         }),
         Effect::FindSession(spec) => Input::Bound(match endpoint {

@@ -26,6 +26,7 @@ use crate::chance::Chance;
 use crate::clock::{Clock, until};
 use crate::computer::{Computer, System};
 use crate::error::Error;
+use crate::fork::Beginning;
 use crate::limits;
 use crate::policy::{Policy, SessionPolicy};
 
@@ -105,6 +106,35 @@ impl OpenSession {
                 directory: directory.clone(),
             },
             directory,
+            model: None,
+            title: None,
+        }
+    }
+}
+
+/// A session that goes on from where another one stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForkSession {
+    /// The other session.
+    pub from: SessionId,
+    /// The last event of it that belongs to the new one, too; `None` is its last.
+    pub at: Option<Seq>,
+    /// The id of the new session. Forking is safe to repeat with the same one; `None` makes a new one.
+    pub id: Option<SessionId>,
+    /// The model, as `PROVIDER/MODEL`; `None` is that of the other session.
+    pub model: Option<String>,
+    /// What the conversation is called; `None` is what the other one is called.
+    pub title: Option<String>,
+}
+
+impl ForkSession {
+    /// A session that goes on from where another one stands, with the same model and title.
+    #[must_use]
+    pub fn new(from: SessionId) -> Self {
+        Self {
+            from,
+            at: None,
+            id: None,
             model: None,
             title: None,
         }
@@ -259,12 +289,9 @@ impl SessionManager {
     ///
     /// [`Error::Log`] where it could not be recorded, and whatever the connection's agent is missing.
     pub async fn open(&self, spec: OpenSession) -> Result<Session, Error> {
-        let id = match spec.id {
-            Some(id) if self.with_state(id, |state| state.opening.is_some())? => {
-                return self.find(id).await;
-            }
-            Some(id) => id,
-            None => SessionId::from_random(self.inner.chance.number()),
+        let id = match self.new_id(spec.id)? {
+            New::Is(id) => id,
+            New::Was(id) => return self.find(id).await,
         };
         let OpenSession {
             agent,
@@ -283,6 +310,42 @@ impl SessionManager {
             title,
         };
         let events = vec![NewEvent::live(event, self.inner.clock.now())];
+        self.begin(id, events).await
+    }
+
+    /// Opens a session that goes on from where another one stood, or gives the one that was opened with the same id before.
+    ///
+    /// It has the same agent and folder. A turn that had not ended at that moment is no part of it. With the first message
+    /// that is sent, the agent is asked to copy its own session up to there; one that does not is told what was said, in
+    /// front of that message. The log says which: [`Event::AgentSessionForked`], or [`Event::ContextAdded`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSession`] where the log has no such session, [`Error::NoSuchEvent`] where that has no such event,
+    /// [`Error::BeginningCut`] where its beginning is gone; else as [`SessionManager::open`].
+    pub async fn fork(&self, spec: ForkSession) -> Result<Session, Error> {
+        let id = match self.new_id(spec.id)? {
+            New::Is(id) => id,
+            New::Was(id) => return self.find(id).await,
+        };
+        let beginning = Beginning::of(self.log(), spec.from, spec.at)?;
+        // Whether there is such an agent is found out before anything is recorded.
+        let connection = beginning.opening().connection;
+        self.inner.connections.find(connection).await?;
+        let events = beginning.events(spec.model, spec.title, self.inner.clock.now());
+        self.begin(id, events).await
+    }
+
+    fn new_id(&self, wanted: Option<SessionId>) -> Result<New, Error> {
+        Ok(match wanted {
+            Some(id) if self.with_state(id, |state| state.opening.is_some())? => New::Was(id),
+            Some(id) => New::Is(id),
+            None => New::Is(SessionId::from_random(self.inner.chance.number())),
+        })
+    }
+
+    /// Records the first events of a session.
+    async fn begin(&self, id: SessionId, events: Vec<NewEvent>) -> Result<Session, Error> {
         match self
             .inner
             .states
@@ -561,6 +624,14 @@ impl SessionManager {
         kept?;
         Ok(left)
     }
+}
+
+/// The id of a session that is to be opened.
+enum New {
+    /// It is free.
+    Is(SessionId),
+    /// A session was opened with it before.
+    Was(SessionId),
 }
 
 /// Carries sessions on, some at a time, until each rests. Ends early with the engine, which it does not keep.

@@ -41,6 +41,7 @@ pub(super) fn recorded(recorded: &Recorded) {
 pub(super) const fn call(effect: &Effect) -> &'static str {
     match effect {
         Effect::CreateSession(_) => "create_session",
+        Effect::ForkSession { .. } => "fork_session",
         Effect::FindSession(_) => "find_session",
         Effect::Store(_) => "store_message",
         Effect::Start(_) => "start_turn",

@@ -23,22 +23,10 @@ use crate::timeline::Timeline;
 /// Where the log cannot be read.
 pub(super) fn derive(reader: &LogReader, only: Option<SessionId>) -> Result<Derived, Failure> {
     let adapters = Options::new(reader.path()).adapters;
-    let Some(session) = only else {
-        let mut bar = Bar::new();
-        let tell = |progress| bar.show(progress);
-        return decisions::derive_telling(reader, None, &adapters, tell).map_err(failed);
-    };
-    let mut sum = Derived::default();
-    for stream in streams(reader, session)? {
-        let derived = decisions::derive(reader, Some(stream), &adapters).map_err(failed)?;
-        sum.decisions += derived.decisions;
-        sum.different += derived.different;
-        sum.unknown_keys = derived.unknown_keys;
-        let first = [sum.first_difference, derived.first_difference];
-        let first = first.into_iter().flatten();
-        sum.first_difference = first.min_by_key(|difference| difference.recorded.position);
-    }
-    Ok(sum)
+    let streams = only.map(|session| streams(reader, session)).transpose()?;
+    let mut bar = Bar::new();
+    let tell = |progress| bar.show(progress);
+    decisions::derive_telling(reader, streams.as_deref(), &adapters, tell).map_err(failed)
 }
 
 /// Says how the decisions stand, and fails where one is not what it would be.
@@ -144,12 +132,12 @@ pub(crate) fn what_if(
     let (origin, text) = read(&wanted.policy)?;
     let change = |policy: &Policy| policy.clone().with_toml(&origin, &text);
     let adapters = Options::new(reader.path()).adapters;
-    let mut differences = Vec::new();
-    for stream in streams(reader, id)? {
-        let others = decisions::what_if(reader, Some(stream), &adapters, change).map_err(failed)?;
-        differences.extend(others);
-    }
-    differences.sort_by_key(|difference| difference.recorded.position);
+    let streams = streams(reader, id)?;
+    let mut bar = Bar::new();
+    let tell = |progress| bar.show(progress);
+    let differences = decisions::what_if(reader, Some(&streams), &adapters, change, tell);
+    drop(bar);
+    let differences = differences.map_err(failed)?;
     let mut differences = differences.into_iter().peekable();
     let timeline = Timeline::of(reader, id)?;
     let through = reader.head()?.position;

@@ -35,7 +35,7 @@ pub(crate) async fn run(
     };
     let command = Command::Requeue {
         message,
-        again: new_id()?,
+        again: MessageId::from_bytes(super::random()?),
         text: text.unwrap_or_default(),
         even_if_it_may_double: asked.even_if_it_may_double,
     };
@@ -76,13 +76,6 @@ pub(crate) async fn run(
         note("  recount recover    sends it");
     }
     Ok(())
-}
-
-/// A new id for a message.
-fn new_id() -> Result<MessageId, Failure> {
-    let mut bytes = [0; 10];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::because("cannot make an id", error))?;
-    Ok(MessageId::from_bytes(bytes))
 }
 
 /// The messages that were given up, the last one first.

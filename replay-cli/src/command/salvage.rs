@@ -70,7 +70,17 @@ pub(crate) fn run(asked: &Salvage, json: bool, output: &mut Output) -> Result<()
     if salvaged.is_whole() {
         return Ok(());
     }
-    Err(Failure::new("not everything could be taken"))
+    let failure = Failure::new("not everything could be taken");
+    let found = |found: &SalvagedStream| !found.unproven.is_empty();
+    Err(
+        if unproven.is_none() && salvaged.streams.iter().any(found) {
+            failure.try_next(
+            "--unproven FILE, and another --into    writes what was found and not taken to a file",
+        )
+        } else {
+            failure
+        },
+    )
 }
 
 /// Refuses a log of a newer release: nothing is known to be wrong with it, and its bytes may mean something else.
@@ -164,19 +174,16 @@ fn put(out: &mut impl io::Write, recorded: &Recorded) -> io::Result<()> {
 }
 
 fn cannot(error: Error, into: &Path) -> Failure {
-    let next = match &error {
-        Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
-            format!(
-                "{} holds a log already: name another directory with --into",
-                into.display()
-            )
-        }
-        Error::NotADataDirectory { .. } => {
-            "name an empty or a new directory with --into".to_owned()
-        }
-        _ => "recount doctor DIR    says what else may be wrong".to_owned(),
-    };
-    Failure::because("cannot salvage", error).try_next(next)
+    let taken = matches!(error, Error::LogExists { .. });
+    let failure = Failure::because("cannot salvage", error);
+    if taken {
+        let into = into.display();
+        failure.try_next(format!(
+            "recount --data {into} sessions    looks at that one"
+        ))
+    } else {
+        failure
+    }
 }
 
 fn told_json(salvaged: &Salvaged, settled: Settled) -> Value {
@@ -250,6 +257,11 @@ fn told(salvaged: &Salvaged, settled: Settled, into: &Path) -> String {
             into.display()
         );
     }
+    let _ = writeln!(
+        out,
+        "look at it with: recount --data {} sessions",
+        into.display()
+    );
     out
 }
 

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::front::Cut;
 use crate::output::Output;
 use crate::render::show::{Standing, Through};
-use crate::render::time;
+use crate::render::{Look, time};
 use crate::timeline;
 
 /// How many messages are shown with all that was said and done about them: what a person looks for is near the end,
@@ -24,47 +24,12 @@ pub(crate) fn run(
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let head = reader.stream_head(StreamId::Session(id))?;
-    let events = head.map_or(0, |head| head.seq.0);
-    if let Some(At::Number(Seq(number))) = at
-        && number > events
-    {
-        let what = format!("session {id} has {events} events, and none with number {number}");
-        return Err(Failure::new(what).try_next(format!("recount log {id}    numbers them")));
-    }
+    let (through, last) = moment(reader, id, at, &output.look)?;
     let stream = StreamId::Session(id);
-    let cut = Cut::of(reader, stream)?;
-    if let (Some(At::Number(number)), Some(cut)) = (at, cut)
-        && number < cut.before
-    {
-        let told = cut.told(&output.look);
-        return Err(Failure::new(format!(
-            "of session {id}, {told}: event {number} is one of them"
-        ))
-        .try_next(format!("recount log {id}    shows what remains")));
-    }
-    let mut standing = standing(reader, id, at, all)?;
-    standing.cut = cut;
-    if let Some(At::Time(moment)) = at
-        && standing.session.seq == Seq::default()
-    {
-        if let Some(cut) = cut {
-            let (moment, told) = (time::rfc3339(moment), cut.told(&output.look));
-            return Err(Failure::new(format!(
-                "how session {id} stood at {moment} is not known any more: {told}"
-            ))
-            .try_next(format!("recount log {id}    shows what remains")));
-        }
-        let first = reader.read(stream, Seq::FIRST).next();
-        let opened = first
-            .transpose()?
-            .map_or(Timestamp::default(), |first| first.at);
-        return Err(Failure::new(format!(
-            "session {id} did not exist at {}: it was opened at {}",
-            time::rfc3339(moment),
-            time::rfc3339(opened)
-        )));
-    }
+    let head = reader.stream_head(stream)?;
+    let events = head.map_or(0, |head| head.seq.0);
+    let mut standing = standing(reader, id, (through, last), all)?;
+    standing.cut = Cut::of(reader, stream)?;
     if json {
         output.json(&standing.view(id))?;
     } else {
@@ -83,12 +48,37 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// Where a session and its connection stood at a moment, or stand now; with what was said and done about its last
-/// messages, or about all of them.
-fn standing(reader: &LogReader, id: SessionId, at: Option<At>, all: bool) -> Result<Standing> {
+/// The last event of the log, and the last of a session, that had happened by a moment; by now, where none is named.
+///
+/// # Errors
+///
+/// Where the session has no event by then, or where nobody knows any more how it stood.
+pub(super) fn moment(
+    reader: &LogReader,
+    id: SessionId,
+    at: Option<At>,
+    look: &Look,
+) -> std::result::Result<(Position, Seq), Failure> {
     let stream = StreamId::Session(id);
     let through = match at {
         Some(At::Number(number)) => {
+            let head = reader.stream_head(stream)?;
+            let events = head.map_or(0, |head| head.seq.0);
+            if number.0 > events {
+                return Err(Failure::new(format!(
+                    "session {id} has {events} events, and none with number {number}"
+                ))
+                .try_next(format!("recount log {id}    numbers them")));
+            }
+            if let Some(cut) = Cut::of(reader, stream)?
+                && number < cut.before
+            {
+                let told = cut.told(look);
+                return Err(Failure::new(format!(
+                    "of session {id}, {told}: event {number} is one of them"
+                ))
+                .try_next(format!("recount log {id}    shows what remains")));
+            }
             let event = reader.read(stream, number).next().transpose()?;
             event.map_or(Position::default(), |event| event.position)
         }
@@ -99,6 +89,38 @@ fn standing(reader: &LogReader, id: SessionId, at: Option<At>, all: bool) -> Res
         None => reader.head()?.position,
     };
     let last = timeline::last_through(reader, stream, through)?;
+    if let Some(At::Time(moment)) = at
+        && last == Seq::default()
+    {
+        let moment = time::rfc3339(moment);
+        if let Some(cut) = Cut::of(reader, stream)? {
+            let told = cut.told(look);
+            return Err(Failure::new(format!(
+                "how session {id} stood at {moment} is not known any more: {told}"
+            ))
+            .try_next(format!("recount log {id}    shows what remains")));
+        }
+        let first = reader.read(stream, Seq::FIRST).next();
+        let opened = first
+            .transpose()?
+            .map_or(Timestamp::default(), |first| first.at);
+        return Err(Failure::new(format!(
+            "session {id} did not exist at {moment}: it was opened at {}",
+            time::rfc3339(opened)
+        )));
+    }
+    Ok((through, last))
+}
+
+/// Where a session and its connection stood at a moment; with what was said and done about its last messages, or about
+/// all of them.
+fn standing(
+    reader: &LogReader,
+    id: SessionId,
+    (through, last): (Position, Seq),
+    all: bool,
+) -> Result<Standing> {
+    let stream = StreamId::Session(id);
     let mut standing = Standing {
         session: state_store::load_through(reader, stream, last)?,
         ..Standing::default()

@@ -194,9 +194,30 @@ pub(crate) fn summary(event: &Event) -> String {
         | Event::CircuitHalfOpened
         | Event::CircuitClosed
         | Event::EngineStopped => String::new(),
-        Event::AgentSessionBound { agent_session } | Event::AgentSessionLost { agent_session } => {
-            agent_session.clone()
+        Event::SessionForked {
+            from,
+            at,
+            agent_session,
+            through,
+            context,
+        } => {
+            let copied = agent_session.as_ref().zip(through.as_ref());
+            let copied = copied.map(|(session, through)| format!(", {session} through {through}"));
+            let context = context.as_ref().map(|context| {
+                let bytes = text::bytes(context.len() as u64);
+                format!(", {bytes} as text")
+            });
+            format!(
+                "from {from} at {at}{}{}",
+                copied.unwrap_or_default(),
+                context.unwrap_or_default()
+            )
         }
+        Event::AgentSessionBound { agent_session }
+        | Event::AgentSessionForked { agent_session }
+        | Event::AgentSessionLost { agent_session } => agent_session.clone(),
+        Event::AgentForkRefused { reason } => reason.clone(),
+        Event::ContextAdded { message } => short(*message),
         Event::DeliveryAccepted { message, attempt } => {
             format!("{} at attempt {attempt}", short(*message))
         }

@@ -118,6 +118,18 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
             Verdict::GiveUp => bad(format!("given up: {reason}")),
         },
         Event::TaskPanicked { reason } => bad(format!("recount failed and began anew: {reason}")),
+        Event::SessionForked { from, at, .. } => {
+            dim(format!("goes on from session {from} as of event {at}"))
+        }
+        Event::AgentSessionForked { .. } => {
+            dim("the agent goes on from a copy of its session".to_owned())
+        }
+        Event::AgentForkRefused { reason } => {
+            dim(format!("the agent makes no copy of its session: {reason}"))
+        }
+        Event::ContextAdded { .. } => {
+            dim("what was said before goes along with this message, as text".to_owned())
+        }
         Event::TurnAbortAsked { .. } => dim("aborting".to_owned()),
         Event::TurnAborted { .. } => warn("aborted".to_owned()),
         Event::TurnStalled { reason, .. } => warn(format!("stalled: {reason}")),

@@ -57,6 +57,7 @@ pub(crate) struct View<'a> {
     model: Option<&'a str>,
     title: Option<&'a str>,
     agent_session: Option<&'a str>,
+    fork: Option<ForkView<'a>>,
     opened_at: Option<Said>,
     at: Said,
     events: u64,
@@ -70,6 +71,43 @@ pub(crate) struct View<'a> {
     turns: &'a [Turn],
     connection: ConnectionView<'a>,
     breaker: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct ForkView<'a> {
+    from: SessionId,
+    at: u64,
+    by: Option<&'static str>,
+    refused: Option<&'a str>,
+    added_to: Option<MessageId>,
+}
+
+impl<'a> ForkView<'a> {
+    fn of(session: &'a Session) -> Option<Self> {
+        let fork = session.fork.as_ref()?;
+        let by = match (&fork.origin, fork.added_to) {
+            (Some(_), _) => session.agent_session.is_some().then_some("copy"),
+            (None, Some(_)) => Some("text"),
+            (None, None) => None,
+        };
+        Some(Self {
+            from: fork.from,
+            at: fork.at.0,
+            by,
+            refused: fork.refused.as_deref(),
+            added_to: fork.added_to,
+        })
+    }
+
+    /// In words for a person.
+    fn told(&self) -> String {
+        let how = match self.by {
+            Some("copy") => ", by a copy that its agent made",
+            Some(_) => ", by text that went along with a message",
+            None => "",
+        };
+        format!("session {} as of event {}{how}", self.from, self.at)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -191,6 +229,7 @@ impl Standing {
             model: opening.and_then(|opening| opening.model.as_deref()),
             title: opening.and_then(|opening| opening.title.as_deref()),
             agent_session: self.session.agent_session.as_deref(),
+            fork: ForkView::of(&self.session),
             opened_at: opening.map(|opening| Said(opening.at)),
             at: Said(self.session.last_at),
             events: self.session.seq.0,
@@ -332,6 +371,9 @@ impl Standing {
                 field("title", title);
             }
             field("opened", &time::full(opening.at, &look.zone));
+            if let Some(fork) = ForkView::of(&self.session) {
+                field("goes on", &format!("from {}", fork.told()));
+            }
         }
         let last = time::full(self.session.last_at, &look.zone);
         let age = time::age(self.session.last_at, now);

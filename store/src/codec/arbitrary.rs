@@ -4,7 +4,7 @@ use crate::event::{
     ConnectionState, Json, OutputKind, PermissionAnswer, Placement, Refusal, Rerun, Resolution,
     Target, ToolOutcome, Verdict,
 };
-use crate::id::{ConnectionId, EventId, FrameNumber, MessageId, Seq, Timestamp};
+use crate::id::{ConnectionId, EventId, FrameNumber, MessageId, Seq, SessionId, Timestamp};
 use crate::log::Hash;
 
 /// Where choices come from; zeros when it has run dry.
@@ -67,6 +67,7 @@ arbitrary! {
         Self((0..length).map(|_| source.byte()).collect())
     };
     ConnectionId: |source| Self::from_bytes(source.array());
+    SessionId: |source| Self::from_bytes(source.array());
     MessageId: |source| Self::from_bytes(source.array());
     EventId: |source| Self::from_bytes(source.array());
     FrameNumber: |source| Self(u64::arbitrary(source));

@@ -42,9 +42,8 @@ fn whole<T>(decoded: Result<(T, usize), DecodeError>, bytes: &[u8]) -> Result<T,
     match decoded {
         Ok((value, used)) if used == bytes.len() => Ok(value),
         Ok((_, used)) => Err(format!("{} bytes too many", bytes.len() - used)),
-        // What damage is, in words; the rest is our own mistake, and told as the crate tells it.
         Err(DecodeError::Utf8 { .. }) => Err("a text in it is not UTF-8".to_owned()),
-        Err(DecodeError::UnexpectedEnd { .. }) => Err("it ends too early".to_owned()),
+        Err(DecodeError::UnexpectedEnd { .. }) => Err("it ends too soon".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

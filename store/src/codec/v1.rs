@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::payload;
 use crate::event::{self, Class, Event, Json};
-use crate::id::{ConnectionId, MessageId, Seq, Timestamp};
+use crate::id::{ConnectionId, MessageId, Seq, SessionId, Timestamp};
 use crate::log::Hash;
 
 /// The version that all types of this file carry in their envelope.
@@ -175,6 +175,7 @@ events! {
     7 Asked MessageRequeued { message: Id, again: Id }
     8 Asked MessageSteered { message: Id }
     9 Asked QuestionAnswered<'a> { message: Id, question: &'a str, #[serde(borrow)] answers: Option<Bytes<'a>> }
+    10 Asked SessionForked<'a> { from: Id, at: Number, #[serde(borrow)] agent_session: Option<&'a str>, #[serde(borrow)] through: Option<&'a str>, #[serde(borrow)] context: Option<&'a str> }
     100 Observed AgentSessionBound<'a> { agent_session: &'a str }
     101 Observed DeliveryAccepted { message: Id, attempt: u32 }
     102 Observed DeliveryRejected<'a> { message: Id, attempt: u32, refusal: Refusal, reason: &'a str }
@@ -197,6 +198,8 @@ events! {
     119 Observed AgentSessionLost<'a> { agent_session: &'a str }
     120 Observed QuestionAsked<'a> { message: Id, question: &'a str, #[serde(borrow)] prompts: Bytes<'a>, #[serde(borrow)] call: Option<&'a str> }
     121 Observed QuestionSettled<'a> { message: Id, question: &'a str, #[serde(borrow)] answers: Option<Bytes<'a>> }
+    122 Observed AgentForkRefused<'a> { reason: &'a str }
+    123 Observed AgentSessionForked<'a> { agent_session: &'a str }
     200 Decided AgentSessionRequested<'a> { marker: &'a str }
     201 Decided DeliveryStarted<'a> { message: Id, attempt: u32, agent_message: &'a str }
     202 Decided TurnRequested { message: Id, run: u32 }
@@ -206,6 +209,7 @@ events! {
     206 Decided RerunDecided<'a> { message: Id, run: u32, rerun: Rerun, reason: &'a str }
     207 Decided UnknownDecided<'a> { message: Id, attempt: u32, verdict: Verdict, reason: &'a str }
     208 Decided QuestionExpired<'a> { message: Id, question: &'a str, reason: &'a str }
+    209 Decided ContextAdded { message: Id }
 
     // Connection.
     300 Asked ConnectionOpened<'a> { agent: &'a str, #[serde(borrow)] target: Target<'a> }
@@ -306,7 +310,7 @@ macro_rules! ids {
         )*
     };
 }
-ids!(ConnectionId, MessageId);
+ids!(ConnectionId, MessageId, SessionId);
 
 impl<'a> Frozen<'a, String> for &'a str {
     fn freeze(domain: &'a String) -> Self {

@@ -29,14 +29,13 @@ const ROWS: u16 = 24;
 const HIDE_CURSOR: &[u8] = b"\x1b[?25l";
 
 impl Terminal {
-    /// Runs `setsid --ctty --wait`, with the program to be run among its arguments: only the first process of
-    /// a session can be given a terminal, and that is what `setsid` is for.
-    pub fn run(setsid: &mut Command) -> Self {
-        Self::of_size(setsid, COLUMNS, ROWS)
+    /// Runs a command, with the environment that was set for it and nothing of this process's.
+    pub fn run(command: &Command) -> Self {
+        Self::of_size(command, COLUMNS, ROWS)
     }
 
     /// The same on a terminal of so many columns and rows.
-    pub fn of_size(setsid: &mut Command, columns: u16, rows: u16) -> Self {
+    pub fn of_size(command: &Command, columns: u16, rows: u16) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let controller = openpt(flags).unwrap();
         grantpt(&controller).unwrap();
@@ -49,17 +48,15 @@ impl Terminal {
         };
         tcsetwinsize(&controller, size).unwrap();
         let end = || Stdio::from(ioctl_tiocgptpeer(&controller, flags).unwrap());
+        let mut setsid = in_a_session(command);
         let child = setsid
             .stdin(end())
             .stdout(end())
             .stderr(end())
             .spawn()
             .unwrap_or_else(|error| panic!("{setsid:?} does not start: {error}"));
-        // The command keeps its copies, and as long as one is open the screen has no end.
-        setsid
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        // It keeps its copies of the other end, and as long as one is open the screen has no end.
+        drop(setsid);
         let screen = File::from(controller);
         let keyboard = screen.try_clone().unwrap();
         Self {
@@ -126,6 +123,23 @@ impl Terminal {
     pub fn finish(self, timeout: Duration) -> Finished {
         self.running.finish(timeout)
     }
+}
+
+/// The same command by way of `setsid`: only the first process of a session can be given a terminal.
+fn in_a_session(command: &Command) -> Command {
+    let mut setsid = Command::new("setsid");
+    setsid
+        .args(["--ctty", "--wait"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear();
+    for (name, value) in command.get_envs() {
+        setsid.envs(value.map(|value| (name, value)));
+    }
+    if let Some(folder) = command.get_current_dir() {
+        setsid.current_dir(folder);
+    }
+    setsid
 }
 
 fn screen(bytes: &[u8], columns: u16, rows: u16) -> vt100::Screen {

@@ -18,6 +18,8 @@ pub(super) struct Request {
     pub(super) step: usize,
     /// Asks for a title or the like, beside the conversation.
     pub(super) side: bool,
+    /// Everything that the model is to read, as it came.
+    pub(super) messages: Vec<Value>,
 }
 
 impl Request {
@@ -26,14 +28,16 @@ impl Request {
         if !body.stream {
             return Err("only streamed answers are given".into());
         }
-        let messages: Vec<(&str, String)> = body
+        let role = |message: &Value| message["role"].as_str().map(str::to_owned);
+        let messages: Vec<(String, String)> = body
             .messages
             .iter()
-            .map(|message| (message.role.as_str(), text_of(&message.content)))
-            .collect();
+            .map(|message| Some((role(message)?, text_of(&message["content"]))))
+            .collect::<Option<_>>()
+            .ok_or("a message without a role")?;
         let user = |holds_script: bool| {
             messages.iter().rposition(|(role, text)| {
-                *role == "user" && (!holds_script || text.contains("fake:"))
+                role == "user" && (!holds_script || text.contains("fake:"))
             })
         };
         let asked = user(true)
@@ -43,7 +47,7 @@ impl Request {
         let roles = || {
             messages[asked..]
                 .iter()
-                .map(|(role, _)| *role == "assistant")
+                .map(|(role, _)| role == "assistant")
         };
         let step = roles()
             .zip(roles().skip(1))
@@ -51,7 +55,7 @@ impl Request {
             .count();
         let asks_title = messages.iter().any(|(role, text)| {
             let text = || text.to_lowercase();
-            matches!(*role, "system" | "developer")
+            matches!(role.as_str(), "system" | "developer")
                 && (text().contains("title generator") || text().contains("generate a title"))
         });
         Ok(Self {
@@ -59,6 +63,7 @@ impl Request {
             model: body.model,
             prompt: messages[asked].1.clone(),
             step,
+            messages: body.messages,
         })
     }
 }
@@ -66,16 +71,9 @@ impl Request {
 #[derive(Deserialize)]
 struct Body {
     model: String,
-    messages: Vec<Message>,
+    messages: Vec<Value>,
     #[serde(default)]
     stream: bool,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    role: String,
-    #[serde(default)]
-    content: Value,
 }
 
 fn text_of(content: &Value) -> String {

@@ -27,6 +27,10 @@ use crate::policy::CallPolicy;
 /// How much of an error's body is read, in bytes, to find its message.
 const ERROR_BYTES_MAX: usize = 16 << 10;
 
+/// How much longer a copy of a session may take for each message in it. 1.18.33 writes and tells each part of each message
+/// one by one: seen were 10 to 20 ms for a message of one part on a busy machine. It answers other calls meanwhile.
+const COPY_TIME_PER_MESSAGE: Duration = Duration::from_millis(100);
+
 /// A header that says where the page before this one is.
 const NEXT_CURSOR: &str = "x-next-cursor";
 
@@ -132,6 +136,43 @@ impl Calls {
             .into_iter()
             .find(|session| session.title == spec.title)
             .map(|session| session.id))
+    }
+
+    /// Copies what stands in a session before the message `before`, or everything. So does 1.18.33 with a message that
+    /// it does not hold. There are to be so many messages in it.
+    pub(super) async fn copy_session(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        before: Option<&str>,
+        messages: u32,
+    ) -> Result<String, CallError> {
+        let path = ["session", &session.id, "fork"];
+        let query = [("directory", session.directory.as_str())];
+        let body = before.map_or(json!({}), |before| json!({"messageID": before}));
+        let longer = COPY_TIME_PER_MESSAGE * messages;
+        let within = endpoint.policy.timeout.saturating_add(longer);
+        let request = Request::post(endpoint, &path, &query, body)?;
+        let reply = request.send(self, within).await?;
+        if reply.says_missing() {
+            return Err(reply.missing_session_or_call().await);
+        }
+        let copy: SessionInfo = reply.accept().await?.json().await?;
+        Ok(copy.id)
+    }
+
+    pub(super) async fn rename_session(
+        &self,
+        endpoint: &Endpoint,
+        session: &AgentSession,
+        title: &str,
+    ) -> Result<(), CallError> {
+        let path = ["session", session.id.as_str()];
+        let query = [("directory", session.directory.as_str())];
+        let request = Request::patch(endpoint, &path, &query, json!({"title": title}))?;
+        let reply = self.call(request).await?.accept().await?;
+        reply.finish().await;
+        Ok(())
     }
 
     pub(super) async fn store_message(
@@ -321,9 +362,28 @@ impl Request {
         query: &[(&str, &str)],
         body: Value,
     ) -> Result<Self, CallError> {
+        Self::with_body(Method::POST, endpoint, path, query, body)
+    }
+
+    fn patch(
+        endpoint: &Endpoint,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Value,
+    ) -> Result<Self, CallError> {
+        Self::with_body(Method::PATCH, endpoint, path, query, body)
+    }
+
+    fn with_body(
+        method: Method,
+        endpoint: &Endpoint,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Value,
+    ) -> Result<Self, CallError> {
         Ok(Self {
-            asked: format!("POST /{}", path.join("/")),
-            method: Method::POST,
+            asked: format!("{method} /{}", path.join("/")),
+            method,
             body: Some(body),
             ..Self::get(endpoint, path, query)?
         })
@@ -401,7 +461,7 @@ impl Reply {
         let retry_after = retry_after(&self.response.headers);
         // Under `/session/ID` nothing but the session itself can be missing, as the calls here are made.
         let about_session = self.asked.contains(" /session/ses");
-        let said = self.said().await;
+        let said = message(&self.error().await);
         let reason = format!("{asked}: HTTP {}{said}", status.as_u16());
         Err(match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -506,8 +566,21 @@ impl Reply {
         let _ = tokio::time::timeout(self.policy.probe_timeout, read).await;
     }
 
-    /// The message of an error's body, to be put behind its status.
-    async fn said(mut self) -> String {
+    /// What a 404 says of a call that an older server may not know: such a server answers so to any path that it has
+    /// nothing at, and one that knows the call names the error.
+    async fn missing_session_or_call(self) -> CallError {
+        let asked = self.asked.clone();
+        let error = self.error().await;
+        let reason = format!("{asked}: HTTP 404{}", message(&error));
+        if error["name"] == "NotFoundError" {
+            CallError::NoSuchSession { reason }
+        } else {
+            CallError::Unsupported { reason }
+        }
+    }
+
+    /// The body of an error; `null` where it is no JSON, or does not come.
+    async fn error(mut self) -> Value {
         let mut body = Vec::new();
         let read = async {
             while let Some(Ok(chunk)) = self.response.body.next().await {
@@ -518,16 +591,18 @@ impl Reply {
             }
         };
         let _ = tokio::time::timeout(self.policy.probe_timeout, read).await;
-        let message = serde_json::from_slice::<Value>(&body)
-            .ok()
-            .and_then(|body| {
-                let message = body["data"]["message"]
-                    .as_str()
-                    .or(body["message"].as_str())?;
-                Some(message.to_owned())
-            });
-        message.map_or_else(String::new, |message| format!(": {}", bounded(message)))
+        serde_json::from_slice(&body).unwrap_or_default()
     }
+}
+
+/// The message of an error's body, to be put behind its status.
+fn message(error: &Value) -> String {
+    let message = error["data"]["message"].as_str();
+    message
+        .or(error["message"].as_str())
+        .map_or_else(String::new, |message| {
+            format!(": {}", bounded(message.to_owned()))
+        })
 }
 
 /// Reads a success's JSON.
@@ -552,7 +627,8 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::adapter::opencode::look;
+    use crate::adapter::ForkOrigin;
+    use crate::adapter::opencode::{fork, look};
 
     /// Answers every request with this.
     #[derive(Debug)]
@@ -611,12 +687,30 @@ mod tests {
             title: "t".to_owned(),
         };
         let once = PermissionAnswer::Once;
+        let origin = ForkOrigin {
+            session: session.id.clone(),
+            through: delivery.agent_message.clone(),
+        };
         let failed = [
             ("health", calls.health(&endpoint).await.err()),
             ("capabilities", calls.capabilities(&endpoint).await.err()),
             ("stream", calls.stream(&endpoint).await.err()),
             ("create", calls.create_session(&endpoint, &spec).await.err()),
             ("find", calls.find_session(&endpoint, &spec).await.err()),
+            (
+                "fork",
+                fork::fork_session(calls, &endpoint, &spec, &origin)
+                    .await
+                    .err(),
+            ),
+            (
+                "copy",
+                calls.copy_session(&endpoint, session, None, 1).await.err(),
+            ),
+            (
+                "rename",
+                calls.rename_session(&endpoint, session, "t").await.err(),
+            ),
             (
                 "store",
                 calls.store_message(&endpoint, &delivery).await.err(),
@@ -652,7 +746,7 @@ mod tests {
         for status in [200, 201, 301, 400, 401, 404, 429, 500, 502, 503] {
             let calls = always(status, Some("text/html; charset=utf-8"), "<!doctype html>");
             let failures = failures(&calls).await;
-            assert_eq!(failures.len(), 11, "{status}: {failures:?}");
+            assert_eq!(failures.len(), 14, "{status}: {failures:?}");
             for (call, error) in failures {
                 let unsupported = matches!(&error, CallError::Unsupported { reason }
                     if reason.contains("no OpenCode server answers there: text/html where "));
@@ -665,7 +759,7 @@ mod tests {
     async fn what_a_server_does_not_hold_or_take_only_the_server_itself_can_say() {
         for (status, kind) in [(404, None), (404, Some("text/plain")), (400, None)] {
             let failures = failures(&always(status, kind, "Not Found")).await;
-            assert_eq!(failures.len(), 11, "{failures:?}");
+            assert_eq!(failures.len(), 14, "{failures:?}");
             for (call, error) in failures {
                 let unsupported = matches!(error, CallError::Unsupported { .. });
                 assert!(unsupported, "{call} met {status} {kind:?}: {error:?}");
@@ -680,6 +774,51 @@ mod tests {
             matches!(lost, Err(CallError::NoSuchSession { .. })),
             "{lost:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_copy_a_session_is_told_from_one_that_has_no_such_session() {
+        let copy = async |body| {
+            let calls = always(404, Some("application/json"), body);
+            let session = delivery().session;
+            calls.copy_session(&endpoint(), &session, None, 1).await
+        };
+        let said = r#"{"name":"NotFoundError","data":{"message":"Session not found: ses_1"}}"#;
+        assert_eq!(
+            copy(said).await,
+            Err(CallError::NoSuchSession {
+                reason: "POST /session/ses_1/fork: HTTP 404: Session not found: ses_1".to_owned(),
+            })
+        );
+        for said in ["{}", r#"{"name":"NoRouteError"}"#, ""] {
+            assert_eq!(
+                copy(said).await,
+                Err(CallError::Unsupported {
+                    reason: "POST /session/ses_1/fork: HTTP 404".to_owned(),
+                })
+            );
+        }
+    }
+
+    /// Never answers.
+    #[derive(Debug)]
+    struct Never;
+
+    #[async_trait]
+    impl Transport for Never {
+        async fn send(&self, _: http::Request) -> Result<Response, NoAnswer> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_may_take_longer_for_each_message_in_it_and_not_for_ever() {
+        let (session, mut endpoint) = (delivery().session, endpoint());
+        endpoint.policy.timeout = Duration::from_millis(3);
+        let calls = Calls::over(Arc::new(Never));
+        let copy = calls.copy_session(&endpoint, &session, None, 2).await;
+        let reason = "POST /session/ses_1/fork: no answer within 203ms".to_owned();
+        assert_eq!(copy, Err(CallError::Unknown { reason }));
     }
 
     #[tokio::test]

@@ -13,23 +13,15 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::calls::{Calls, Reply, parse};
-use super::wire::{
-    AskedIn, Listed, Meaning, Part, PermissionAsked, QuestionAsked, Role, SessionInfo, Statuses,
-};
+use super::calls::{Calls, Reply};
+use super::history::{self, History, Message};
+use super::wire::{AskedIn, PermissionAsked, QuestionAsked, SessionInfo, Statuses};
 use crate::adapter::{
-    Activity, AgentSession, Answer, AnswerItem, CallError, Endpoint, Permission, Question, Report,
-    ReportedAnswer,
+    Activity, AgentSession, CallError, Endpoint, Permission, Question, Report, ReportedAnswer,
 };
 
 /// How long to wait before each further look at a turn that seems idle and unfinished.
 const LOOK_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(150)];
-
-/// How many messages are asked for at once: a page with long texts stays well under the bound of a response.
-const PAGE: &str = "20";
-
-/// How many pages are read back until the message is found; 2,000 messages.
-const PAGES_MAX: usize = 100;
 
 #[cfg(test)]
 pub(super) async fn stored(
@@ -127,7 +119,12 @@ impl Look<'_> {
 
     /// Our message and what came after it; `None` where the server does not hold it.
     async fn messages(self) -> Result<Option<Found>, CallError> {
-        let first = self.page(None).await?;
+        let history = History {
+            calls: self.calls,
+            endpoint: self.endpoint,
+            session: self.session,
+        };
+        let first = history.page(None).await?;
         if let Some(found) = Found::of(&first.messages, self.agent_message) {
             return Ok(Some(found));
         }
@@ -135,46 +132,17 @@ impl Look<'_> {
             return Ok(None);
         }
         // It is further back. From the newest again, since one may have come meanwhile.
-        let mut messages = Vec::new();
-        let mut before = None;
-        for _ in 0..PAGES_MAX {
-            let mut page = self.page(before.as_deref()).await?;
-            page.messages.append(&mut messages);
-            messages = page.messages;
-            if let Some(found) = Found::of(&messages, self.agent_message) {
-                return Ok(Some(found));
-            }
-            before = page.before;
-            if before.is_none() {
-                break;
-            }
-        }
-        Err(CallError::Unknown {
+        let id = self.agent_message;
+        let enough = |read: &[Message]| history::turn(read, id).is_some();
+        let messages = history.back(enough).await?.messages;
+        let lost = || CallError::Unknown {
             reason: format!(
-                "GET /session/{}/message: {} is kept, but not among the last {} messages",
+                "GET /session/{}/message: {id} is kept, but not among the last {} messages",
                 self.session.id,
-                self.agent_message,
                 messages.len()
             ),
-        })
-    }
-
-    async fn page(self, before: Option<&str>) -> Result<Page, CallError> {
-        let mut query = vec![
-            ("directory", self.session.directory.as_str()),
-            ("limit", PAGE),
-        ];
-        query.extend(before.map(|before| ("before", before)));
-        let path = ["session", &self.session.id, "message"];
-        let reply = self.calls.get(self.endpoint, &path, &query).await?;
-        let reply = reply.accept().await?;
-        let before = reply.next_cursor();
-        let (asked, body) = reply.body().await?;
-        let messages: Vec<Listed<'_>> = parse(&asked, &body)?;
-        Ok(Page {
-            messages: messages.into_iter().map(Message::of).collect(),
-            before,
-        })
+        };
+        Found::of(&messages, id).ok_or_else(lost).map(Some)
     }
 
     /// Whether the server holds our message, wherever it is among the others.
@@ -209,72 +177,6 @@ impl Look<'_> {
     }
 }
 
-/// Some messages, oldest first, and where those before them are.
-struct Page {
-    messages: Vec<Message>,
-    before: Option<String>,
-}
-
-/// A message in our words.
-#[derive(Debug, Clone)]
-enum Message {
-    User {
-        id: String,
-        /// What the user wrote in it.
-        text: String,
-        origin: Origin,
-    },
-    Assistant(ReportedAnswer),
-}
-
-/// Who wrote a message that stands in the user's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// The user, as far as the message says.
-    User,
-    /// The agent, which compacts its context.
-    Compaction,
-    /// The agent, which tells itself to go on.
-    GoOn,
-}
-
-impl Message {
-    fn of(listed: Listed<'_>) -> Self {
-        let Listed { info, parts } = listed;
-        match info.role {
-            Role::User => {
-                let origin = if parts
-                    .iter()
-                    .any(|part| part.kind == "compaction" && part.auto)
-                {
-                    Origin::Compaction
-                } else if !parts.is_empty() && parts.iter().all(|part| part.synthetic) {
-                    Origin::GoOn
-                } else {
-                    Origin::User
-                };
-                let texts = parts.into_iter().filter(|part| !part.synthetic);
-                Self::User {
-                    id: info.id,
-                    text: texts.map(|part| part.text).collect(),
-                    origin,
-                }
-            }
-            Role::Assistant => Self::Assistant(ReportedAnswer {
-                answer: Answer::from(info),
-                refused: parts.iter().any(Part::is_refused),
-                items: parts
-                    .into_iter()
-                    .filter_map(|part| match part.meaning() {
-                        Meaning::Item(item) => Some(item),
-                        Meaning::Nothing | Meaning::Unknown => None,
-                    })
-                    .collect::<Vec<AnswerItem>>(),
-            }),
-        }
-    }
-}
-
 /// What the list of messages says of one of them.
 #[derive(Debug, PartialEq)]
 struct Found {
@@ -286,47 +188,19 @@ struct Found {
 
 impl Found {
     /// What `messages`, oldest first and up to the newest, say of the message `id`; `None` where it is not among them.
-    ///
-    /// The agent's own messages belong to ours as long as nobody else's came between: it writes them
-    /// while it works on ours, and the answer to ours may hang on them. Seen: a compaction, followed by
-    /// "Continue if you have next steps…", or, where the context was too long for ours, by our own
-    /// message once more under another id.
     fn of(messages: &[Message], id: &str) -> Option<Self> {
-        let (at, ours) = messages
-            .iter()
-            .enumerate()
-            .find_map(|(at, message)| match message {
-                Message::User { id: user, text, .. } if user == id => Some((at, text)),
-                _ => None,
-            })?;
-        let mut parents = HashSet::from([id]);
-        let mut newer = HashSet::new();
-        let mut went_on = false;
-        let mut compacted = false;
-        let mut answers = Vec::new();
-        for message in &messages[at + 1..] {
-            match message {
-                Message::User { id, text, origin } => {
-                    let by_agent = *origin != Origin::User || (compacted && text == ours);
-                    compacted = *origin == Origin::Compaction;
-                    if by_agent && newer.is_empty() {
-                        parents.insert(id);
-                    } else {
-                        newer.insert(id.as_str());
-                    }
-                }
-                Message::Assistant(answer) if parents.contains(answer.answer.parent.as_str()) => {
-                    answers.push(answer.clone());
-                }
-                Message::Assistant(answer) => {
-                    went_on |= newer.contains(answer.answer.parent.as_str());
-                }
-            }
-        }
+        let turn = history::turn(messages, id)?;
+        let newer = messages[turn.end..].iter().filter_map(Message::user);
+        let newer: HashSet<&str> = newer.collect();
+        let went_on = messages[turn.end..].iter().any(|message| match message {
+            Message::Assistant(answer) => newer.contains(answer.answer.parent.as_str()),
+            Message::User { .. } => false,
+        });
+        let answers = history::answers(messages, &turn);
         Some(Self {
             newest: newer.is_empty(),
             went_on,
-            answers,
+            answers: answers.map(|(_, answer)| answer.clone()).collect(),
         })
     }
 }

@@ -101,12 +101,32 @@ type Play = dyn Fn(&str, u32) -> Vec<Step> + Send + Sync;
 /// | `fail` | fails in the middle |
 /// | `stall` | falls silent in the middle |
 #[derive(Clone)]
-pub struct Script(Arc<Play>);
+pub struct Script {
+    play: Arc<Play>,
+    can_fork: bool,
+}
 
 impl Script {
     /// The script that `play` is: what to do for a prompt when its message is run for the `run`th time, from 1.
     pub fn new(play: impl Fn(&str, u32) -> Vec<Step> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(play))
+        Self {
+            play: Arc::new(play),
+            can_fork: true,
+        }
+    }
+
+    /// The same, for an agent that cannot copy a session: it answers as a server from before there was that call.
+    #[must_use]
+    pub fn without_fork(self) -> Self {
+        Self {
+            can_fork: false,
+            ..self
+        }
+    }
+
+    /// Whether the agent can copy a session.
+    pub(super) fn can_fork(&self) -> bool {
+        self.can_fork
     }
 
     /// The same steps for every prompt and run.
@@ -139,7 +159,7 @@ impl Script {
     /// What to do for this prompt.
     #[must_use]
     pub fn steps(&self, prompt: &str, run: u32) -> Vec<Step> {
-        (self.0)(prompt, run)
+        (self.play)(prompt, run)
     }
 }
 

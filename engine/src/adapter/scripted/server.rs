@@ -385,7 +385,7 @@ async fn route<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 's
             json(&json!({"healthy": true, "version": super::VERSION}))
         }
         (&Method::GET, ["global", "event"]) => call.events(),
-        (&Method::GET, ["doc"]) => json(&description()),
+        (&Method::GET, ["doc"]) => json(&description(agent.shared.script.can_fork())),
         (&Method::GET, ["path"]) => {
             let home = "scripted";
             json(&json!({
@@ -397,6 +397,8 @@ async fn route<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 's
         (&Method::POST, ["session"]) => call.create(),
         (&Method::GET, ["session", "status"]) => call.statuses(),
         (&Method::GET, ["session", id]) => call.with(id, |session| json(&session.info())),
+        (&Method::PATCH, ["session", id]) => call.rename(id),
+        (&Method::POST, ["session", id, "fork"]) => call.fork(id),
         (&Method::GET, ["session", id, "children"]) => call.with(id, |_| json(&json!([]))),
         (&Method::GET, ["session", id, "message"]) => {
             call.with(id, |session| call.messages(session))
@@ -422,6 +424,9 @@ async fn route<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 's
     }
 }
 
+/// The call that an agent may do without: see [`Script::without_fork`](super::Script::without_fork).
+const FORK: &str = "/session/{sessionID}/fork";
+
 /// The calls that a client may look for before it makes them.
 const DESCRIBED: &[&str] = &[
     "/global/event",
@@ -433,14 +438,17 @@ const DESCRIBED: &[&str] = &[
     "/question/{requestID}/reply",
     "/session",
     "/session/status",
+    "/session/{sessionID}",
     "/session/{sessionID}/abort",
+    FORK,
     "/session/{sessionID}/message",
     "/session/{sessionID}/message/{messageID}",
     "/session/{sessionID}/prompt_async",
 ];
 
-fn description() -> Value {
-    let paths = DESCRIBED.iter().map(|path| ((*path).to_owned(), json!({})));
+fn description(can_fork: bool) -> Value {
+    let known = DESCRIBED.iter().filter(|path| can_fork || **path != FORK);
+    let paths = known.map(|path| ((*path).to_owned(), json!({})));
     let paths: serde_json::Map<String, Value> = paths.collect();
     json!({"openapi": "3.1.0", "info": {"title": "scripted", "version": super::VERSION}, "paths": paths})
 }
@@ -487,11 +495,37 @@ impl Call<'_> {
         let title = self.body["title"].as_str().unwrap_or("New session");
         let made = self.agent.keep_in(|store| {
             let session = store.create_session(title, self.directory(), self.agent.now());
-            let info = session.info();
-            let told = json!({"sessionID": session.id, "info": info});
-            Some((session.id.clone(), info, vec![("session.created", told)]))
+            let told = vec![session.told("session.created")];
+            Some((session.id.clone(), session.info(), told))
         });
         made.map_or_else(|| not_found("Server"), |info| json(&info))
+    }
+
+    /// Copies a session, before the message that is named or as a whole.
+    fn fork(&self, session: &str) -> Response<Answer> {
+        if !self.agent.shared.script.can_fork() {
+            // The words of an older server, at any path that it does not know.
+            return whole(StatusCode::NOT_FOUND, "text/plain", "404 Not Found");
+        }
+        let before = self.body["messageID"].as_str();
+        let now = self.agent.now();
+        let made = self.agent.keep_in(|store| {
+            let copy = store.copy_session(session, before, self.directory(), now)?;
+            let copied = copy.messages.iter().flat_map(|message| told(message, now));
+            let events = std::iter::once(copy.told("session.created")).chain(copied);
+            Some((copy.id.clone(), copy.info(), events.collect()))
+        });
+        made.map_or_else(|| not_found("Session"), |info| json(&info))
+    }
+
+    fn rename(&self, session: &str) -> Response<Answer> {
+        let renamed = self.agent.keep(session, |session| {
+            if let Some(title) = self.body["title"].as_str() {
+                title.clone_into(&mut session.title);
+            }
+            (session.info(), vec![session.told("session.updated")])
+        });
+        renamed.map_or_else(|| not_found("Session"), |info| json(&info))
     }
 
     fn statuses(&self) -> Response<Answer> {

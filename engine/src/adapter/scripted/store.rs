@@ -30,7 +30,7 @@ pub(super) struct Session {
     pub(super) messages: Vec<Message>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) id: String,
     session: String,
@@ -39,7 +39,7 @@ pub(super) struct Message {
     pub(super) parts: Vec<Part>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Role {
     User {
         /// How often it was run.
@@ -54,13 +54,13 @@ pub(super) enum Role {
     },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Part {
     pub(super) id: String,
     pub(super) body: PartBody,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum PartBody {
     /// What the user wrote.
     Prompt(String),
@@ -108,6 +108,47 @@ impl Store {
         });
         let last = self.sessions.len() - 1;
         &mut self.sessions[last]
+    }
+
+    /// Copies what stands in a session before the message `before`; everything, where it has no such message or none is
+    /// named. `None` where there is no such session.
+    pub(super) fn copy_session(
+        &mut self,
+        id: &str,
+        before: Option<&str>,
+        directory: &str,
+        now: u64,
+    ) -> Option<&mut Session> {
+        let source = self.session(id)?;
+        let mut messages = source.messages.clone();
+        let end = messages.iter().position(|m| Some(m.id.as_str()) == before);
+        messages.truncate(end.unwrap_or(messages.len()));
+        let title = title_of_copy(&source.title);
+        let copy = self.create_session(&title, directory, now);
+        let number = copy.number;
+        let mut names = HashMap::new();
+        for message in &mut messages {
+            let name = copy.next_id("msg");
+            let old = std::mem::replace(&mut message.id, name.clone());
+            message.session.clone_from(&copy.id);
+            for part in &mut message.parts {
+                part.id = copy.next_id("prt");
+            }
+            match &mut message.role {
+                // Its turn was never run here.
+                Role::User { runs } => *runs = 0,
+                Role::Assistant { parent, .. } => {
+                    if let Some(name) = names.get(parent) {
+                        parent.clone_from(name);
+                    }
+                }
+            }
+            names.insert(old, name);
+        }
+        copy.messages = messages;
+        let owned = names.into_values().map(|name| (name, number));
+        self.owners.extend(owned);
+        self.sessions.last_mut()
     }
 
     /// Loses everything.
@@ -169,6 +210,15 @@ impl Store {
     }
 }
 
+/// What the copy of a session with this title is called.
+pub(super) fn title_of_copy(title: &str) -> String {
+    let copied = title.strip_suffix(')');
+    let copied = copied.and_then(|title| title.rsplit_once(" (fork #"));
+    let copied = copied.and_then(|(title, nth)| Some((title, nth.parse::<u64>().ok()?)));
+    let (title, nth) = copied.unwrap_or((title, 0));
+    format!("{title} (fork #{})", nth + 1)
+}
+
 impl Session {
     pub(super) fn number(&self) -> usize {
         self.number
@@ -182,6 +232,12 @@ impl Session {
             self.number + 1,
             self.ids
         )
+    }
+
+    /// The event that says how it stands: `session.created`, `session.updated`.
+    pub(super) fn told(&self, kind: &'static str) -> Kept {
+        let told = json!({"sessionID": self.id, "info": self.info()});
+        (kind, told)
     }
 
     /// Adds an answer, still empty.

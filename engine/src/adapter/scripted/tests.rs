@@ -7,6 +7,7 @@ use recount_store::{Choice, Json, MessageId, OutputKind, PermissionAnswer, Promp
 use serde_json::json;
 
 use super::*;
+use crate::adapter::http::{self, NoAnswer, Transport};
 use crate::adapter::{
     Activity, AgentError, Answer, AnswerItem, Observation, OutputPart, Permission, Question,
     ReportedAnswer, StreamError, StreamItem, ToolCall, ToolState,
@@ -213,7 +214,14 @@ async fn it_says_what_it_can_do() {
     let words = words.expect("an answer");
     assert_eq!(
         words,
-        ["abort", "history", "permissions", "questions", "two_phases"]
+        [
+            "abort",
+            "fork",
+            "history",
+            "permissions",
+            "questions",
+            "two_phases"
+        ]
     );
     world.agent.fault("GET doc", 1, Fault::Html);
     let none = world.agent.capabilities(&world.endpoint).await;
@@ -732,4 +740,320 @@ async fn a_session_is_found_by_its_whole_title() {
     };
     assert_eq!(find("a session").await, Ok(Some(world.session.id.clone())));
     assert_eq!(find("session").await, Ok(None));
+}
+
+/// What to do for a prompt: each answer is the prompt's own, and one calls a tool first.
+fn echo() -> Script {
+    Script::new(|prompt, _| {
+        let answer = Step::text(format!("answer to {prompt}"), 2);
+        if prompt != "two" {
+            return vec![answer];
+        }
+        let tool = Step::Tool {
+            name: "bash".into(),
+            input: json!({"command": "ls"}),
+            output: "files".into(),
+            permission: None,
+            delay: Duration::ZERO,
+        };
+        vec![Step::text("looking", 1), tool, answer]
+    })
+}
+
+impl World {
+    /// A session of three turns, the middle one with a tool; and what was delivered.
+    async fn three_turns(script: Script) -> (Self, [Delivery; 3]) {
+        let world = Self::new(script).await;
+        let mut stream = world.stream().await;
+        let deliveries = [(1, "one"), (2, "two"), (3, "three")];
+        let deliveries = deliveries.map(|(n, text)| world.delivery(n, text));
+        for delivery in &deliveries {
+            world.deliver(delivery).await;
+            world.ended(&mut stream).await;
+        }
+        (world, deliveries)
+    }
+
+    /// Copies the session through the message that the agent knows by this name.
+    async fn fork(&self, through: &str) -> Result<AgentSession, CallError> {
+        self.fork_of(&self.session.id, through).await
+    }
+
+    async fn fork_of(&self, session: &str, through: &str) -> Result<AgentSession, CallError> {
+        let origin = ForkOrigin {
+            session: session.to_owned(),
+            through: through.to_owned(),
+        };
+        let spec = self.spec_of_copy();
+        let copy = self.agent.fork_session(&self.endpoint, &spec, &origin);
+        Ok(AgentSession {
+            id: copy.await?,
+            directory: spec.directory,
+        })
+    }
+
+    fn spec_of_copy(&self) -> SessionSpec {
+        SessionSpec {
+            directory: self.session.directory.clone(),
+            title: "a copy".into(),
+        }
+    }
+
+    async fn find_copy(&self) -> Option<String> {
+        let spec = self.spec_of_copy();
+        let found = self.agent.find_session(&self.endpoint, &spec).await;
+        found.expect("an answer")
+    }
+
+    /// A session's messages as they are listed, without what is a copy's own: ids are told as places of messages.
+    fn said(&self, session: &AgentSession) -> Vec<serde_json::Value> {
+        let store = locked(&self.agent.shared.store);
+        let session = store.session(&session.id).expect("it is kept");
+        let place = |id: &str| session.messages.iter().position(|m| m.id == id);
+        let listed = session.messages.iter().enumerate().map(|(at, message)| {
+            let mut listed = message.listed();
+            assert_eq!(listed["info"]["sessionID"], session.id);
+            listed["info"]["sessionID"] = json!(null);
+            listed["info"]["id"] = json!(at);
+            if let Some(parent) = listed["info"]["parentID"].as_str() {
+                let parent = place(parent).expect("it answers a message of its own session");
+                listed["info"]["parentID"] = json!(parent);
+            }
+            for part in listed["parts"].as_array_mut().into_iter().flatten() {
+                assert_eq!(part["messageID"], message.id);
+                assert_eq!(part["sessionID"], session.id);
+                for own in ["id", "messageID", "sessionID"] {
+                    part[own] = json!(null);
+                }
+            }
+            listed
+        });
+        listed.collect()
+    }
+}
+
+#[tokio::test]
+async fn a_copy_holds_everything_through_a_message_and_the_original_stays() {
+    let (world, deliveries) = World::three_turns(echo()).await;
+    let original = world.said(&world.session);
+    // A message and an answer, then two answers since there is a tool between them, then as the first.
+    for (delivery, messages) in deliveries.iter().zip([2, 5, 7]) {
+        let copy = world.fork(&delivery.agent_message).await;
+        let copy = copy.expect("a copy");
+        assert_eq!(world.said(&copy), original[..messages]);
+        assert_ne!(copy.id, world.session.id);
+    }
+    assert_eq!(world.said(&world.session), original);
+    let spec = SessionSpec {
+        directory: "/project".into(),
+        title: "a session".into(),
+    };
+    let found = world.agent.find_session(&world.endpoint, &spec).await;
+    assert_eq!(found, Ok(Some(world.session.id.clone())));
+}
+
+#[tokio::test]
+async fn a_copy_is_worked_in_like_any_other() {
+    let (world, [_, second, third]) = World::three_turns(echo()).await;
+    let original = world.said(&world.session);
+    let copy = world.fork(&second.agent_message).await.expect("a copy");
+    assert_eq!(world.find_copy().await, Some(copy.id.clone()));
+    let mut stream = world.stream().await;
+    let delivery = Delivery {
+        session: copy.clone(),
+        ..world.delivery(4, "four")
+    };
+    world.deliver(&delivery).await;
+    world.ended(&mut stream).await;
+    let report = world.report(&delivery).await;
+    let items: Vec<_> = report.answers.into_iter().flat_map(|a| a.items).collect();
+    let [AnswerItem::Output(part)] = &items[..] else {
+        panic!("one text: {items:#?}")
+    };
+    assert_eq!(part.text, "answer to four");
+    // What it holds is its own: the messages before the copy are known by other names in it.
+    let known = Delivery {
+        session: copy,
+        ..third
+    };
+    assert!(!world.report(&known).await.stored);
+    assert_eq!(world.said(&world.session), original);
+    assert_eq!(world.agent.runs("two"), 1, "a copy asks no model");
+}
+
+#[tokio::test]
+async fn a_copy_is_told_before_what_is_in_it() {
+    let (world, [first, ..]) = World::three_turns(echo()).await;
+    let mut stream = world.stream().await;
+    let copy = world.fork(&first.agent_message).await.expect("a copy");
+    let mut kinds = Vec::new();
+    while kinds.last().is_none_or(|kind| kind != "session.updated") {
+        let item = tokio::time::timeout(Duration::from_secs(10), stream.next()).await;
+        let item = item.unwrap_or_else(|_| panic!("silent after {kinds:#?}"));
+        let StreamItem::Frame(frame) = item.expect("a stream").expect("a frame") else {
+            continue;
+        };
+        let frame: serde_json::Value = serde_json::from_str(&frame.data).expect("JSON");
+        let (payload, kind) = (&frame["payload"], &frame["payload"]["type"]);
+        if payload["properties"]["sessionID"] == copy.id {
+            kinds.push(kind.as_str().expect("a kind").to_owned());
+        }
+    }
+    let message = ["message.updated", "message.part.updated"];
+    let told = [
+        &["session.created"][..],
+        &message,
+        &message,
+        &["session.updated"],
+    ];
+    assert_eq!(kinds, told.concat());
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_is_refused_for_good() {
+    let (world, [first, ..]) = World::three_turns(echo()).await;
+    let id = &world.session.id;
+    let refused = |why: &str| {
+        let reason = format!("the session {id} cannot be copied: {why}");
+        Err(CallError::RefusedForGood { reason })
+    };
+    let unknown = world.fork("msg_unknown").await;
+    assert_eq!(unknown, refused("it has no message msg_unknown"));
+    // The agent's own messages are no messages of ours.
+    let by_agent = world.fork(ANSWER).await;
+    assert_eq!(by_agent, refused(&format!("it has no message {ANSWER}")));
+    assert_eq!(
+        world.fork_of("ses_unknown", &first.agent_message).await,
+        Err(CallError::NoSuchSession {
+            reason: "GET /session/ses_unknown/message: HTTP 404: Session not found".into(),
+        })
+    );
+    // Run again behind the others, it is answered there.
+    let mut stream = world.stream().await;
+    world.deliver(&first).await;
+    world.ended(&mut stream).await;
+    let late = world.report(&first).await.answers.pop();
+    let late = late.expect("an answer").answer.id;
+    assert_eq!(
+        world.fork(&first.agent_message).await,
+        refused(&format!(
+            "{late}, an answer to {}, came after the next message",
+            first.agent_message
+        ))
+    );
+    assert_eq!(world.agent.sessions(), 1);
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_copy_says_so() {
+    let (world, [first, ..]) = World::three_turns(echo().without_fork()).await;
+    let refused = world.fork(&first.agent_message).await;
+    assert!(
+        matches!(refused, Err(CallError::Unsupported { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(world.agent.sessions(), 1);
+    let words = world.agent.capabilities(&world.endpoint).await;
+    assert!(!words.expect("an answer").contains(&"fork".to_owned()));
+}
+
+#[tokio::test]
+async fn a_copy_of_unknown_outcome_is_found_or_made_anew() {
+    let (world, [first, ..]) = World::three_turns(echo()).await;
+    let through = &first.agent_message;
+    let is_unknown = |copy| matches!(copy, Err(CallError::Unknown { .. }));
+
+    // It was made, and never got its title: it stays, and another one is made.
+    world.agent.fault("POST fork", 1, Fault::LoseAnswer);
+    assert!(is_unknown(world.fork(through).await));
+    assert_eq!(world.find_copy().await, None);
+    assert_eq!(world.agent.sessions(), 2);
+
+    // It got its title.
+    let rename = "PATCH ses_000000000002Scripted000000";
+    world.agent.fault(rename, 1, Fault::LoseAnswer);
+    assert!(is_unknown(world.fork(through).await));
+    let copy = world.find_copy().await.expect("it has its title");
+    let copy = AgentSession {
+        id: copy,
+        directory: "/project".into(),
+    };
+    assert_eq!(world.said(&copy), world.said(&world.session)[..2]);
+}
+
+/// A way to a server on which something happens before a copy is made.
+#[derive(Debug)]
+struct Meanwhile {
+    server: PortlessServer,
+    agent: Scripted,
+    change: fn(&mut Store, &str),
+}
+
+#[async_trait]
+impl Transport for Meanwhile {
+    async fn send(&self, request: http::Request) -> Result<http::Response, NoAnswer> {
+        let path = request.url.path().to_owned();
+        if let Some(session) = path
+            .strip_prefix("/session/")
+            .and_then(|path| path.strip_suffix("/fork"))
+        {
+            (self.change)(&mut locked(&self.agent.shared.store), session);
+        }
+        let answer = self.server.answer(request).await;
+        Ok(answer.expect("a server that lives"))
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_holds_other_messages_than_it_should_gets_no_title() {
+    let (world, [_, second, third]) = World::three_turns(echo()).await;
+    let copy_after = async |through: &Delivery, change| {
+        let meanwhile = Meanwhile {
+            server: world.agent.serve_without_port("/project", None),
+            agent: world.agent.clone(),
+            change,
+        };
+        let opencode = OpenCode::over(Arc::new(meanwhile));
+        let origin = ForkOrigin {
+            session: world.session.id.clone(),
+            through: through.agent_message.clone(),
+        };
+        let spec = world.spec_of_copy();
+        opencode.fork_session(&world.endpoint, &spec, &origin).await
+    };
+    let other = |copy: usize, held: usize, expected: usize| {
+        Err(CallError::Unknown {
+            reason: format!(
+                "the copy ses_{copy:012x}Scripted000000 holds other messages than it should: \
+                 {held} instead of {expected}"
+            ),
+        })
+    };
+
+    // One comes behind the last.
+    let copy = copy_after(&third, |store, session| {
+        let number = store.session(session).expect("it is kept").number();
+        let kept = store.keep(number, "msg_more", vec![], 0);
+        kept.expect("it is kept");
+    });
+    assert_eq!(copy.await, other(1, 8, 7));
+
+    // The first that is not to be copied goes: then everything is copied.
+    let copy = copy_after(&second, |store, session| {
+        let session = store.session_mut(session).expect("it is kept");
+        session.messages.remove(5);
+    });
+    assert_eq!(copy.await, other(2, 7, 5));
+    assert_eq!(world.find_copy().await, None);
+}
+
+#[test]
+fn a_copy_is_called_after_what_it_is_a_copy_of() {
+    for (title, copy) in [
+        ("a session", "a session (fork #1)"),
+        ("a session (fork #1)", "a session (fork #2)"),
+        ("(fork #x)", "(fork #x) (fork #1)"),
+    ] {
+        assert_eq!(store::title_of_copy(title), copy);
+    }
 }

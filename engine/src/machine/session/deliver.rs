@@ -28,6 +28,9 @@ impl SessionMachine {
         if let Some(earlier) = self.may_be_at_work(state) {
             return self.wait_for_rest(state, message, earlier, now);
         }
+        if state.to_copy().is_some() {
+            return self.copy(state, now);
+        }
         let attempt = message.attempts + 1;
         let needs_leave = attempt > 1 && !is_proved_absent(message);
         if needs_leave && self.leave != Some((message.id, attempt)) {
@@ -205,11 +208,14 @@ impl SessionMachine {
         let Some(delivery) = Self::delivery(state, message) else {
             return self.bind(state, now);
         };
+        if let Some(step) = Self::add_context(state, message, now) {
+            return step;
+        }
         self.flight = Some(Flight::Storing(message.id));
         Step::act(Effect::Store(delivery))
     }
 
-    fn bind(&mut self, state: &Session, now: Timestamp) -> Step {
+    pub(super) fn bind(&mut self, state: &Session, now: Timestamp) -> Step {
         let Some(spec) = self.spec(state) else {
             return Step::default();
         };
@@ -224,7 +230,7 @@ impl SessionMachine {
             },
             Provenance::Live,
         );
-        draft.step().and(Effect::CreateSession(spec))
+        draft.step().and(Self::make(state, spec))
     }
 
     /// What the agent's session is to be like; it can be found again by its title.
@@ -247,7 +253,11 @@ impl SessionMachine {
         match outcome {
             Ok(Some(agent_session)) => {
                 let mut draft = Draft::after(state.bind_requested.unwrap_or(state.last), now);
-                draft.push(Event::AgentSessionBound { agent_session }, Provenance::Live);
+                let event = match state.to_copy() {
+                    Some(_) => Event::AgentSessionForked { agent_session },
+                    None => Event::AgentSessionBound { agent_session },
+                };
+                draft.push(event, Provenance::Live);
                 draft.step()
             }
             // It was looked for and is not there: what was asked for never came to be.
@@ -256,8 +266,9 @@ impl SessionMachine {
                     return Step::default();
                 };
                 self.flight = Some(Flight::Binding);
-                Step::act(Effect::CreateSession(spec))
+                Step::act(Self::make(state, spec))
             }
+            Err(error) if state.to_copy().is_some() => self.copy_failed(state, &error, now),
             Err(error) => {
                 // Whatever became of the session, the message itself has certainly not been sent.
                 let refusal = match &error {
@@ -598,7 +609,7 @@ fn spent(message: &Message) -> String {
 }
 
 /// The pause before an attempt: the same for the same message and attempt, so that it can be derived again.
-fn pause(backoff: &Backoff, message: MessageId, attempt: u32) -> Duration {
+pub(super) fn pause(backoff: &Backoff, message: MessageId, attempt: u32) -> Duration {
     let mut seed = [0; 8];
     seed.copy_from_slice(&message.to_bytes()[..8]);
     backoff::delay(backoff, u64::from_le_bytes(seed), attempt.saturating_sub(1))

@@ -4,6 +4,7 @@ mod amnesia;
 mod delivery;
 mod ending;
 mod exhaustive;
+mod fork;
 mod output;
 mod questions;
 mod reruns;

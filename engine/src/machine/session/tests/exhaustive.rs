@@ -58,6 +58,7 @@ struct Trail {
 struct Key {
     messages: Vec<Option<MessageKey>>,
     agent: (bool, bool, Option<TurnKey>),
+    fork: Option<([bool; 4], Option<(u32, When)>)>,
     link: (bool, bool),
     calls: (Option<Flight>, Option<u8>, bool, bool),
     looks: (When, u32, u32, u32),
@@ -96,9 +97,9 @@ impl When {
 }
 
 impl Node {
-    fn new(policy: &SessionPolicy) -> Self {
+    fn new(opening: &[Event], policy: &SessionPolicy) -> Self {
         let World { state, machine, .. } = {
-            let mut world = given([opened()]);
+            let mut world = given(opening.to_vec());
             world.adopt(policy.clone());
             world
         };
@@ -168,6 +169,7 @@ impl Node {
             Effect::Start(_) => 3,
             Effect::Look { .. } => 4,
             Effect::MayRetry => 5,
+            Effect::ForkSession { .. } => 7,
             Effect::Abort(_)
             | Effect::AnswerPermission { .. }
             | Effect::AnswerQuestion { .. }
@@ -186,6 +188,17 @@ impl Node {
                 self.state.bind_requested.is_some(),
                 turn,
             ),
+            fork: self.state.fork.as_ref().map(|fork| {
+                let flags = [
+                    fork.origin.is_some(),
+                    fork.added_to.is_some(),
+                    fork.added_to == head,
+                    fork.arrived,
+                ];
+                let copying = self.state.to_copy().map(|_| &machine.copying);
+                let copying = copying.map(|copying| (copying.failures, when(copying.due)));
+                (flags, copying)
+            }),
             link: (machine.is_up(), open_since.is_some()),
             calls: (
                 machine.flight,
@@ -274,7 +287,7 @@ impl Node {
             [unknown("lost"), never_sent("no"), now, good]
         };
         match call {
-            Effect::CreateSession(_) | Effect::FindSession(_) => {
+            Effect::CreateSession(_) | Effect::ForkSession { .. } | Effect::FindSession(_) => {
                 let found = Some(Input::Bound(Ok(Some("ses".to_owned()))));
                 let none = matches!(call, Effect::FindSession(_)).then_some(Input::Bound(Ok(None)));
                 let failed = failures().map(|error| Input::Bound(Err(error)));
@@ -480,12 +493,23 @@ impl Node {
             is(self.state.queue.steering(), delivery, MessageState::Sending)
                 && head.is_some_and(|head| head.state == MessageState::Running)
         };
+        if let (Effect::Store(delivery) | Effect::Start(delivery), Some(fork)) =
+            (&effect, &self.state.fork)
+        {
+            let told = fork.arrived || delivery.text.starts_with(fork::CONTEXT);
+            assert!(fork.origin.is_some() || told, "nobody told it");
+        }
         match &effect {
             Effect::Store(delivery) => {
                 assert!(is_head(delivery, MessageState::Sending) || beside(delivery));
             }
             Effect::Start(delivery) => assert!(is_head(delivery, MessageState::Requested)),
             Effect::CreateSession(_) => assert!(self.state.bind_requested.is_some()),
+            Effect::ForkSession { .. } => {
+                assert!(self.state.bind_requested.is_some());
+                let named = |message: &Message| message.agent_message.is_some();
+                assert!(!self.state.queue.messages().iter().any(named));
+            }
             Effect::FindSession(_) | Effect::Look { .. } | Effect::MayRetry => {}
             // Nobody waits for what becomes of these.
             Effect::Abort(_)
@@ -601,11 +625,12 @@ enum Second {
 
 /// Tries everything; gives how many states there are, and which words a message was ever in.
 fn explore(
+    opening: &[Event],
     policy: &SessionPolicy,
     messages: &[MessageId],
     second: Second,
 ) -> (usize, HashSet<MessageState>) {
-    let first = Node::new(policy);
+    let first = Node::new(opening, policy);
     let mut known = HashSet::from([fingerprint(&first.key())]);
     let mut words = HashSet::new();
     let mut waiting = VecDeque::from([first]);
@@ -640,7 +665,12 @@ const WORDS: usize = 13;
 
 #[test]
 fn every_input_in_every_state_of_one_message() {
-    let (states, words) = explore(&bounded(2, 1, UnknownPolicy::Ask), &[M1], Second::Waits);
+    let (states, words) = explore(
+        &[opened()],
+        &bounded(2, 1, UnknownPolicy::Ask),
+        &[M1],
+        Second::Waits,
+    );
     println!("{states} states");
     assert!(states > 30_000, "{states} are suspiciously few");
     assert_eq!(words.len(), WORDS, "{words:?}");
@@ -649,7 +679,12 @@ fn every_input_in_every_state_of_one_message() {
 #[test]
 fn every_input_in_every_state_where_nobody_is_asked() {
     for (tries, unknown) in [(2, UnknownPolicy::Resend), (1, UnknownPolicy::DeadLetter)] {
-        let (states, _) = explore(&bounded(tries, 1, unknown), &[M1], Second::Waits);
+        let (states, _) = explore(
+            &[opened()],
+            &bounded(tries, 1, unknown),
+            &[M1],
+            Second::Waits,
+        );
         println!("{states} states where the policy is {unknown:?}");
         assert!(states > 7_000, "{states} are suspiciously few");
     }
@@ -658,7 +693,7 @@ fn every_input_in_every_state_where_nobody_is_asked() {
 #[test]
 fn every_input_in_every_state_of_two_messages() {
     let policy = bounded(1, 1, UnknownPolicy::Ask);
-    let (states, _) = explore(&policy, &[M1, M2], Second::Waits);
+    let (states, _) = explore(&[opened()], &policy, &[M1, M2], Second::Waits);
     println!("{states} states");
     assert!(states > 30_000, "{states} are suspiciously few");
 }
@@ -666,16 +701,30 @@ fn every_input_in_every_state_of_two_messages() {
 #[test]
 fn every_input_in_every_state_of_a_message_and_one_that_steers() {
     let policy = bounded(1, 1, UnknownPolicy::Ask);
-    let (states, _) = explore(&policy, &[M1, M2], Second::Steers);
+    let (states, _) = explore(&[opened()], &policy, &[M1, M2], Second::Steers);
     println!("{states} states where the second steers");
     assert!(states > 50_000, "{states} are suspiciously few");
+}
+
+#[test]
+fn every_input_in_every_state_of_a_session_that_was_forked() {
+    let policy = bounded(2, 1, UnknownPolicy::DeadLetter);
+    let opening = [opened(), fork::forked()];
+    let (states, _) = explore(&opening, &policy, &[M1], Second::Waits);
+    println!("{states} states of a session that was forked");
+    assert!(states > 15_000, "{states} are suspiciously few");
 }
 
 #[test]
 #[ignore = "takes minutes: a million states and more"]
 fn every_input_in_every_state_with_wider_bounds() {
     for second in [Second::Waits, Second::Steers] {
-        let (states, words) = explore(&bounded(2, 2, UnknownPolicy::Ask), &[M1, M2], second);
+        let (states, words) = explore(
+            &[opened()],
+            &bounded(2, 2, UnknownPolicy::Ask),
+            &[M1, M2],
+            second,
+        );
         println!("{states} states");
         assert_eq!(words.len(), WORDS, "{words:?}");
     }

@@ -110,6 +110,7 @@ impl Agent {
             | Effect::AnswerPermission { session, .. }
             | Effect::AnswerQuestion { session, .. } => session,
             Effect::CreateSession(_)
+            | Effect::ForkSession { .. }
             | Effect::FindSession(_)
             | Effect::MayRetry
             | Effect::Suspect => return true,
@@ -130,13 +131,14 @@ impl Agent {
                     outcome: Err(no_such_session()),
                 },
                 Effect::CreateSession(_)
+                | Effect::ForkSession { .. }
                 | Effect::FindSession(_)
                 | Effect::MayRetry
                 | Effect::Suspect => return None,
             });
         }
         Some(match effect {
-            Effect::CreateSession(_) => {
+            Effect::CreateSession(_) | Effect::ForkSession { .. } => {
                 self.sessions += 1;
                 self.session = Some(format!("ses{}", self.sessions));
                 Input::Bound(Ok(self.session.clone()))
