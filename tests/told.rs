@@ -226,15 +226,16 @@ const CHANGING: &[Case] = &[
     ),
     ("compact", &[&["compact", "--json"]]),
     ("rebuild", &[&["rebuild"], &["verify"]]),
+    ("requeue", &[&["requeue", "latest"]]),
     (
         "fork",
         &[
-            &["fork", "latest", "--at", "99999"],
-            &["fork", "latest"],
-            &["fork", "latest", "--at", "2"],
+            &["fork", "latest", "--at", "9"],
+            &["fork", "latest", "--at", "9", "--json"],
+            &["fork", "latest", "--at", "2026-10-01"],
+            &["show", "latest"],
         ],
     ),
-    ("requeue", &[&["requeue", "latest"]]),
     (
         "resolve",
         &[&["resolve", "latest"], &["resolve", "latest", "rerun"]],
@@ -355,7 +356,7 @@ fn steady(about: &str, told: &str) -> String {
     let told = replace(&told, r"\b[0-9a-f]{128}\b", "SIGNATURE");
     let told = replace(&told, r"\bpid \d+", "pid PID");
     match about {
-        "run" | "fork" | "requeue" => replace(&told, r"\b[0-9a-z]{16}\b", "ID"),
+        "run" | "requeue" | "fork" => replace(&told, r"\b[0-9a-z]{16}\b", "ID"),
         "recover" => {
             let told = replace(&told, r"(trying again in|none for) [0-9.]+ m?s", "$1 SOON");
             // The system's own words for it.

@@ -110,11 +110,19 @@ pub(crate) fn session(reader: &LogReader, text: &str) -> Result<SessionId, Failu
 ///
 /// Where it means none, or more than one.
 pub(crate) fn connection(reader: &LogReader, text: &str) -> Result<ConnectionId, Failure> {
-    let connections = newest(reader, |stream| match stream {
+    pick(&CONNECTIONS, &connections(reader)?, text, last_event)
+}
+
+/// All connections of a log, newest first.
+///
+/// # Errors
+///
+/// Where the log cannot be read.
+pub(crate) fn connections(reader: &LogReader) -> Result<Vec<(ConnectionId, StreamHead)>, Error> {
+    newest(reader, |stream| match stream {
         StreamId::Connection(id) => Some(id),
         StreamId::Engine | StreamId::Session(_) => None,
-    })?;
-    pick(&CONNECTIONS, &connections, text, last_event)
+    })
 }
 
 /// The message that `text` means: one of the candidates by `latest`, which is the first of them, by its id or the
