@@ -228,11 +228,11 @@ fn what_cannot_be_queued_again_is_refused_in_words() {
     holding(opened()).check(
         &["requeue", "latest"],
         &expect![[r#"
-        --- stderr
-        recount: which dead letter: no dead letter is called "latest", and there are none yet
-          recount show ID    shows a session's messages and where they stand
-        --- exit 1
-    "#]],
+            --- stderr
+            recount: which dead letter: there is no dead letter
+              recount show ID    shows a session's messages and where they stand
+            --- exit 1
+        "#]],
     );
     Place::new().check(
         &["requeue", "latest"],
@@ -412,12 +412,15 @@ fn a_persons_word_is_recorded_as_one() {
         --- exit 1
     "#]],
     );
-    place.check(&["resolve", "latest", "arrived"], &expect![[r#"
+    place.check(
+        &["resolve", "latest", "arrived"],
+        &expect![[r#"
         --- stderr
-        recount: which waiting message: no waiting message is called "latest", and there are none yet
+        recount: which waiting message: there is no waiting message
           recount show ID    shows a session's messages and where they stand
         --- exit 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -709,6 +712,7 @@ fn what_can_be_proven_of_a_damaged_log_becomes_a_new_one() {
             not taken: session/081040g2081040g2  events 4 to 6
               event 4 is missing or damaged, and what follows it cannot be proven without it
             closed: 1 session, of which events are missing
+            look at it with: recount --data new sessions
             --- stderr
             recount: not everything could be taken
             --- exit 1
@@ -742,11 +746,11 @@ fn what_can_be_proven_of_a_damaged_log_becomes_a_new_one() {
     place.check(
         &["salvage", "data", "--into", "new"],
         &expect![[r#"
-        --- stderr
-        recount: cannot salvage: there is a log in new already; name a new directory
-          recount doctor DIR    says what else may be wrong
-        --- exit 1
-    "#]],
+            --- stderr
+            recount: cannot salvage: there is a log in new already; name a new directory
+              recount --data new sessions    looks at that one
+            --- exit 1
+        "#]],
     );
     let salvaged = place.run(&["salvage", "data/log.redb", "--into", "again", "--json"]);
     let [salvaged] = &objects(salvaged.stdout.lines())[..] else {
@@ -789,6 +793,7 @@ fn what_is_open_in_a_salvaged_log_is_sent_by_nobody() {
             each stands where it stood; heads that were signed still hold
             given up: 2 messages that had not come to an end: nobody knows what came after
               recount --data new dead-letters
+            look at it with: recount --data new sessions
             --- exit 0
         "#]],
     );
@@ -804,23 +809,32 @@ fn what_is_open_in_a_salvaged_log_is_sent_by_nobody() {
 }
 
 #[test]
+fn what_is_given_up_in_a_salvaged_log_is_no_mistake_of_an_engine() {
+    for name in ["mangled", "short"] {
+        let place = fixture(name);
+        let salvaged = place.run(&["salvage", "data", "--into", "new"]);
+        assert!(salvaged.stdout.contains("given up: 1 message"));
+        let decided = place.printed(&["--data", "new", "verify", "--decisions"]);
+        assert!(decided.contains("\ndecided as today: "), "{decided}");
+    }
+}
+
+#[test]
 fn what_holds_no_log_is_not_salvaged() {
     let place = Place::new();
     fs::write(place.path("letter"), "dear").unwrap();
     place.check(&["salvage", "letter", "--into", "new"], &expect![[r#"
         --- stderr
         recount: cannot salvage: letter is not a log of recount (no event of a log can be proven in it); it was left as it is: move it away, or name another data directory
-          recount doctor DIR    says what else may be wrong
         --- exit 1
     "#]]);
     place.check(
         &["salvage", "nothing", "--into", "new"],
         &expect![[r#"
-        --- stderr
-        recount: cannot salvage: cannot open nothing: No such file or directory (os error 2)
-          recount doctor DIR    says what else may be wrong
-        --- exit 1
-    "#]],
+            --- stderr
+            recount: cannot salvage: cannot open nothing: No such file or directory (os error 2)
+            --- exit 1
+        "#]],
     );
     assert!(!place.path("new").exists());
 }
@@ -863,8 +877,8 @@ fn each_log_that_is_kept_is_told_what_it_needs() {
         --- exit 1
     "#]].assert_eq(&told("mangled"));
     expect![[r#"
-        error: the log is damaged at position 1: it is cut short
-          even its first events cannot be read
+        error: the log is damaged at position 1: its file is cut short
+          it cannot be read from its beginning on; much of it may still be there
             recount salvage HERE/data --into NEW-DIR    takes out what can still be proven
         --- stderr
         recount: 1 thing needs doing in HERE/data
@@ -896,6 +910,7 @@ fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
           session/081040g2081040g2  events 1 to 23
           connection/yqakrmzrfz07ze6h  events 1 to 8
         each stands where it stood; heads that were signed still hold
+        look at it with: recount --data new sessions
         --- exit 0
     "#]]
     .assert_eq(&told("clean"));
@@ -908,6 +923,7 @@ fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
         each stands where it stood; heads that were signed still hold
         given up: 1 message that had not come to an end: nobody knows what came after
           recount --data new dead-letters
+        look at it with: recount --data new sessions
         --- exit 0
     "#]]
     .assert_eq(&told("torn"));
@@ -924,8 +940,10 @@ fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
         closed: 1 session, of which events are missing
         given up: 1 message that had not come to an end: nobody knows what came after
           recount --data new dead-letters
+        look at it with: recount --data new sessions
         --- stderr
         recount: not everything could be taken
+          --unproven FILE, and another --into    writes what was found and not taken to a file
         --- exit 1
     "#]]
     .assert_eq(&told("mangled"));
@@ -940,8 +958,10 @@ fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
         not found: 16 events of those up to position 97; of which streams, nobody can say
         given up: 1 message that had not come to an end: nobody knows what came after
           recount --data new dead-letters
+        look at it with: recount --data new sessions
         --- stderr
         recount: not everything could be taken
+          --unproven FILE, and another --into    writes what was found and not taken to a file
         --- exit 1
     "#]]
     .assert_eq(&told("short"));
@@ -952,6 +972,7 @@ fn of_each_log_that_is_kept_what_can_be_proven_is_taken() {
           session/081040g2081040g2  events 1 to 24
           connection/yqakrmzrfz07ze6h  events 1 to 8
         each stands where it stood; heads that were signed still hold
+        look at it with: recount --data new sessions
         --- exit 0
     "#]]
     .assert_eq(&told("newer_event"));

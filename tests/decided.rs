@@ -6,12 +6,16 @@
     reason = "expect-test writes snapshots like that"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use recount_engine::Options;
+use recount_engine::decisions::{self, Derived};
 use recount_store::{
-    Cause, Event, Expected, FrameContent, FrameNumber, Json, Log, LogReader, NewEvent, Position,
-    Provenance, Recorded, Rerun, Seq, SessionId, StreamId, ToolOutcome,
+    Cause, Class, Event, Expected, FrameContent, FrameNumber, Json, Log, LogReader, NewEvent,
+    Position, Provenance, Recorded, Rerun, Seq, SessionId, StreamId, Timestamp, ToolOutcome,
+    Verdict,
 };
 use recount_tests::command::objects;
 use recount_tests::fixture::fixture;
@@ -215,6 +219,8 @@ fn a_decision_that_was_forgotten_is_told_apart() {
     // What came after it moved up into its place.
     assert_eq!(first["seq"], changed[0].seq.0);
     assert_eq!(first["today"][0]["type"], "RetryScheduled", "{first:#}");
+    let why = "another decision would be made in its place, or before it";
+    assert_eq!(first["why"], why);
 }
 
 #[test]
@@ -452,4 +458,187 @@ fn latest(log: &LogReader) -> SessionId {
         _ => None,
     });
     sessions.next_back().unwrap()
+}
+
+/// One decided event of a log, the log without it and the log with it changed, each as derived today.
+struct Broken {
+    decision: Recorded,
+    lacking: Derived,
+    changed: Derived,
+}
+
+/// Breaks a log at some of its decisions of each type and movement, each time its stream alone.
+fn broken(log: &LogReader) -> Vec<Broken> {
+    let adapters = Options::new(log.path()).adapters;
+    let mut of_kinds: BTreeMap<String, Vec<Recorded>> = BTreeMap::new();
+    for recorded in log.read_all(Position::FIRST) {
+        let recorded = recorded.unwrap();
+        if is_an_engines(&recorded) {
+            let kind = kind(&recorded.event);
+            of_kinds.entry(kind).or_default().push(recorded);
+        }
+    }
+    // What the end of a stream lacks is not told: nothing stands in its place.
+    let mut ends: BTreeMap<StreamId, Seq> = BTreeMap::new();
+    for recorded in log.read_all(Position::FIRST).map(Result::unwrap) {
+        if recorded.class != Class::Asked {
+            ends.insert(recorded.stream, recorded.seq);
+        }
+    }
+    let goes_on = |decision: &Recorded| ends.get(&decision.stream) > Some(&decision.seq);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut broken = Vec::new();
+    for mut decisions in of_kinds.into_values() {
+        decisions.retain(goes_on);
+        for decision in decisions
+            .iter()
+            .step_by(decisions.len().div_ceil(OF_A_KIND).max(1))
+        {
+            let derive = |instead: Option<Event>| {
+                let log = runtime.block_on(with(log, decision, instead));
+                decisions::derive(&log, Some(&[decision.stream]), &adapters).unwrap()
+            };
+            broken.push(Broken {
+                decision: decision.clone(),
+                lacking: derive(None),
+                changed: derive(Some(changed(&decision.event))),
+            });
+        }
+    }
+    broken
+}
+
+/// How many decisions of a kind a log is broken at.
+const OF_A_KIND: usize = 2;
+
+/// Whether an engine chose it by itself: a person's word follows from no rule.
+fn is_an_engines(recorded: &Recorded) -> bool {
+    match &recorded.event {
+        Event::RerunDecided { reason, .. } | Event::UnknownDecided { reason, .. } => {
+            !reason.starts_with("a person's word")
+        }
+        _ => recorded.class == Class::Decided,
+    }
+}
+
+fn kind(event: &Event) -> String {
+    let name = event.type_name();
+    match event {
+        Event::ConnectionChanged { from, to } => format!("{name} {from:?} {to:?}"),
+        Event::RerunDecided { rerun, .. } => format!("{name} {rerun:?}"),
+        Event::UnknownDecided { verdict, .. } => format!("{name} {verdict:?}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// A decision's stream, and the engine's, with something else in the decision's place.
+async fn with(log: &LogReader, decision: &Recorded, instead: Option<Event>) -> Log {
+    let other = Log::in_memory().unwrap();
+    for recorded in log.read_all(Position::FIRST) {
+        let recorded = recorded.unwrap();
+        let event = if recorded.position == decision.position {
+            instead.clone()
+        } else {
+            Some(recorded.event)
+        };
+        if ![decision.stream, StreamId::Engine].contains(&recorded.stream) {
+            continue;
+        }
+        let new = event.map(|event| NewEvent {
+            event,
+            at: recorded.at,
+            cause: Cause::None,
+            provenance: recorded.provenance,
+            id: recorded.id,
+            frame: recorded.frame,
+        });
+        let append = other.append(recorded.stream, Expected::Any, new.into_iter().collect());
+        append.await.unwrap();
+    }
+    other
+}
+
+fn changed(event: &Event) -> Event {
+    let mut event = event.clone();
+    let later = |at: &mut Timestamp| *at = at.plus(Duration::from_millis(250));
+    match &mut event {
+        Event::AgentSessionRequested { marker } => marker.push('x'),
+        Event::DeliveryStarted { attempt, .. } => *attempt += 1,
+        Event::TurnRequested { run, .. } | Event::TurnStalled { run, .. } => *run += 1,
+        Event::RetryScheduled { at, .. } | Event::ReconnectScheduled { at, .. } => later(at),
+        Event::CircuitOpened { until, .. } => later(until),
+        Event::RerunDecided { rerun, .. } => {
+            *rerun = match rerun {
+                Rerun::Run => Rerun::GiveUp,
+                Rerun::Wait | Rerun::GiveUp => Rerun::Run,
+            }
+        }
+        Event::UnknownDecided { verdict, .. } => {
+            *verdict = match verdict {
+                Verdict::Wait => Verdict::Resend,
+                Verdict::Resend | Verdict::GiveUp | Verdict::Arrived => Verdict::Wait,
+            }
+        }
+        Event::ConnectionChanged { from, to } => std::mem::swap(from, to),
+        Event::QuestionExpired { question, .. } => question.push('x'),
+        // One that says nothing, or nothing that follows from a rule, is another one.
+        Event::MessageDeadLettered { message, .. } => {
+            event = Event::RetryScheduled {
+                message: *message,
+                attempt: 2,
+                at: Timestamp(0),
+            }
+        }
+        Event::CircuitHalfOpened | Event::ServerStartDecided { .. } => event = Event::CircuitClosed,
+        _ => event = Event::CircuitHalfOpened,
+    }
+    event
+}
+
+#[test]
+fn every_decision_that_is_changed_or_lacking_is_told_apart() {
+    let (week, gone) = (fixture("week"), unreachable());
+    let logs = [week.data(), good().data(), gone.data()];
+    let (mut types, mut silent) = (BTreeSet::new(), BTreeSet::new());
+    for data in logs {
+        let log = LogReader::open(&data).unwrap();
+        for Broken {
+            decision,
+            lacking,
+            changed,
+        } in broken(&log)
+        {
+            let name = decision.event.type_name();
+            types.insert(name);
+            let first = changed.first_difference.map(|first| first.recorded.seq);
+            assert_eq!(first, Some(decision.seq), "{decision:?} changed");
+            let Some(first) = lacking.first_difference else {
+                silent.insert(name);
+                continue;
+            };
+            assert!(first.recorded.seq >= decision.seq, "{decision:?} lacking");
+            let instead: Vec<_> = first.derived.iter().map(Event::type_name).collect();
+            assert!(instead.contains(&name), "{decision:?} lacking: {first:?}");
+        }
+    }
+    // The others have logs of their own among the tests of the engine.
+    let expected = [
+        "AgentSessionRequested",
+        "CircuitClosed",
+        "CircuitHalfOpened",
+        "CircuitOpened",
+        "ConnectionChanged",
+        "DeliveryStarted",
+        "MessageDeadLettered",
+        "ReconnectScheduled",
+        "RerunDecided",
+        "RetryScheduled",
+        "ServerStartDecided",
+        "ServerStopDecided",
+        "TurnRequested",
+        "TurnStalled",
+    ];
+    assert_eq!(types, BTreeSet::from(expected));
+    // A server ends, and a turn fails, without them, too.
+    assert_eq!(silent, BTreeSet::from(["ServerStopDecided", "TurnStalled"]));
 }

@@ -1,6 +1,7 @@
 //! Copies of the real agent's sessions: what they hold, and what the model is asked in them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::time::{Duration, SystemTime};
 
 use recount_engine::adapter::opencode::OpenCode;
@@ -9,11 +10,14 @@ use recount_engine::adapter::{
 };
 use recount_engine::policy::CallPolicy;
 use recount_store::{MessageId, Timestamp};
+use recount_tests::aftermath::{log, verified};
 use recount_tests::agent_http::Agent;
+use recount_tests::command::{finish, object_of};
+use recount_tests::engine::Scene;
 use recount_tests::opencode::{Home, Server};
-use recount_tests::provider::Provider;
+use recount_tests::provider::{Call, Provider};
 use recount_tests::timing::within;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// For what takes a second or two on a machine that has nothing else to do.
 const SOON: Duration = Duration::from_secs(60);
@@ -209,4 +213,123 @@ async fn a_copy_that_cannot_be_is_refused() {
         world.fork(id, &message, "new").await,
         Err(CallError::NoSuchSession { reason })
     );
+}
+
+/// What the model is asked, as roles and texts; what the agent says of itself is told in a word.
+fn asked(call: &Call) -> Vec<(String, String)> {
+    let message = |message: &Value| {
+        let role = message["role"].as_str().unwrap().to_owned();
+        let text = match message["content"].as_str() {
+            Some(_) if role == "system" => "…".to_owned(),
+            Some(text) => text.to_owned(),
+            None => message["content"][0]["text"].as_str().unwrap().to_owned(),
+        };
+        (role, text)
+    };
+    call.messages.iter().map(message).collect()
+}
+
+#[test]
+fn a_person_tries_again_from_an_earlier_moment() {
+    let scene = Scene::new();
+    let run = |args: &[&str]| {
+        let run = [&["run"], args].concat();
+        finish(&scene.home, &run).printed()
+    };
+    run(&["fake:plain text=it+is+a+parser"]);
+    run(&["--session", "latest", "fake:plain text=the+wrong+way"]);
+    let old = log(&scene, "latest");
+    let end = old.iter().find(|event| event["type"] == "TurnCompleted");
+    let at = end.unwrap()["seq"].to_string();
+    let id = object_of(&scene.home, &["show", "latest", "--json"])["session"].clone();
+    let id = id.as_str().unwrap();
+
+    let forked = object_of(&scene.home, &["fork", id, "--at", &at, "--json"]);
+    assert_eq!(
+        (&forked["by"], &forked["messages"]),
+        (&json!("copy"), &json!(1))
+    );
+    let new = forked["session"].as_str().unwrap();
+    let again = "fake:plain text=the+right+way";
+    assert_eq!(run(&["--session", new, again]), "the right way\n");
+
+    let calls = scene.provider.calls_for(again);
+    let [call] = &calls[..] else {
+        panic!("asked once: {calls:#?}")
+    };
+    let said = |role: &str, text: &str| (role.to_owned(), text.to_owned());
+    assert_eq!(
+        asked(call),
+        [
+            said("system", "…"),
+            said("user", "fake:plain text=it+is+a+parser"),
+            said("assistant", "it is a parser"),
+            said("user", again),
+        ]
+    );
+    let shown = object_of(&scene.home, &["show", new, "--json"]);
+    assert_eq!(
+        shown["fork"],
+        json!({
+            "from": id,
+            "at": at.parse::<u64>().unwrap(),
+            "by": "copy",
+            "refused": null,
+            "added_to": null,
+        })
+    );
+    let own = |session: &str| {
+        let mut events = log(&scene, session);
+        events.retain(|event| event["stream"] == format!("session/{session}"));
+        events
+    };
+    let types: Vec<Value> = own(new).iter().map(|event| event["type"].clone()).collect();
+    assert_eq!(
+        types[..6],
+        [
+            "SessionOpened",
+            "SessionForked",
+            "MessageQueued",
+            "AgentSessionRequested",
+            "AgentSessionForked",
+            "DeliveryStarted",
+        ]
+    );
+    // The old one stays as it was.
+    let of_old = old
+        .iter()
+        .filter(|event| event["stream"] == format!("session/{id}"));
+    assert_eq!(own(id), of_old.cloned().collect::<Vec<_>>());
+    let decided = finish(&scene.home, &["verify", "--decisions"]).printed();
+    assert!(decided.contains("decided as today"), "{decided}");
+    let wire = finish(&scene.home, &["replay", new, "--wire"]).printed();
+    assert!(wire.starts_with("read as then"), "{wire}");
+    verified(&scene);
+}
+
+#[test]
+fn what_the_agent_has_forgotten_is_told_to_it() {
+    let scene = Scene::new();
+    let run = |args: &[&str]| {
+        let run = [&["run"], args].concat();
+        finish(&scene.home, &run).printed()
+    };
+    let first = "what is it?";
+    let answer = run(&[first]);
+    let forked = object_of(&scene.home, &["fork", "latest", "--json"]);
+    let new = forked["session"].as_str().unwrap();
+    fs::remove_dir_all(scene.home.path("data/opencode")).unwrap();
+    let again = "fake:plain text=the+right+way";
+    run(&["--session", new, again]);
+
+    let shown = object_of(&scene.home, &["show", new, "--json"]);
+    assert_eq!(shown["fork"]["by"], "text");
+    assert_eq!(shown["messages"][0]["text"], again);
+    let calls = scene.provider.calls();
+    let asked = asked(calls.last().unwrap());
+    let (role, text) = asked.last().unwrap();
+    let said = format!("<user>\n{first}\n</user>\n<assistant>\n{answer}</assistant>\n");
+    assert_eq!((role.as_str(), asked.len()), ("user", 2));
+    assert!(text.contains(&said) && text.ends_with(again), "{text}");
+    verified(&scene);
 }

@@ -12,7 +12,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use expect_test::expect_file;
-use recount_tests::command::VERB_TIMEOUT;
+use recount_tests::command::{VERB_TIMEOUT, verbs};
+use recount_tests::fixture::{FIXTURES, fixture};
 use recount_tests::process::terminal::Terminal;
 use recount_tests::process::{Finished, Running, recount};
 use serde_json::{Value, json};
@@ -221,6 +222,80 @@ fn the_json_of_verbs_that_change_something_is_what_the_schemas_say() {
     holds("export", &data, &["export", "--all", "--out", file]);
     holds("import", &data, &["import", file, "--into", new]);
     holds("recover", &data, &["recover"]);
+    holds("event", &folder.path().join("demo"), &["demo"]);
+}
+
+#[test]
+fn the_json_of_recovery_by_hand_is_what_the_schemas_say() {
+    // Much: a week in which everything went wrong. Little: a day on which nothing did.
+    let (much, little) = (fixture("week"), fixture("clean"));
+    let letters = holds("dead-letters", &much.data(), &["dead-letters"]);
+    assert!(letters.len() > 1, "{letters:#?}");
+    for letter in &letters {
+        let session = letter["session"].as_str().unwrap();
+        let message = letter["message"].as_str().unwrap();
+        let of_it = ["dead-letters", "--session", session];
+        assert!(holds("dead-letters", &much.data(), &of_it).contains(letter));
+        if !letter["requeue_with"].is_null() {
+            let again = ["requeue", message, "--even-if-it-may-double"];
+            let now = holds("requeue", &much.data(), &again);
+            let repeated = holds("requeue", &much.data(), &again);
+            assert_eq!(
+                (&now[0]["new"], &repeated[0]["new"]),
+                (&json!(true), &json!(false))
+            );
+            assert_eq!(now[0]["again"], repeated[0]["again"]);
+        }
+    }
+    let none = run(&little.data(), &["dead-letters", "--json"]);
+    assert_eq!((none.stdout.as_str(), none.status.code()), ("", Some(0)));
+
+    let old = &letters[0]["session"];
+    for at in ["1", "9", "40"] {
+        let forked = holds(
+            "fork",
+            &much.data(),
+            &["fork", old.as_str().unwrap(), "--at", at],
+        );
+        let new = forked[0]["session"].as_str().unwrap();
+        assert_eq!(
+            holds("show", &much.data(), &["show", new])[0]["fork"]["from"],
+            *old
+        );
+    }
+    for name in FIXTURES {
+        let log = fixture(name);
+        let data = log.data();
+        holds("doctor", &data, &["doctor"]);
+        holds("doctor", &data, &["doctor", "--quick"]);
+        // Of a log in a newer format nothing is taken.
+        if name != "newer_format" {
+            let (file, new) = (data.to_str().unwrap(), data.with_file_name("new"));
+            let taken = ["salvage", file, "--into", new.to_str().unwrap()];
+            holds("salvage", &data, &taken);
+            holds("doctor", &data, &["doctor", new.to_str().unwrap()]);
+        }
+    }
+    let nowhere = tempfile::tempdir().unwrap();
+    holds("doctor", &nowhere.path().join("data"), &["doctor"]);
+}
+
+#[test]
+fn the_json_of_what_waits_for_a_person_is_what_the_schema_says() {
+    let (_folder, data) = own_place();
+    let run_tool = ["run", "--agent", "scripted", "--permission", "allow"];
+    let script = "script: words=3 delay=1ms tool die-once";
+    let waits = run(&data, &[&run_tool[..], &[script]].concat());
+    assert_eq!(waits.status.code(), Some(1), "{waits:#?}");
+    holds("doctor", &data, &["doctor"]);
+    let shown = holds("resolve", &data, &["resolve", "latest"]);
+    let because = ["resolve", "latest", "give-up", "--because", "it is done"];
+    let recorded = holds("resolve", &data, &because);
+    assert_eq!(shown[0]["waits"], recorded[0]["waits"]);
+    assert_eq!(
+        (&recorded[0]["word"], &recorded[0]["because"]),
+        (&json!("give-up"), &json!("it is done"))
+    );
 }
 
 /// The fields of an object in a schema as rows of a table, those of the objects in it behind them.
@@ -263,6 +338,29 @@ fn types(field: &Value, optional: bool) -> String {
 }
 
 #[test]
+fn whatever_prints_json_has_a_schema_that_is_held() {
+    let schemas = schemas();
+    let told: Vec<&str> = schemas
+        .values()
+        .flat_map(|schema| schema["title"].as_str().unwrap().split(", "))
+        .collect();
+    for verb in verbs() {
+        // One draws on a terminal, the other prints a script.
+        if ["step", "completions"].contains(&verb.as_str()) {
+            continue;
+        }
+        let title = format!("recount {verb}");
+        let has = |told: &&str| *told == title || told.starts_with(&format!("{title} "));
+        assert!(told.iter().any(has), "no schema is called {title:?}");
+    }
+    let here: String = include_str!("manners.rs").split_whitespace().collect();
+    for name in schemas.keys() {
+        let held = format!("holds(\"{name}\",");
+        assert!(here.contains(&held), "nothing is held against {name}");
+    }
+}
+
+#[test]
 fn the_page_about_json_is_what_the_schemas_say() {
     let mut page = String::from(
         "# The JSON of each verb\n\n\
@@ -294,8 +392,12 @@ fn the_page_about_json_is_what_the_schemas_say() {
 // ---- terminals and pipes
 
 /// The verbs that look back, each as it is given on a log that has sessions.
-const LOOKING_BACK: [&[&str]; 18] = [
+const LOOKING_BACK: [&[&str]; 22] = [
     &["sessions"],
+    &["dead-letters"],
+    &["incidents"],
+    &["incidents", "latest"],
+    &["doctor"],
     &["show", "latest"],
     &["log", "latest"],
     &["log", "latest", "--reverse", "--frames"],
@@ -395,7 +497,11 @@ fn every_verb_explains_an_empty_directory() {
     let data = folder.path().join("data");
     let key = place().join("key.pem");
     let key = key.to_str().unwrap();
-    let failing: [&[&str]; 23] = [
+    let failing: [&[&str]; 27] = [
+        &["requeue", "latest"],
+        &["fork", "latest"],
+        &["resolve", "latest"],
+        &["incidents"],
         &["show", "latest"],
         &["log", "latest"],
         &["frames"],
@@ -436,7 +542,14 @@ fn every_verb_explains_an_empty_directory() {
         );
     }
     // These have nothing to do there, which is no failure.
-    for args in [&["sessions"][..], &["recover"], &["policy"]] {
+    let nothing_to_do: [&[&str]; 5] = [
+        &["sessions"],
+        &["dead-letters"],
+        &["recover"],
+        &["policy"],
+        &["doctor"],
+    ];
+    for args in nothing_to_do {
         let finished = run(&data, args);
         assert_eq!(finished.status.code(), Some(0), "{args:?}: {finished:#?}");
     }
@@ -446,18 +559,7 @@ fn every_verb_explains_an_empty_directory() {
 #[test]
 fn each_verb_has_a_page_and_every_shell_knows_it() {
     let data = place().join("data");
-    let help = done(&data, &["--help"]);
-    let verbs: Vec<_> = help
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        // Lines that go on with what is said of a verb begin farther in.
-        .filter(|line| !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|verb| *verb != "help")
-        .collect();
-    assert!(verbs.contains(&"whatif"), "{help}");
+    let verbs = verbs();
     let pages = tempfile::tempdir().unwrap();
     let written = done(&data, &["man", "--out", pages.path().to_str().unwrap()]);
     for verb in &verbs {
@@ -472,14 +574,4 @@ fn each_verb_has_a_page_and_every_shell_knows_it() {
     }
     let main = fs::read_to_string(pages.path().join("recount.1")).unwrap();
     assert_eq!(main, done(&data, &["man"]));
-    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let script = done(&data, &["completions", shell]);
-        for verb in &verbs {
-            assert!(script.contains(verb), "{shell} does not know {verb}");
-        }
-    }
-    let checked = Command::new("bash")
-        .args(["-n", "-c", &done(&data, &["completions", "bash"])])
-        .status();
-    assert!(checked.unwrap().success());
 }

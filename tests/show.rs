@@ -1,4 +1,4 @@
-//! `recount show` of a long session: what is left out, and that milestones change nothing but the time.
+//! `recount show` of a long session, or a long connection: what is left out, and that milestones change nothing but the time.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(
     clippy::needless_raw_string_hashes,
@@ -8,7 +8,7 @@
 use expect_test::expect;
 use recount_store::{Event, LogReader, MessageId, NewEvent, Seq, StreamId};
 use recount_tests::place::Place;
-use recount_tests::story::{SESSION, after, queued, said};
+use recount_tests::story::{CONNECTION, SESSION, after, opened, queued, said};
 use serde_json::{Value, json};
 
 /// How many messages the session has, and how many events each.
@@ -96,4 +96,60 @@ fn any_moment_is_shown_the_same_with_milestones_and_without() {
         message 6 0000000000000006  completed, 0 attempts
           > question 5"#]]
     .assert_eq(&lines.join("\n"));
+}
+
+/// A session on a connection that is lost again and again: so many events on it before the session, and after.
+fn on_a_long_connection(events: u64) -> Place {
+    let connection = StreamId::Connection(CONNECTION);
+    let lost = |attempt: u64| {
+        let event = Event::ConnectFailed {
+            attempt: u32::try_from(attempt).unwrap(),
+            reason: format!("it broke, time {attempt}"),
+        };
+        NewEvent::live(event, after(attempt))
+    };
+    let batches = |from: u64, to: u64| {
+        let firsts = (from..to).step_by(5000);
+        firsts.map(move |first| {
+            (
+                connection,
+                (first..to.min(first + 5000)).map(lost).collect(),
+            )
+        })
+    };
+    let session = |event, at| (StreamId::Session(SESSION), vec![NewEvent::live(event, at)]);
+    let begins = batches(0, events).chain([session(opened(), after(events))]);
+    let goes_on = batches(events, 2 * events);
+    let ends = [session(Event::SessionClosed, after(2 * events))];
+    Place::holding(begins.chain(goes_on).chain(ends))
+}
+
+#[test]
+fn a_long_connection_is_shown_the_same_with_milestones_and_without() {
+    let place = on_a_long_connection(40_000);
+    let moments = ["1", "2", "2026-11-22T09:14:55.5Z"];
+    let show = |at: &&str| {
+        let shown = place.object(&["show", "latest", "--json", "--at", at]);
+        shown["connection"].clone()
+    };
+    let before: Vec<_> = moments.iter().map(show).collect();
+    let errors: Vec<_> = before
+        .iter()
+        .map(|shown| shown["last_error"].clone())
+        .collect();
+    assert_eq!(
+        errors,
+        [39_999, 79_999, 52_500].map(|n| json!(format!("it broke, time {n}")))
+    );
+
+    place.printed(&["rebuild"]);
+    let reader = LogReader::open(place.data()).unwrap();
+    let milestone = |name| {
+        let kept = reader.snapshot(StreamId::Connection(CONNECTION), name);
+        kept.unwrap().map(|kept| kept.seq)
+    };
+    let kept = ["connection@1", "breaker@2", "connection@3"].map(milestone);
+    assert_eq!(kept, [Some(Seq(32_768)), Some(Seq(65_536)), None]);
+    drop(reader);
+    assert_eq!(moments.iter().map(show).collect::<Vec<_>>(), before);
 }

@@ -15,6 +15,7 @@ use recount_tests::process::terminal::Terminal;
 use recount_tests::story::{
     CONNECTION, MESSAGE, SESSION, after, linked, opened, queued, record, said,
 };
+use rustix::process::Signal;
 
 const DOWN: &str = "\x1b[B";
 const UP: &str = "\x1b[A";
@@ -202,9 +203,9 @@ fn a_small_terminal() {
     typed(&mut terminal, "r\t", "ReconnectScheduled\n");
     typed(&mut terminal, "/word450\r", "event 456 of 607");
     typed(&mut terminal, ":09:14:10\r", "event 69 of 607");
-    typed(&mut terminal, "e", "no error after this event");
+    typed(&mut terminal, "ee", "no error after this event");
     typed(&mut terminal, "?", "next disconnect, the one before");
-    typed(&mut terminal, "q", "event 69 of 607");
+    typed(&mut terminal, "q", "event 306 of 607");
     typed(&mut terminal, END, "event 607 of 607");
     terminal.type_in("q");
     left(terminal, 0);
@@ -263,6 +264,44 @@ fn a_large_terminal() {
     );
     terminal.type_in("\x03");
     left(terminal, 130);
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    let place = with_a_log();
+    let signals = [
+        (Signal::HUP, 129),
+        (Signal::INT, 130),
+        (Signal::QUIT, 131),
+        (Signal::TERM, 143),
+    ];
+    for (signal, code) in signals {
+        let mut terminal = step(&place, 80, 24, &[]);
+        typed(&mut terminal, "", "event 607 of 607");
+        assert!(!terminal.is_tame());
+        terminal.signal(signal);
+        left(terminal, code);
+    }
+}
+
+/// Only a build to test with fails when it is asked to.
+#[cfg(debug_assertions)]
+#[test]
+fn a_panic_gives_the_terminal_back() {
+    let place = with_a_log();
+    let mut command = place.command(&["step", "latest"]);
+    command
+        .env("TERM", "xterm-256color")
+        .env("RECOUNT_FAIL_DRAWN", "1");
+    let terminal = Terminal::of_size(&command, 80, 24);
+    terminal.wait_for_end(VERB_TIMEOUT);
+    assert!(terminal.is_tame());
+    let screen = terminal.screen();
+    assert!(!screen.alternate_screen() && !screen.hide_cursor());
+    let shown = screen.contents();
+    assert!(shown.contains("as a test asked for"), "{shown}");
+    let finished = terminal.finish(VERB_TIMEOUT);
+    assert_eq!(finished.status.code(), Some(101), "{finished:#?}");
 }
 
 #[test]

@@ -543,12 +543,14 @@ fn fixtures_are_what_their_readme_says() {
         mangled: not whole
         --- stderr
         recount: the log is not whole: the log is damaged at position 52: its hash does not follow from it and the event before it in its stream
-          what comes before it can still be read: recount log ID
+          recount doctor HERE/data                             says what is wrong with it, and what to do
+          recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
         --- exit 1
         short: not whole
         --- stderr
-        recount: the log is not whole: the log is damaged at position 1: it is cut short
-          what comes before it can still be read: recount log ID
+        recount: the log is not whole: the log is damaged at position 1: its file is cut short
+          recount doctor HERE/data                             says what is wrong with it, and what to do
+          recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
         --- exit 1
         newer_event: whole: 98 events in 4 streams, 1 of them of a newer release; 177 frames
         head e99f3483613432ac1940cf00c99a8922f73cb4df5f18c721e73969f317dcd4cf at position 98

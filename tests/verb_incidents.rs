@@ -332,11 +332,14 @@ fn logs_in_any_state() {
         recount: nothing went wrong
         --- exit 0
         mangled: --- stderr
-        recount: cannot go on: the log is damaged at position 52: the payload of type 2 cannot be read: Utf8 { inner: Utf8Error { valid_up_to: 0, error_len: Some(1) } }
-          recount verify    names the first bad place
+        recount: cannot go on: the log is damaged at position 52: the payload of type 2 cannot be read: a text in it is not UTF-8
+          recount doctor HERE/data                             says what is wrong with it, and what to do
+          recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
         --- exit 1
         short: --- stderr
-        recount: cannot go on: cannot read the log: Previous I/O error occurred. Please close and re-open the database.
+        recount: cannot go on: the log is damaged at position 61: its file is cut short
+          recount doctor HERE/data                             says what is wrong with it, and what to do
+          recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
         --- exit 1
         newer_format: --- stderr
         recount: cannot open the log: HERE/data/log.redb has format 2, and this release reads up to 1; it was left as it is: use the release that wrote it or a newer one

@@ -6,6 +6,11 @@
 //! counts as derived where *some* such way leads to it, and as different where none does. Words for people are not compared:
 //! a reason may be put better and stay the same decision.
 //!
+//! A decision that is lacking shows in what comes after it: an outcome of what was never begun, a step of a machine that
+//! the log goes along with and then leaves, something else decided while this one was owed. Where nothing comes after
+//! it, or where the world may have done the same by itself, it does not show: a turn may fail without having stalled, a
+//! question may be refused elsewhere before it expires, a server may end that nobody stopped.
+//!
 //! The same walk under another policy says what that one would have chosen at each point of what really happened.
 //! From the first difference on the world would have gone another way, so each answer stands for itself.
 //!
@@ -49,6 +54,14 @@ use crate::policy::{self, Policy};
 /// How many events one step of a machine has at most, with room to spare.
 const STEP_EVENTS_MAX: usize = 64;
 
+/// Why a message is given up whose log was damaged and salvaged. Of all reasons this one is not for people alone: no rule
+/// leads to that, and none is asked for. Logs have it, so it stays as it is.
+pub const SALVAGED: &str =
+    "its log was damaged and salvaged: what became of it after that is not known";
+
+/// How many events go by between two words on how far it has come.
+const STRIDE: u64 = 1 << 12;
+
 /// What a walk over a log's decisions found.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Derived {
@@ -74,7 +87,7 @@ pub struct Difference {
 
 /// Derives the decisions of a log again, under the policies that it names, and compares.
 ///
-/// `only` limits it to one stream. `adapters` give the identities that agents know messages by; sessions of an agent that
+/// `only` limits it to these streams. `adapters` give the identities that agents know messages by; sessions of an agent that
 /// is not among them are compared without. Streams whose front was cut are passed over: what their decisions followed
 /// from is gone.
 ///
@@ -83,20 +96,20 @@ pub struct Difference {
 /// Where the log cannot be read, or has a policy with a value that this build cannot read.
 pub fn derive(
     log: &LogReader,
-    only: Option<StreamId>,
+    only: Option<&[StreamId]>,
     adapters: &[Arc<dyn AgentAdapter>],
 ) -> Result<Derived, Error> {
     derive_telling(log, only, adapters, |_| {})
 }
 
-/// The same, and tells after each stream how far it has come: a log of gigabytes takes a while.
+/// The same, and tells now and then how far it has come: a log of gigabytes takes a while.
 ///
 /// # Errors
 ///
 /// As [`derive()`].
 pub fn derive_telling(
     log: &LogReader,
-    only: Option<StreamId>,
+    only: Option<&[StreamId]>,
     adapters: &[Arc<dyn AgentAdapter>],
     tell: impl FnMut(Progress),
 ) -> Result<Derived, Error> {
@@ -125,34 +138,28 @@ pub fn derive_telling(
 /// What another policy would have decided, where it is not what was decided, in the order of the log.
 ///
 /// `change` makes the other policy from each one that was in force, so that a single key can be another and all else
-/// stay as it was.
+/// stay as it was. `tell` hears now and then how far it has come.
 ///
 /// # Errors
 ///
 /// As [`derive()`], and where `change` gives one.
 pub fn what_if(
     log: &LogReader,
-    only: Option<StreamId>,
+    only: Option<&[StreamId]>,
     adapters: &[Arc<dyn AgentAdapter>],
     change: impl Fn(&Policy) -> Result<Policy, policy::Error>,
+    tell: impl FnMut(Progress),
 ) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
     let mut engine = Engine::of(log)?;
     let others = engine.policies.iter().map(|(_, policy)| change(policy));
     engine.others = Some(others.collect::<Result<_, _>>()?);
-    walk(
-        log,
-        &engine,
-        only,
-        adapters,
-        |_| {},
-        |judged| {
-            if let Some(derived) = judged.instead {
-                let recorded = judged.recorded.clone();
-                differences.push(Difference { recorded, derived });
-            }
-        },
-    )?;
+    walk(log, &engine, only, adapters, tell, |judged| {
+        if let Some(derived) = judged.instead {
+            let recorded = judged.recorded.clone();
+            differences.push(Difference { recorded, derived });
+        }
+    })?;
     differences.sort_by_key(|difference| difference.recorded.position);
     Ok(differences)
 }
@@ -166,33 +173,37 @@ struct Judged<'a> {
 fn walk(
     log: &LogReader,
     engine: &Engine,
-    only: Option<StreamId>,
+    only: Option<&[StreamId]>,
     adapters: &[Arc<dyn AgentAdapter>],
     mut tell: impl FnMut(Progress),
     mut report: impl FnMut(Judged<'_>),
 ) -> Result<(), Error> {
     let mut streams = log.streams()?;
     streams.retain(|(stream, head)| {
-        only.is_none_or(|only| only == *stream) && head.from == Seq::FIRST
+        only.is_none_or(|only| only.contains(stream)) && head.from == Seq::FIRST
     });
     let total = streams.iter().map(|(_, head)| head.seq.0).sum();
     let mut done = 0;
     for (stream, head) in streams {
+        let mut tell = |read| {
+            tell(Progress {
+                doing: "deriving decisions",
+                done: done + read,
+                total,
+            });
+        };
+        let ahead = Ahead::of(log, stream, &mut tell);
         let judge = Judge {
             engine,
             report: &mut report,
         };
         match stream {
-            StreamId::Session(id) => judge.session(log, id, adapters)?,
-            StreamId::Connection(id) => judge.connection(log, id)?,
+            StreamId::Session(id) => judge.session(ahead, id, adapters)?,
+            StreamId::Connection(id) => judge.connection(ahead, id)?,
             StreamId::Engine => {}
         }
+        tell(head.seq.0);
         done += head.seq.0;
-        tell(Progress {
-            doing: "deriving decisions",
-            done,
-            total,
-        });
     }
     Ok(())
 }
@@ -263,13 +274,12 @@ struct Judge<'a, F> {
 impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
     fn session(
         mut self,
-        log: &LogReader,
+        mut ahead: Ahead<'_>,
         id: SessionId,
         adapters: &[Arc<dyn AgentAdapter>],
     ) -> Result<(), Error> {
         let mut state = Session::default();
         let mut heard = Timestamp::default();
-        let mut ahead = Ahead::of(log, StreamId::Session(id));
         ahead.fill()?;
         while let Some(first) = ahead.events.front() {
             let identity = identity(&state, first, adapters);
@@ -284,6 +294,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                     .map(|stance| stance.decide(&policy.session, &identity, &state, id, moment))
             };
             let length = match first.class {
+                Class::Decided if is_salvages(&first.event) => 1,
                 Class::Decided if is_a_persons_word(&state, &first.event) => {
                     // Giving up is two events, and both are that word.
                     let next = ahead.events.get(1);
@@ -293,6 +304,12 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                     let other = self.engine.other_at(first.position).map(decide);
                     let other = other.as_ref().map(<[_; _]>::as_slice);
                     self.judge(&ahead, (&decide(policy), &[]), other)
+                }
+                Class::Observed if stances::answers_nothing(&state, &first.event) => {
+                    let begun =
+                        Stance::Ready.decide(&policy.session, &identity, &state, id, moment);
+                    self.lacks(first, begun);
+                    1
                 }
                 Class::Observed => {
                     self.overdue(first, &state, || {
@@ -313,25 +330,25 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
         Ok(())
     }
 
-    fn connection(mut self, log: &LogReader, id: ConnectionId) -> Result<(), Error> {
+    fn connection(mut self, mut ahead: Ahead<'_>, id: ConnectionId) -> Result<(), Error> {
         let (mut connection, mut breaker) = (Connection::default(), Breaker::default());
         let (mut tried, mut untaken) = (Position::default(), Vec::new());
-        let mut ahead = Ahead::of(log, StreamId::Connection(id));
         ahead.fill()?;
         while let Some(first) = ahead.events.front() {
-            let steps = |policy: &Policy| {
-                let standing = Standing {
-                    id,
-                    policy: &policy.connection,
-                    connection: &connection,
-                    breaker: &breaker,
-                    untried: self.engine.began_between(tried, first.position),
-                    now: first.at,
-                };
-                standing.steps(&first.event)
+            let standing = Standing {
+                id,
+                policy: &self.engine.policy_at(first.position).connection,
+                connection: &connection,
+                breaker: &breaker,
+                untried: self.engine.began_between(tried, first.position),
+                now: first.at,
             };
-            let derived = steps(self.engine.policy_at(first.position));
-            let other = self.engine.other_at(first.position).map(steps);
+            if let Some(begun) = standing.begun_before(&first.event) {
+                self.lacks(first, begun);
+            }
+            let derived = standing.steps(&first.event);
+            let other = self.engine.other_at(first.position);
+            let other = other.map(|other| standing.under(&other.connection).steps(&first.event));
             if first.class == Class::Observed && !derived.is_empty() {
                 // Should what follows not be a whole step, these say what it might have been.
                 untaken.clone_from(&derived);
@@ -358,7 +375,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
     /// Reports on the step that the log goes on with, and gives how many events it has.
     fn judge(
         &mut self,
-        ahead: &Ahead,
+        ahead: &Ahead<'_>,
         (derived, untaken): (&[Vec<NewEvent>], &[Vec<NewEvent>]),
         other: Option<&[Vec<NewEvent>]>,
     ) -> usize {
@@ -367,6 +384,9 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
             .filter(|(_, step)| ahead.begins_with(step))
             .max_by_key(|(way, step)| (step.len(), usize::MAX - way));
         let Some((way, step)) = way else {
+            if let Some(length) = self.departs(ahead, derived) {
+                return length;
+            }
             if let Some(first) = ahead.decision() {
                 // What does not follow under its own policy says nothing about another.
                 let steps = derived.iter().chain(untaken).cloned();
@@ -397,6 +417,45 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
         step.len()
     }
 
+    /// Reports where the log goes along with a step and leaves it before one of its decisions, and gives how many events
+    /// that takes; none where it does not so much as begin one, or leaves it elsewhere.
+    fn departs(&mut self, ahead: &Ahead<'_>, derived: &[Vec<NewEvent>]) -> Option<usize> {
+        let along = derived.iter().map(|step| (ahead.along(step), step));
+        let along: Vec<_> = along.collect();
+        let farthest = along.iter().map(|(length, _)| *length).max()?;
+        let next = along
+            .iter()
+            .filter(|(length, _)| *length == farthest)
+            .filter_map(|(length, step)| step.get(*length))
+            .map(|new| new.event.clone())
+            .filter(|event| event.class() == Class::Decided);
+        let next = distinct(next);
+        if farthest == 0 || next.is_empty() {
+            return None;
+        }
+        for recorded in ahead.events.iter().take(farthest) {
+            if recorded.class == Class::Decided {
+                self.report(recorded, None);
+            }
+        }
+        // Where the log ends there, nothing stands in its place.
+        let Some(recorded) = ahead.events.get(farthest) else {
+            return Some(farthest);
+        };
+        let type_number = recorded.event.type_number();
+        let changed = next.iter().any(|event| event.type_number() == type_number);
+        let instead = self.engine.others.is_none().then_some(next);
+        self.report(recorded, instead);
+        Some(farthest + usize::from(changed))
+    }
+
+    /// Reports that a decision is lacking before what only follows from it.
+    fn lacks(&mut self, next: &Recorded, begun: Vec<NewEvent>) {
+        if self.engine.others.is_none() {
+            self.report(next, Some(decided(begun)));
+        }
+    }
+
     /// Reports where a decision is lacking: something else was observed while one was owed by the same process.
     fn overdue(&mut self, next: &Recorded, state: &Session, owed: impl FnOnce() -> Vec<NewEvent>) {
         // What one step found out besides comes at the same time.
@@ -417,16 +476,21 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
 }
 
 /// The events of a stream that come next.
-struct Ahead {
+struct Ahead<'a> {
     stream: Box<dyn Iterator<Item = recount_store::Result<Recorded>>>,
     events: VecDeque<Recorded>,
+    read: u64,
+    /// Hears now and then how many were read.
+    tell: &'a mut dyn FnMut(u64),
 }
 
-impl Ahead {
-    fn of(log: &LogReader, stream: StreamId) -> Self {
+impl<'a> Ahead<'a> {
+    fn of(log: &LogReader, stream: StreamId, tell: &'a mut dyn FnMut(u64)) -> Self {
         Self {
             stream: Box::new(log.read(stream, Seq::FIRST)),
             events: VecDeque::new(),
+            read: 0,
+            tell,
         }
     }
 
@@ -436,6 +500,10 @@ impl Ahead {
             && let Some(recorded) = self.stream.next()
         {
             self.events.push_back(recorded?);
+            self.read += 1;
+            if self.read.is_multiple_of(STRIDE) {
+                (self.tell)(self.read);
+            }
         }
         Ok(())
     }
@@ -453,12 +521,18 @@ impl Ahead {
 
     /// Whether the log goes on with this step.
     fn begins_with(&self, step: &[NewEvent]) -> bool {
-        !step.is_empty()
-            && step.len() <= self.events.len()
-            && step
-                .iter()
-                .zip(&self.events)
-                .all(|(new, recorded)| wordless(&new.event) == wordless(&recorded.event))
+        !step.is_empty() && self.along(step) == step.len()
+    }
+
+    /// How many events of this step the log goes on with.
+    fn along(&self, step: &[NewEvent]) -> usize {
+        step.iter()
+            .zip(&self.events)
+            .take_while(|(new, recorded)| {
+                new.provenance == recorded.provenance
+                    && wordless(&new.event) == wordless(&recorded.event)
+            })
+            .count()
     }
 }
 
@@ -512,6 +586,11 @@ fn is_a_persons_word(state: &Session, event: &Event) -> bool {
         } => *verdict != Verdict::Wait && waits(*message),
         _ => false,
     }
+}
+
+/// Whether a message was given up since its log was salvaged: that is nobody's rule, either.
+fn is_salvages(event: &Event) -> bool {
+    matches!(event, Event::MessageDeadLettered { reason, .. } if reason == SALVAGED)
 }
 
 /// Whether a message is a dead letter by the word that it is given up.

@@ -17,7 +17,7 @@ use crate::pending::Pending;
 use crate::session::Session;
 
 use milestone::Milestones;
-pub use milestone::{kept_through, load_through};
+pub use milestone::{keep_milestone, kept_through, load_connection, load_through};
 
 /// How many events a session may have beyond its snapshot: what a load folds at most, more or less.
 const SNAPSHOT_EVERY: u64 = 1000;
@@ -194,36 +194,47 @@ impl StateStore {
     }
 }
 
-/// Keeps a snapshot of each long session and of what is open, as an engine does by and by: for a log that
-/// lost all of them. Gives how many sessions that were.
+/// Keeps a snapshot of each long session and of what is open, and milestones along sessions and connections, as an
+/// engine does by and by: for a log that lost all of them. Gives how many sessions that were.
 ///
 /// # Errors
 ///
 /// Where the log cannot be read.
 pub fn snapshot_all(log: &Log, mut report: impl FnMut(Progress)) -> Result<u64> {
-    let mut sessions = log.streams()?;
-    sessions.retain(|(stream, head)| {
-        matches!(stream, StreamId::Session(_)) && head.seq.0 >= head.from.0 + SNAPSHOT_EVERY
-    });
+    let mut streams = log.streams()?;
+    streams.retain(|(_, head)| head.seq.0 >= head.from.0 + SNAPSHOT_EVERY);
     let length = |head: &StreamHead| head.seq.0 - head.from.0 + 1;
     let mut progress = Progress {
-        doing: "folding sessions",
+        doing: "folding sessions and connections",
         done: 0,
-        total: sessions.iter().map(|(_, head)| length(head)).sum(),
+        total: streams.iter().map(|(_, head)| length(head)).sum(),
     };
-    for (stream, head) in &sessions {
-        let mut milestones = Milestones::at(Seq(0));
-        let mut session = Session::default();
-        for recorded in log.read(*stream, Seq::FIRST) {
-            session.apply(&recorded?);
-            milestones.pass(log, *stream, session.seq, &session);
+    let mut sessions = 0;
+    for (stream, head) in &streams {
+        match stream {
+            StreamId::Session(_) => {
+                snapshot_session(log, *stream)?;
+                sessions += 1;
+            }
+            StreamId::Connection(_) => milestone::keep_of_connection(log, *stream)?,
+            StreamId::Engine => {}
         }
-        put_snapshot(log, *stream, session.seq, &session);
         progress.done += length(head);
         report(progress);
     }
     snapshot_pending(log)?;
-    Ok(sessions.len() as u64)
+    Ok(sessions)
+}
+
+fn snapshot_session(log: &Log, stream: StreamId) -> Result<()> {
+    let mut milestones = Milestones::at(Seq(0));
+    let mut session = Session::default();
+    for recorded in log.read(stream, Seq::FIRST) {
+        session.apply(&recorded?);
+        milestones.pass(log, stream, session.seq, &session);
+    }
+    put_snapshot(log, stream, session.seq, &session);
+    Ok(())
 }
 
 fn snapshot_pending(log: &Log) -> Result<Pending> {

@@ -65,7 +65,7 @@ fn not_a_condition(mistake: &Mistake) -> Failure {
 
 /// The time from which it is told how long ago something was: now, or what `RECOUNT_NOW` says, so that a view of an old
 /// log can be compared with itself. Nothing is recorded with it.
-fn seen_at() -> Timestamp {
+pub(crate) fn seen_at() -> Timestamp {
     let said = std::env::var("RECOUNT_NOW").ok();
     said.and_then(|said| time::parse(&said)).unwrap_or_else(now)
 }

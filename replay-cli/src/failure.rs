@@ -1,8 +1,11 @@
 //! How a verb ends when it does not end well: what to say, and the exit code.
 
-use std::error::Error;
+use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io;
+use std::path::Path;
+
+use recount_store::{CheckError, Error};
 
 /// The end of a verb that could not do what it was asked.
 #[derive(Debug)]
@@ -13,6 +16,8 @@ pub(crate) enum Failure {
     Usage(Report),
     /// Ctrl-C: exit code 130.
     Interrupted,
+    /// A signal of this number, after what had to be put right first: the code that a shell gives to such an end.
+    Signalled(u8),
     /// Nobody reads the answer any more: a normal end.
     BrokenPipe,
 }
@@ -21,7 +26,7 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Report {
     what: String,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
     next: Option<String>,
 }
 
@@ -34,7 +39,7 @@ impl Failure {
     /// It went wrong because of `source`.
     pub(crate) fn because(
         what: impl Into<String>,
-        source: impl Error + Send + Sync + 'static,
+        source: impl StdError + Send + Sync + 'static,
     ) -> Self {
         Self::Failed(Report {
             source: Some(Box::new(source)),
@@ -56,6 +61,35 @@ impl Failure {
         self
     }
 
+    /// The same, with what to do where the log in `directory` is what is wrong.
+    #[must_use]
+    pub(crate) fn about_the_log_in(self, directory: &Path) -> Self {
+        let Self::Failed(report) = &self else {
+            return self;
+        };
+        let directory = directory.display();
+        let doctor = format!("recount doctor {directory}");
+        let diagnosis = "says what is wrong with it, and what to do";
+        let next = match report.of_the_log() {
+            Some(Error::Corrupt { .. } | Error::Read { .. }) => {
+                let salvage = format!("recount salvage {directory}/log.redb --into NEW-DIR");
+                let width = salvage.len();
+                format!(
+                    "{doctor:width$}    {diagnosis}\n{salvage}    takes out what can still be proven"
+                )
+            }
+            Some(Error::CorruptFrame { .. } | Error::NotALog { .. }) => {
+                format!("{doctor}    {diagnosis}")
+            }
+            _ => return self,
+        };
+        let next = match &report.next {
+            Some(before) => format!("{before}\n{next}"),
+            None => next,
+        };
+        self.try_next(next)
+    }
+
     /// The code that the process ends with.
     pub(crate) const fn code(&self) -> u8 {
         match self {
@@ -63,6 +97,7 @@ impl Failure {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
+            Self::Signalled(number) => 128 + *number,
         }
     }
 
@@ -70,7 +105,7 @@ impl Failure {
     pub(crate) fn message(&self) -> Option<String> {
         match self {
             Self::Failed(report) | Self::Usage(report) => Some(report.message()),
-            Self::Interrupted | Self::BrokenPipe => None,
+            Self::Interrupted | Self::Signalled(_) | Self::BrokenPipe => None,
         }
     }
 }
@@ -84,9 +119,28 @@ impl Report {
         }
     }
 
+    /// What the log said, if that is why.
+    fn of_the_log(&self) -> Option<&Error> {
+        let mut source = self.source.as_deref().map(|source| source as &dyn StdError);
+        while let Some(error) = source {
+            // These show it as their own.
+            if let Some(recount_engine::Error::Log(error)) = error.downcast_ref() {
+                return Some(error);
+            }
+            if let Some(CheckError::Log(error)) = error.downcast_ref() {
+                return Some(error);
+            }
+            if let Some(error) = error.downcast_ref() {
+                return Some(error);
+            }
+            source = error.source();
+        }
+        None
+    }
+
     fn message(&self) -> String {
         let mut message = format!("recount: {}", self.what);
-        let mut source = self.source.as_deref().map(|source| source as &dyn Error);
+        let mut source = self.source.as_deref().map(|source| source as &dyn StdError);
         while let Some(error) = source {
             let text = error.to_string();
             // Some errors end with their source already.
@@ -116,16 +170,10 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<recount_store::Error> for Failure {
+impl From<Error> for Failure {
     /// A failure to read what was opened.
-    fn from(error: recount_store::Error) -> Self {
-        let damaged = matches!(error, recount_store::Error::Corrupt { .. });
-        let failure = Self::because("cannot go on", error);
-        if damaged {
-            failure.try_next("recount verify    names the first bad place")
-        } else {
-            failure
-        }
+    fn from(error: Error) -> Self {
+        Self::because("cannot go on", error)
     }
 }
 
@@ -138,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_chain_of_sources_is_said_once() {
-        let error = recount_store::Error::Io {
+        let error = Error::Io {
             action: "open",
             path: PathBuf::from("/data"),
             source: Arc::new(io::Error::other("no way")),
@@ -150,6 +198,37 @@ mod tests {
                 "recount: cannot open the log: cannot open /data: no way\n  try this\n  or that\n"
             )
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_log_is_told_with_what_to_do() {
+        let told = |failure: Failure| {
+            let told = failure.about_the_log_in(Path::new("/data")).message();
+            told.expect("it is told")
+        };
+        let damaged = Error::Corrupt {
+            position: recount_store::Position(7),
+            what: "its hash does not follow".to_owned(),
+        };
+        let next = [
+            "  recount doctor /data                             says what is wrong with it, and what to do",
+            "  recount salvage /data/log.redb --into NEW-DIR    takes out what can still be proven",
+            "",
+        ]
+        .join("\n");
+        let of_the_store = told(Failure::from(damaged.clone()));
+        let expected = format!(
+            "recount: cannot go on: the log is damaged at position 7: its hash does not follow\n{next}"
+        );
+        assert_eq!(of_the_store, expected);
+        let of_the_engine = recount_engine::Error::Log(damaged);
+        let of_the_engine = told(Failure::because("cannot recover", of_the_engine));
+        assert_eq!(
+            of_the_engine,
+            expected.replace("cannot go on", "cannot recover")
+        );
+        let another = Failure::new("no such key").try_next("name one");
+        assert_eq!(told(another), "recount: no such key\n  name one\n");
     }
 
     #[test]

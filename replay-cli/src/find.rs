@@ -4,6 +4,7 @@ pub(crate) mod spans;
 
 use std::collections::HashSet;
 
+use recount_engine::machine::connection::UNWANTED;
 use recount_projections::MessageState;
 use recount_store::{
     Envelope, Event, EventId, FrameNumber, Position, Recorded, Rerun, Resolution, Seq, SessionId,
@@ -184,8 +185,13 @@ pub(crate) const fn moves_to(event: &Event) -> Option<&'static str> {
     Some(message.name())
 }
 
-/// Whether an event tells of what went wrong.
-pub(crate) const fn went_wrong(event: &Event) -> bool {
+/// Whether an event tells of what went wrong. Of the end of a server, only [`stop_was_decided`] knows it all.
+///
+/// [`stop_was_decided`]: crate::timeline::stop_was_decided
+pub(crate) fn went_wrong(event: &Event) -> bool {
+    if let Event::StreamLost { reason } = event {
+        return reason != UNWANTED;
+    }
     matches!(
         event,
         Event::DeliveryRejected { .. }
@@ -204,7 +210,6 @@ pub(crate) const fn went_wrong(event: &Event) -> bool {
             | Event::QuestionExpired { .. }
             | Event::ServerExited { .. }
             | Event::ConnectFailed { .. }
-            | Event::StreamLost { .. }
             | Event::ProbeFailed { .. }
             | Event::GapFound { .. }
             | Event::CircuitOpened { .. }
@@ -309,6 +314,10 @@ mod tests {
             ..Wanted::default()
         };
         assert_eq!(found(&wrong()), [14, 16, 18, 19]);
+        let let_go = Event::StreamLost {
+            reason: UNWANTED.to_owned(),
+        };
+        assert!(!went_wrong(&let_go));
         let condition = "type == \"StreamLost\" or data.outcome == \"lost\" or seq == 1";
         let condition = Condition::parse(condition, &shape::EVENT).expect("a condition");
         let both = Wanted {

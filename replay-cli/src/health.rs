@@ -146,7 +146,7 @@ fn opening(facts: &Facts) -> Option<Finding> {
         .then(salvage),
         Error::Io { .. } => Finding::error(what, "the system does not let it be read")
             .then("see to its owner and its mode, or run this as its owner"),
-        _ => Finding::error(what, "its tables lead nowhere").then(salvage),
+        _ => Finding::error(what, "what leads to its events is damaged").then(salvage),
     })
 }
 
@@ -166,7 +166,7 @@ fn damage(facts: &Facts) -> Option<Finding> {
         Error::Corrupt { position, .. } => Finding::error(
             what,
             match position.0 {
-                0 | 1 => "even its first events cannot be read".to_owned(),
+                0 | 1 => "it cannot be read from its beginning on; much of it may still be there".to_owned(),
                 _ => format!(
                     "what was recorded before position {position} can be read; what follows may not be what was recorded"
                 ),
@@ -207,14 +207,25 @@ fn policy(facts: &Facts) -> Option<Finding> {
     )
 }
 
-fn modes(facts: &Facts) -> Vec<Finding> {
-    let open = facts.open_to_others.iter();
-    open.map(|(path, mode)| {
-        let what = format!("{} has mode {mode:04o}", path.display());
-        let means = "others than its owner can read what was said, or passwords of servers";
-        Finding::warning(what, means).then(format!("chmod go= {}", path.display()))
-    })
-    .collect()
+fn modes(facts: &Facts) -> Option<Finding> {
+    let directory = facts.directory.display();
+    let open = &facts.open_to_others;
+    let files = open.iter().filter(|(path, _)| *path != facts.directory);
+    let files = text::count(files.count() as u64, "file");
+    let what = match &open[..] {
+        [] => return None,
+        [(path, mode)] => format!("{} has mode {mode:04o}", path.display()),
+        [(path, _), ..] if *path == facts.directory => {
+            format!("{directory} and {files} in it are open to others")
+        }
+        _ => format!("{files} in {directory} are open to others"),
+    };
+    let means = "others than its owner can read what was said, or passwords of servers";
+    let close = match &open[..] {
+        [(path, _)] => format!("chmod go= {}", path.display()),
+        _ => format!("chmod -R go= {directory}"),
+    };
+    Some(Finding::warning(what, means).then(close))
 }
 
 fn writing(facts: &Facts) -> Option<Finding> {
@@ -267,15 +278,15 @@ fn open(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     let at_work = facts.open - facts.waiting;
     if at_work > 0 && facts.writer.is_none() {
-        let are = if at_work == 1 { "is" } else { "are" };
-        let what = format!(
-            "{} {are} open, and nobody works on them",
-            text::count(at_work, "message")
-        );
-        let means = "an engine ended before they did; nothing happens to them by itself";
-        found.push(
-            Finding::warning(what, means).then("recount recover    carries them to their end"),
-        );
+        let messages = text::count(at_work, "message");
+        let (are, them) = match at_work {
+            1 => ("is", "it"),
+            _ => ("are", "them"),
+        };
+        let what = format!("{messages} {are} open, and nobody works on {them}");
+        let means = "the engine ended before that; nothing happens by itself";
+        let carries = format!("recount recover    carries {them} to the end");
+        found.push(Finding::warning(what, means).then(carries));
     }
     if facts.waiting > 0 {
         let wait = if facts.waiting == 1 { "waits" } else { "wait" };
@@ -287,17 +298,13 @@ fn open(facts: &Facts) -> Vec<Finding> {
         ));
     }
     if facts.dead_letters > 0 {
-        let was = if facts.dead_letters == 1 {
-            "was"
-        } else {
-            "were"
+        let messages = text::count(facts.dead_letters, "message");
+        let (was, lists) = match facts.dead_letters {
+            1 => ("was", "recount dead-letters    shows it"),
+            _ => ("were", "recount dead-letters    lists them"),
         };
-        let what = format!(
-            "{} {was} given up",
-            text::count(facts.dead_letters, "message")
-        );
-        let means = "they are kept, and nothing happens to them by itself";
-        found.push(Finding::note(what, means).then("recount dead-letters    lists them"));
+        let means = "nothing is lost, and nothing happens by itself";
+        found.push(Finding::note(format!("{messages} {was} given up"), means).then(lists));
     }
     found
 }
@@ -382,7 +389,8 @@ mod tests {
                 facts.dead_letters = 2;
                 facts.room = Some(5 << 20);
                 facts.policy = Some("session.runs_max: 0 is not allowed".to_owned());
-                facts.open_to_others = vec![("/data/log.redb".into(), 0o644)];
+                facts.open_to_others =
+                    vec![("/data".into(), 0o755), ("/data/log.redb".into(), 0o644)];
                 facts.servers = vec![
                     (ConnectionId::from_bytes([1; 10]), Some(4711)),
                     (ConnectionId::from_bytes([2; 10]), None),
@@ -397,15 +405,15 @@ mod tests {
                 Error: session.runs_max: 0 is not allowed
                   no engine starts with it
                   recount policy check FILE    says what is allowed
-                Warning: /data/log.redb has mode 0644
+                Warning: /data and 1 file in it are open to others
                   others than its owner can read what was said, or passwords of servers
-                  chmod go= /data/log.redb
+                  chmod -R go= /data
                 Warning: the server of connection 040g2081040g2081 still runs (pid 4711)
                   an engine started it and died before it could stop it
                   recount recover    uses it again, or stops it
                 Warning: 2 messages are open, and nobody works on them
-                  an engine ended before they did; nothing happens to them by itself
-                  recount recover    carries them to their end
+                  the engine ended before that; nothing happens by itself
+                  recount recover    carries them to the end
                 Warning: 1 message waits for you
                   only a person can say how it goes on
                   recount resolve latest    shows the newest, and takes your word on it
@@ -420,11 +428,32 @@ mod tests {
                   their passwords are of no use any more
                   recount recover    clears them away
                 Note: 2 messages were given up
-                  they are kept, and nothing happens to them by itself
+                  nothing is lost, and nothing happens by itself
                   recount dead-letters    lists them
                 Note: log.redb.new-17-0 was never finished
                   a process was killed while it made a log; it is cleared away when the log is next opened to be written
                   -
+            "#]],
+        );
+    }
+
+    #[test]
+    fn one_of_a_kind_is_told_of_as_one() {
+        check(
+            |facts| {
+                (facts.open, facts.dead_letters) = (1, 1);
+                facts.open_to_others = vec![("/data/log.redb".into(), 0o644)];
+            },
+            &expect![[r#"
+                Warning: /data/log.redb has mode 0644
+                  others than its owner can read what was said, or passwords of servers
+                  chmod go= /data/log.redb
+                Warning: 1 message is open, and nobody works on it
+                  the engine ended before that; nothing happens by itself
+                  recount recover    carries it to the end
+                Note: 1 message was given up
+                  nothing is lost, and nothing happens by itself
+                  recount dead-letters    shows it
             "#]],
         );
     }
@@ -575,7 +604,7 @@ mod tests {
                 Finding {
                     severity: Error,
                     what: "cannot read the log: it panicked",
-                    means: "its tables lead nowhere",
+                    means: "what leads to its events is damaged",
                     next: Some(
                         "recount salvage /data --into NEW-DIR    takes out what can still be proven",
                     ),

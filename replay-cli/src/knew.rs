@@ -140,7 +140,8 @@ fn of_connection(standing: &Standing) -> Fact {
     let connection = &standing.connection;
     let mut told = connection_state(connection.state).to_owned();
     if connection.failures > 0 {
-        let _ = write!(told, ", tries failed in a row: {}", connection.failures);
+        let failed = tries_failed(connection.failures);
+        let _ = write!(told, ", {failed} since one held");
     }
     if connection.probe_failing.is_some() {
         told.push_str(", its server answers no probe");
@@ -158,6 +159,13 @@ fn of_connection(standing: &Standing) -> Fact {
     ("connection", told, value)
 }
 
+fn tries_failed(failures: u32) -> String {
+    match failures {
+        1 => "1 try failed".to_owned(),
+        failures => format!("{failures} tries failed"),
+    }
+}
+
 fn of_breaker(standing: &Standing) -> Fact {
     let breaker = &standing.breaker;
     let failed = breaker
@@ -165,12 +173,18 @@ fn of_breaker(standing: &Standing) -> Fact {
         .iter()
         .filter(|outcome| outcome.failed)
         .count();
-    let told = format!(
-        "{}, {failed} of the last {} tries and streams failed, opened {} times since one held",
-        breaker_name(breaker.state),
-        breaker.recent.len(),
-        breaker.openings
-    );
+    let mut told = breaker_name(breaker.state).to_owned();
+    if !breaker.recent.is_empty() {
+        let recent = breaker.recent.len();
+        let _ = write!(
+            told,
+            ", of the last {recent} tries and streams {failed} failed"
+        );
+    }
+    if breaker.openings > 0 {
+        let times = text::count(u64::from(breaker.openings), "time");
+        let _ = write!(told, ", opened {times} since one held");
+    }
     let until = match breaker.state {
         breaker::State::Open { until } => Some(time::rfc3339(until)),
         breaker::State::Closed | breaker::State::HalfOpen => None,

@@ -11,6 +11,7 @@ mod align;
 mod args;
 mod change;
 mod command;
+mod complete;
 mod directory;
 mod export;
 mod failure;
@@ -46,6 +47,7 @@ use failure::Failure;
 use output::Output;
 
 fn main() -> ExitCode {
+    complete::answer_shell();
     // Wrong use ends here with code 2, help and version with 0.
     let cli = Cli::parse();
     if cli.utc {
@@ -97,7 +99,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     };
     // These need no data directory to be named.
     match &verb {
-        Verb::Demo(demo) => return command::demo::run(data, &demo.keeping, json, output),
+        Verb::Demo(demo) => {
+            let named = data.clone().unwrap_or_default();
+            return command::demo::run(data, &demo.keeping, json, output)
+                .map_err(|failure| failure.about_the_log_in(&named));
+        }
         Verb::Key(Key {
             verb: KeyVerb::New(new),
         }) => {
@@ -133,24 +139,29 @@ fn run(cli: Cli) -> Result<(), Failure> {
         _ => {}
     }
     let data = directory::find(data)?;
+    on_a_log(verb, &data, json, output).map_err(|failure| failure.about_the_log_in(&data))
+}
+
+/// Runs a verb on the log in a directory.
+fn on_a_log(verb: Verb, data: &Path, json: bool, mut output: Output) -> Result<(), Failure> {
     match verb {
-        Verb::Run(run) => return command::run::run(&data, &run, json, output),
+        Verb::Run(run) => return command::run::run(data, &run, json, output),
         Verb::Recover(recover) => {
-            return command::recover::run(&data, &recover, json, &mut output);
+            return command::recover::run(data, &recover, json, &mut output);
         }
         Verb::DeadLetters(only) => {
-            if let Some(reader) = command::sessions::open(&data)? {
+            if let Some(reader) = command::sessions::open(data)? {
                 let only = only.session.map(|text| pick::session(&reader, &text));
                 command::dead_letters::run(&reader, only.transpose()?, json, &mut output)?;
             }
         }
         Verb::Requeue(requeue) => {
-            let log = directory::open_to_write(&data)?;
-            let work = command::requeue::run(&log, &data, &requeue, json, &mut output);
+            let log = directory::open_to_write(data)?;
+            let work = command::requeue::run(&log, data, &requeue, json, &mut output);
             command::change(Some(&log), work)?;
         }
         Verb::Resolve(resolve) => {
-            let (reader, log) = open_unless_dry(&data, resolve.word.is_none())?;
+            let (reader, log) = open_unless_dry(data, resolve.word.is_none())?;
             let work = command::resolve::run(&reader, log.as_ref(), &resolve, json, &mut output);
             command::change(log.as_ref(), work)?;
         }
@@ -160,50 +171,50 @@ fn run(cli: Cli) -> Result<(), Failure> {
             command::change(Some(&log), work)?;
         }
         Verb::WhatIf(wanted) => {
-            let (reader, id) = open(&data, &wanted.session.id)?;
+            let (reader, id) = open(data, &wanted.session.id)?;
             command::decisions::what_if(&reader, id, &wanted, json, &mut output)?;
         }
         Verb::Demo(_) | Verb::Key(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Salvage(_) => {}
         Verb::Policy(policy) => {
-            command::policy::run(&data, policy.file.path.as_deref(), json, &mut output)?;
+            command::policy::run(data, policy.file.path.as_deref(), json, &mut output)?;
         }
         Verb::Sessions(_) => {
-            if let Some(reader) = command::sessions::open(&data)? {
+            if let Some(reader) = command::sessions::open(data)? {
                 command::sessions::run(&reader, json, &mut output)?;
             }
         }
         Verb::Show(show) => {
-            let (reader, id) = open(&data, &show.session.id)?;
+            let (reader, id) = open(data, &show.session.id)?;
             command::show::run(&reader, id, show.at, show.all, json, &mut output)?;
         }
         Verb::Step(step) => {
             command::step::needs_terminal(json, &output)?;
-            let (reader, id) = open(&data, &step.session.id)?;
+            let (reader, id) = open(data, &step.session.id)?;
             return command::step::run(reader, id, step.at, &output);
         }
         Verb::Log(log) => {
-            let (reader, id) = open(&data, &log.session.id)?;
+            let (reader, id) = open(data, &log.session.id)?;
             let output = &mut output;
             until_interrupted(command::log::run(&reader, id, &log, json, output))?;
         }
         Verb::Find(find) => {
-            let reader = directory::open(&data)?;
+            let reader = directory::open(data)?;
             command::find::run(&reader, &find, json, &mut output)?;
         }
         Verb::Bisect(bisect) => {
-            let (reader, id) = open(&data, &bisect.session.id)?;
+            let (reader, id) = open(data, &bisect.session.id)?;
             command::bisect::run(&reader, id, &bisect, json, &mut output)?;
         }
         Verb::Why(why) => {
-            let (reader, id) = open(&data, &why.session.id)?;
+            let (reader, id) = open(data, &why.session.id)?;
             command::why::run(&reader, id, &why, json, &mut output)?;
         }
         Verb::Diff(diff) => {
-            let (reader, id) = open(&data, &diff.session.id)?;
+            let (reader, id) = open(data, &diff.session.id)?;
             command::diff::run(&reader, id, &diff, json, &mut output)?;
         }
         Verb::Frames(frames) => {
-            let reader = directory::open(&data)?;
+            let reader = directory::open(data)?;
             let only = frames
                 .connection
                 .map(|text| pick::connection(&reader, &text));
@@ -211,7 +222,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             command::frames::run(&reader, range, only.transpose()?, json, &mut output)?;
         }
         Verb::Replay(replay) => {
-            let (reader, id) = open(&data, &replay.session.id)?;
+            let (reader, id) = open(data, &replay.session.id)?;
             if replay.wire {
                 command::wire::run(&reader, id, json, &mut output)?;
                 return Ok(output.flush()?);
@@ -220,11 +231,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
             return until_interrupted(command::replay::run(&reader, id, speed, json, output));
         }
         Verb::Incidents(wanted) => {
-            let reader = directory::open(&data)?;
+            let reader = directory::open(data)?;
             command::incidents::run(&reader, &wanted, json, &mut output)?;
         }
         Verb::Verify(verify) => {
-            let reader = directory::open(&data)?;
+            let reader = directory::open(data)?;
             if let Some(signed) = verify.signed {
                 let key = verify.public_key.as_deref();
                 command::verify::signed(&reader, &signed, key, json, &mut output)?;
@@ -235,50 +246,50 @@ fn run(cli: Cli) -> Result<(), Failure> {
             }
         }
         Verb::Doctor(doctor) => {
-            let directory = doctor.directory.unwrap_or(data);
-            command::doctor::run(&directory, doctor.quick, json, &mut output)?;
+            let directory = doctor.directory.as_deref().unwrap_or(data);
+            command::doctor::run(directory, doctor.quick, json, &mut output)?;
         }
         Verb::Export(export) => {
-            let reader = directory::open(&data)?;
+            let reader = directory::open(data)?;
             command::export::run(&reader, &export, json, &mut output)?;
         }
         Verb::Import(import) => {
-            let directory = import.into.as_deref().unwrap_or(&data);
+            let directory = import.into.as_deref().unwrap_or(data);
             command::import::run(&import.file, directory, json, &mut output)?;
         }
         Verb::Bundle(bundle) => {
-            let reader = directory::open(&data)?;
+            let reader = directory::open(data)?;
             command::bundle::run(&reader, &bundle, json, &mut output)?;
         }
         Verb::Sign(sign) => {
             // The key first: a long look at the log would be in vain without it.
             let key = key_file::private(&sign.key)?;
-            let reader = directory::open(&data)?;
+            let reader = directory::open(data)?;
             command::sign::run(&reader, &key, sign.out.as_deref(), json, &mut output)?;
         }
         Verb::Close(close) => {
-            let log = directory::open_to_write(&data)?;
+            let log = directory::open_to_write(data)?;
             command::change(Some(&log), async {
                 let id = pick::session(&log, &close.session.id)?;
                 command::close::run(&log, id, json, &mut output).await
             })?;
         }
         Verb::Cut(cut) => {
-            let (reader, log) = open_unless_dry(&data, cut.dry_run)?;
+            let (reader, log) = open_unless_dry(data, cut.dry_run)?;
             let work = command::cut::run(&reader, log.as_ref(), &cut, json, &mut output);
             command::change(log.as_ref(), work)?;
         }
         Verb::Retain(retain) => {
-            let (reader, log) = open_unless_dry(&data, retain.dry_run)?;
+            let (reader, log) = open_unless_dry(data, retain.dry_run)?;
             let work = command::retain::run(&reader, log.as_ref(), &retain, json, &mut output);
             command::change(log.as_ref(), work)?;
         }
         Verb::Compact(_) => {
-            let log = directory::open_to_write(&data)?;
+            let log = directory::open_to_write(data)?;
             command::change(Some(&log), command::compact::run(&log, json, &mut output))?;
         }
         Verb::Rebuild(_) => {
-            let log = directory::open_to_write(&data)?;
+            let log = directory::open_to_write(data)?;
             command::change(Some(&log), command::rebuild::run(&log, json, &mut output))?;
         }
     }

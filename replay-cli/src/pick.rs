@@ -110,11 +110,19 @@ pub(crate) fn session(reader: &LogReader, text: &str) -> Result<SessionId, Failu
 ///
 /// Where it means none, or more than one.
 pub(crate) fn connection(reader: &LogReader, text: &str) -> Result<ConnectionId, Failure> {
-    let connections = newest(reader, |stream| match stream {
+    pick(&CONNECTIONS, &connections(reader)?, text, last_event)
+}
+
+/// All connections of a log, newest first.
+///
+/// # Errors
+///
+/// Where the log cannot be read.
+pub(crate) fn connections(reader: &LogReader) -> Result<Vec<(ConnectionId, StreamHead)>, Error> {
+    newest(reader, |stream| match stream {
         StreamId::Connection(id) => Some(id),
         StreamId::Engine | StreamId::Session(_) => None,
-    })?;
-    pick(&CONNECTIONS, &connections, text, last_event)
+    })
 }
 
 /// The message that `text` means: one of the candidates by `latest`, which is the first of them, by its id or the
@@ -211,7 +219,7 @@ fn pick<T: Copy + Display, D>(
 /// Why a text does not mean exactly one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum NotOne {
-    #[error("no {noun} is called {text:?}{}", if *.any { "; there are:" } else { ", and there are none yet" })]
+    #[error("{}", if *.any { format!("no {noun} is called {text:?}; there are:") } else { format!("there is no {noun}") })]
     Unknown {
         noun: &'static str,
         text: String,
@@ -312,9 +320,6 @@ mod tests {
         let error = choose::<SessionId, ()>("session", &[], "latest")
             .expect_err("it is unknown")
             .to_string();
-        assert_eq!(
-            error,
-            "no session is called \"latest\", and there are none yet"
-        );
+        assert_eq!(error, "there is no session");
     }
 }

@@ -1,5 +1,6 @@
 //! The events of a session with those of its connection between them, in the order of the log.
 
+use recount_projections::state_store;
 use recount_store::{
     ConnectionId, Event, LogReader, Position, Recorded, Result, Select, Seq, SessionId, StreamId,
     Tail,
@@ -53,13 +54,10 @@ impl Timeline {
         let Some(connection) = self.connection else {
             return Ok(standing);
         };
-        for recorded in reader.read(StreamId::Connection(connection), Seq::FIRST) {
-            let recorded = recorded?;
-            if recorded.position >= self.first {
-                break;
-            }
-            standing.apply(&recorded);
-        }
+        let before = Position(self.first.0 - 1);
+        let last = last_through(reader, StreamId::Connection(connection), before)?;
+        (standing.connection, standing.breaker) =
+            state_store::load_connection(reader, connection, last)?;
         Ok(standing)
     }
 
@@ -234,6 +232,20 @@ pub(crate) fn last_through(reader: &LogReader, stream: StreamId, at: Position) -
         }
     }
     Ok(Seq(low))
+}
+
+/// Whether a server ended because the engine had decided so: then nothing went wrong.
+///
+/// # Errors
+///
+/// Where the log cannot be read.
+pub(crate) fn stop_was_decided(reader: &LogReader, recorded: &Recorded) -> Result<bool> {
+    let (Event::ServerExited { .. }, Some(cause)) = (&recorded.event, recorded.cause) else {
+        return Ok(false);
+    };
+    let cause = reader.read_range(cause..=cause, |_| true).next();
+    let decided = cause.transpose()?.map(|cause| cause.event);
+    Ok(matches!(decided, Some(Event::ServerStopDecided { .. })))
 }
 
 /// Both in the order of their positions, as `precedes` says it; ends with `leading` unless `trailing`.

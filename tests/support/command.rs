@@ -19,6 +19,24 @@ pub fn verb(home: &Home, args: &[&str]) -> Command {
     command
 }
 
+/// The verbs that `recount --help` lists.
+pub fn verbs() -> Vec<String> {
+    let help = Finished::of(Command::new(recount()).arg("--help")).printed();
+    let verbs = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        // Lines that go on with what is said of a verb begin farther in.
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|verb| *verb != "help")
+        .map(str::to_owned);
+    let verbs: Vec<String> = verbs.collect();
+    assert!(verbs.iter().any(|verb| verb == "whatif"), "{help}");
+    verbs
+}
+
 /// Runs a verb on a terminal.
 pub fn on_terminal(home: &Home, args: &[&str]) -> Terminal {
     Terminal::run(&verb(home, args))

@@ -9,6 +9,17 @@ use crate::place::Place;
 /// The files of a data directory.
 const FILES: [&str; 3] = ["log.redb", "journal-a", "journal-b"];
 
+/// The logs that are kept, each with a test of its own in `told.rs`.
+pub const FIXTURES: [&str; 7] = [
+    "clean",
+    "week",
+    "torn",
+    "mangled",
+    "short",
+    "newer_event",
+    "newer_format",
+];
+
 /// A place with a copy of the log of this name: a folder of `tests/fixtures`, whose README says what each is.
 pub fn fixture(name: &str) -> Place {
     let packed = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use recount_store::{
-    ConnectionId, Event, Expected, Log, MessageId, NewEvent, OutputKind, Placement, SessionId,
-    StreamId, Target, Timestamp,
+    ConnectionId, ConnectionState, Event, Expected, Json, Log, MessageId, NewEvent, OutputKind,
+    Placement, Provenance, Rerun, SessionId, StreamId, Target, Timestamp, ToolOutcome,
 };
 
 /// When they begin: 2026-11-22T09:14:03Z.
@@ -65,6 +65,117 @@ pub fn said(message: MessageId, run: u32, text: &str) -> Event {
         placement: Placement::End,
         text: text.to_owned(),
     }
+}
+
+/// A session whose agent died in the middle of its turn, and was run again, and one that was only opened; a tenth of a
+/// second between any two events.
+pub fn interrupted() -> impl Iterator<Item = (StreamId, Vec<NewEvent>)> {
+    let (session, connection) = (StreamId::Session(SESSION), StreamId::Connection(CONNECTION));
+    let message = MESSAGE;
+    let changed = |from, to| Event::ConnectionChanged { from, to };
+    let (down, trying, up) = (
+        ConnectionState::Disconnected,
+        ConnectionState::Connecting,
+        ConnectionState::Connected,
+    );
+    let story = vec![
+        (connection, linked()),
+        (session, opened()),
+        (session, queued(message, "Say it, с любовью")),
+        (connection, changed(down, trying)),
+        (connection, changed(trying, up)),
+        (
+            session,
+            Event::AgentSessionBound {
+                agent_session: "ses".to_owned(),
+            },
+        ),
+        (
+            session,
+            Event::DeliveryStarted {
+                message,
+                attempt: 1,
+                agent_message: "msg".to_owned(),
+            },
+        ),
+        (
+            session,
+            Event::DeliveryAccepted {
+                message,
+                attempt: 1,
+            },
+        ),
+        (session, Event::TurnRequested { message, run: 1 }),
+        (session, Event::TurnStarted { message, run: 1 }),
+        (session, said(message, 1, "Well, ")),
+        (
+            session,
+            Event::ToolCallStarted {
+                message,
+                run: 1,
+                call: "call".to_owned(),
+                tool: "bash".to_owned(),
+                input: Json(br#"{"command": "true"}"#.to_vec()),
+            },
+        ),
+        (
+            session,
+            Event::ToolCallEnded {
+                message,
+                run: 1,
+                call: "call".to_owned(),
+                outcome: ToolOutcome::Completed,
+                output: "done".to_owned(),
+            },
+        ),
+        (
+            connection,
+            Event::StreamLost {
+                reason: "it broke".to_owned(),
+            },
+        ),
+        (connection, changed(up, down)),
+        (connection, changed(down, trying)),
+        (connection, changed(trying, up)),
+        (
+            session,
+            Event::TurnInterrupted {
+                message,
+                run: 1,
+                answers: vec!["msg2".to_owned()],
+                evidence: "it is gone".to_owned(),
+            },
+        ),
+        (
+            session,
+            Event::RerunDecided {
+                message,
+                run: 1,
+                rerun: Rerun::Run,
+                reason: "the policy is auto".to_owned(),
+            },
+        ),
+        (session, Event::TurnRequested { message, run: 2 }),
+        (session, Event::TurnStarted { message, run: 2 }),
+        (session, said(message, 2, "Well, it is said 💛\n")),
+        (
+            session,
+            Event::TurnCompleted {
+                message,
+                run: 2,
+                finish: "stop".to_owned(),
+            },
+        ),
+        (StreamId::Session(OTHER), opened()),
+    ];
+    (0..).zip(story).map(|(n, (stream, event))| {
+        let inferred = matches!(event, Event::TurnInterrupted { .. });
+        let mut event = NewEvent::live(event, after(n * 100));
+        if inferred {
+            event = event.known(Provenance::Inferred);
+        }
+        (stream, vec![event])
+    })
 }
 
 /// Records events as another program would that embeds the log, each batch at once.

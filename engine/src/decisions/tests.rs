@@ -283,7 +283,7 @@ async fn another_policy_decides_otherwise() {
     let log = LogReader::open(folder.path()).expect("a log");
     let names = |policy: &Policy| -> Vec<(String, Vec<String>)> {
         let other = |_: &Policy| Ok(policy.clone());
-        let differences = what_if(&log, None, &adapters, other).expect("it can be read");
+        let differences = what_if(&log, None, &adapters, other, |_| {}).expect("it can be read");
         let name = |event: &Event| event.type_name().to_owned();
         differences
             .iter()
@@ -333,20 +333,11 @@ async fn another_policy_decides_otherwise() {
     );
 }
 
-#[tokio::test]
-async fn a_person_who_gives_up_is_nobodys_rule() {
-    let log = Log::in_memory().expect("a log in memory");
-    let (id, message) = (
-        SessionId::from_bytes([1; 10]),
-        MessageId::from_bytes([2; 10]),
-    );
-    let decided = |verdict, reason: &str| Event::UnknownDecided {
-        message,
-        attempt: 1,
-        verdict,
-        reason: reason.to_owned(),
-    };
-    let reason = "the connection was lost".to_owned();
+const ID: SessionId = SessionId::from_bytes([1; 10]);
+const MESSAGE: MessageId = MessageId::from_bytes([2; 10]);
+
+/// A session of one message whose first attempt is on its way to an agent.
+fn sent() -> Vec<(u64, Event)> {
     let events = [
         Event::SessionOpened {
             connection: ConnectionId::from_bytes([3; 10]),
@@ -355,37 +346,192 @@ async fn a_person_who_gives_up_is_nobodys_rule() {
             model: None,
             title: None,
         },
-        Event::AgentSessionBound {
-            agent_session: "ses".to_owned(),
-        },
         Event::MessageQueued {
-            message,
+            message: MESSAGE,
             key: None,
             text: "hello".to_owned(),
         },
         Event::DeliveryStarted {
-            message,
+            message: MESSAGE,
             attempt: 1,
             agent_message: "msg".to_owned(),
         },
-        Event::DeliveryUnknown {
-            message,
-            attempt: 1,
-            reason: reason.clone(),
+        Event::AgentSessionRequested {
+            marker: ID.to_string(),
         },
-        decided(Verdict::Wait, &reason),
-        decided(Verdict::GiveUp, "a person's word"),
-        Event::MessageDeadLettered { message, reason },
+        Event::AgentSessionBound {
+            agent_session: "ses".to_owned(),
+        },
     ];
-    for event in events {
-        let event = NewEvent::live(event, Timestamp(1_000_000));
-        let append = log.append(StreamId::Session(id), Expected::Any, vec![event]);
+    events.into_iter().map(|event| (1, event)).collect()
+}
+
+/// What is derived of a session, its events told with their times in seconds.
+async fn derived(story: Vec<(u64, Event)>) -> Derived {
+    let log = Log::in_memory().expect("a log in memory");
+    for (seconds, event) in story {
+        let event = NewEvent::live(event, Timestamp(seconds * 1_000_000));
+        let append = log.append(StreamId::Session(ID), Expected::Any, vec![event]);
         append.await.expect("it is appended");
     }
-    let derived = derive(&log, None, &[]).expect("it can be read");
+    derive(&log, None, &[]).expect("it can be read")
+}
+
+/// The number and the type of the first event that differs, and the decisions that would be in its place.
+fn first(derived: Derived) -> Option<(u64, &'static str, Vec<Event>)> {
+    let first = derived.first_difference?;
+    let instead = first.derived.iter().map(wordless).collect();
+    Some((
+        first.recorded.seq.0,
+        first.recorded.event.type_name(),
+        instead,
+    ))
+}
+
+/// A delivery that was lost, and what becomes of it.
+fn lost(verdicts: &[(Verdict, &str)]) -> Vec<(u64, Event)> {
+    let unknown = Event::DeliveryUnknown {
+        message: MESSAGE,
+        attempt: 1,
+        reason: "the connection was lost".to_owned(),
+    };
+    let decided = verdicts.iter().map(|(verdict, reason)| {
+        let verdict = Event::UnknownDecided {
+            message: MESSAGE,
+            attempt: 1,
+            verdict: *verdict,
+            reason: (*reason).to_owned(),
+        };
+        (1, verdict)
+    });
+    let mut story = sent();
+    story.push((1, unknown));
+    story.extend(decided);
+    story
+}
+
+#[tokio::test]
+async fn a_person_who_gives_up_is_nobodys_rule() {
+    let mut story = lost(&[
+        (Verdict::Wait, "the policy is ask"),
+        (Verdict::GiveUp, "a person's word"),
+    ]);
+    let reason = "the connection was lost".to_owned();
+    let given_up = Event::MessageDeadLettered {
+        message: MESSAGE,
+        reason,
+    };
+    story.push((1, given_up));
+    let expected = Derived {
+        decisions: 3,
+        ..Derived::default()
+    };
+    assert_eq!(derived(story).await, expected);
+}
+
+#[tokio::test]
+async fn what_is_given_up_since_its_log_was_salvaged_is_nobodys_rule() {
+    let mut story = sent();
+    let given_up = Event::MessageDeadLettered {
+        message: MESSAGE,
+        reason: SALVAGED.to_owned(),
+    };
+    story.push((1, given_up));
     let expected = Derived {
         decisions: 2,
         ..Derived::default()
     };
-    assert_eq!(derived, expected);
+    assert_eq!(derived(story).await, expected);
+}
+
+#[tokio::test]
+async fn what_becomes_of_an_unknown_delivery_is_a_decision_that_can_lack_or_be_another() {
+    let waits = || Event::UnknownDecided {
+        message: MESSAGE,
+        attempt: 1,
+        verdict: Verdict::Wait,
+        reason: String::new(),
+    };
+    let lacking = lost(&[(Verdict::Resend, "a person's word")]);
+    let changed = lost(&[(Verdict::Arrived, "the policy is ask")]);
+    for story in [lacking, changed] {
+        assert_eq!(
+            first(derived(story).await),
+            Some((7, "UnknownDecided", vec![waits()]))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_question_expires_when_its_time_is_over_and_no_other_does() {
+    let story = |question: &str, seconds: u64| {
+        let message = MESSAGE;
+        let events = [
+            Event::DeliveryAccepted {
+                message,
+                attempt: 1,
+            },
+            Event::TurnRequested { message, run: 1 },
+            Event::TurnStarted { message, run: 1 },
+            Event::PermissionAsked {
+                message,
+                permission: "per".to_owned(),
+                action: "edit".to_owned(),
+                detail: "a.rs".to_owned(),
+                call: None,
+            },
+        ];
+        let expired = Event::QuestionExpired {
+            message,
+            question: question.to_owned(),
+            reason: String::new(),
+        };
+        let mut story = sent();
+        story.extend(events.into_iter().map(|event| (1, event)));
+        story.push((seconds, expired));
+        story
+    };
+    let patience = Policy::default().session.question_patience.as_secs();
+    assert_eq!(first(derived(story("per", 1 + patience)).await), None);
+    let other = derived(story("others", 1 + patience)).await;
+    let expires = Event::QuestionExpired {
+        message: MESSAGE,
+        question: "per".to_owned(),
+        reason: String::new(),
+    };
+    assert_eq!(
+        first(other),
+        Some((10, "QuestionExpired", vec![expires.clone()]))
+    );
+    let early = derived(story("per", patience)).await;
+    assert_eq!(first(early), Some((10, "QuestionExpired", Vec::new())));
+}
+
+#[tokio::test]
+async fn what_goes_along_with_the_first_message_of_a_fork_is_a_decision_that_can_lack_or_be_another()
+ {
+    let forked = Event::SessionForked {
+        from: SessionId::from_bytes([8; 10]),
+        at: Seq(40),
+        agent_session: None,
+        through: None,
+        context: Some("What was said before".to_owned()),
+    };
+    let story = |context: Option<MessageId>| {
+        let mut story = sent();
+        story.insert(1, (1, forked.clone()));
+        story.extend(context.map(|message| (1, Event::ContextAdded { message })));
+        let accepted = Event::DeliveryAccepted {
+            message: MESSAGE,
+            attempt: 1,
+        };
+        story.push((1, accepted));
+        story
+    };
+    assert_eq!(first(derived(story(Some(MESSAGE))).await), None);
+    let added = vec![Event::ContextAdded { message: MESSAGE }];
+    let other = derived(story(Some(MessageId::from_bytes([9; 10])))).await;
+    assert_eq!(first(other), Some((7, "ContextAdded", added.clone())));
+    let lacking = derived(story(None)).await;
+    assert_eq!(first(lacking), Some((7, "DeliveryAccepted", added)));
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use recount_projections::{Breaker, Connection, Projection};
 use recount_store::{Cause, ConnectionId, ConnectionState, Event, Recorded, Target, Timestamp};
 
-pub use vocabulary::{Effect, Failure, Input};
+pub use vocabulary::{Effect, Failure, Input, UNWANTED};
 
 use ends::Next;
 use pulse::Pulse;
@@ -295,7 +295,7 @@ impl Machine {
         match self.wish {
             Wish::Stop if server.is_some() => {
                 let mut step = Step::default();
-                let reason = "it is not wanted any more".to_owned();
+                let reason = UNWANTED.to_owned();
                 self.record(&mut step, Event::ServerStopDecided { reason }, now);
                 step
             }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use recount_store::{ConnectionId, FrameNumber, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(super) use driver::{Driver, Setting};
+pub(super) use driver::{Driver, Setting, stand};
 pub(super) use transitions::Audience;
 pub use transitions::Transitions;
 

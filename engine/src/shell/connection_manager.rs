@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use recount_projections::{Breaker, Connection as State, Projection};
+use recount_projections::{Breaker, Connection as State};
 use recount_store::{
-    Cause, ConnectionId, Event, Expected, Log, NewEvent, Position, Recorded, Seq, StreamId, Target,
+    Cause, ConnectionId, Event, Expected, Log, NewEvent, Position, StreamId, Target,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::connection::{Audience, Connection, Driver, Setting, Standing, Transitions};
+use super::connection::{Audience, Connection, Driver, Setting, Standing, Transitions, stand};
 use super::process::Processes;
 use super::server::{self, Files, Servers};
 use crate::adapter::{AgentAdapter, Secret};
@@ -101,21 +101,20 @@ impl ConnectionManager {
         if let Some(connection) = running(connections, id) {
             return Ok(connection);
         }
-        let mut history = self.history(id)?;
-        if history.is_empty() {
+        let stream = StreamId::Connection(id);
+        if self.setting.log.stream_head(stream)?.is_none() {
             let agent = agent.to_owned();
             let event = Event::ConnectionOpened { agent, target };
             let opened = NewEvent::live(event, self.setting.clock.now())
                 .because(cause.map_or(Cause::None, Cause::At));
-            let stream = StreamId::Connection(id);
             let append = self
                 .setting
                 .log
                 .append(stream, Expected::NoStream, vec![opened]);
-            history = append.await?;
-            self.setting.transitions.tell(history.clone());
+            self.setting.transitions.tell(append.await?);
         }
-        let connection = self.start(id, adapter, &history);
+        let (state, breaker) = stand(&self.setting.log, id)?;
+        let connection = self.start(id, adapter, state, breaker);
         connections.insert(id, connection.clone());
         Ok(connection)
     }
@@ -131,13 +130,12 @@ impl ConnectionManager {
         if let Some(connection) = running(connections, id) {
             return Ok(connection);
         }
-        let history = self.history(id)?;
-        let state: State = recount_projections::fold(&history);
+        let (state, breaker) = stand(&self.setting.log, id)?;
         if state.target.is_none() {
             return Err(Error::UnknownConnection { id });
         }
         let adapter = self.adapter(&state.agent)?;
-        let connection = self.start(id, adapter, &history);
+        let connection = self.start(id, adapter, state, breaker);
         connections.insert(id, connection.clone());
         Ok(connection)
     }
@@ -168,7 +166,7 @@ impl ConnectionManager {
             let StreamId::Connection(id) = stream else {
                 continue;
             };
-            let state: State = recount_projections::fold(&self.history(id)?);
+            let (state, _) = stand(&self.setting.log, id)?;
             if let Some(server) = state.server {
                 marks.retain(|mark| *mark != server.mark);
                 self.find(id).await?.stop_if_unused().await;
@@ -207,22 +205,13 @@ impl ConnectionManager {
         })
     }
 
-    fn history(&self, id: ConnectionId) -> Result<Vec<Recorded>, Error> {
-        let events = self.setting.log.read(StreamId::Connection(id), Seq::FIRST);
-        Ok(events.collect::<Result<_, _>>()?)
-    }
-
     fn start(
         &self,
         id: ConnectionId,
         adapter: Arc<dyn AgentAdapter>,
-        history: &[Recorded],
+        state: State,
+        breaker: Breaker,
     ) -> Connection {
-        let (mut state, mut breaker) = (State::default(), Breaker::default());
-        for recorded in history {
-            state.apply(recorded);
-            breaker.apply(recorded);
-        }
         let machine = Machine::new(id, self.setting.policy.clone(), state, breaker);
         Driver::start(self.setting.clone(), id, adapter, machine)
     }

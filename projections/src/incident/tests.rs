@@ -2,8 +2,7 @@
 
 use proptest::prelude::*;
 use recount_store::{
-    Class, ConnectionState, Event, OutputKind, Placement, Provenance, Recorded, Rerun, Seq,
-    StreamId, Target,
+    ConnectionState, Event, NewEvent, OutputKind, Placement, Recorded, Rerun, Seq, StreamId, Target,
 };
 
 use super::*;
@@ -40,17 +39,8 @@ fn at(seconds: u64) -> Timestamp {
 fn recorded(story: Vec<Told>) -> Vec<Recorded> {
     let numbered = (1..).zip(story);
     numbered
-        .map(|(position, (stream, seconds, event))| Recorded {
-            position: Position(position),
-            stream,
-            seq: Seq(position),
-            at: at(seconds),
-            cause: None,
-            class: Class::Observed,
-            provenance: Provenance::Live,
-            id: None,
-            frame: None,
-            event,
+        .map(|(n, (stream, seconds, event))| {
+            NewEvent::live(event, at(seconds)).recorded(stream, Seq(n), Position(n))
         })
         .collect()
 }
@@ -397,6 +387,55 @@ fn what_waits_for_a_person_is_open_until_that_is_settled() {
         ..open
     };
     assert_eq!(incidents(waits.into_iter().chain(settled)), [over]);
+}
+
+#[test]
+fn a_question_that_nobody_answers_in_time_is_one_of_its_own() {
+    let asked = Event::PermissionAsked {
+        message: M,
+        permission: "per".to_owned(),
+        action: "edit".to_owned(),
+        detail: "a.rs".to_owned(),
+        call: None,
+    };
+    let expired = Event::QuestionExpired {
+        message: M,
+        question: "per".to_owned(),
+        reason: "nobody answered within 900s".to_owned(),
+    };
+    let settled = Event::PermissionSettled {
+        message: M,
+        permission: "per".to_owned(),
+        answer: None,
+    };
+    let begins = [
+        session(10, asked),
+        session(910, expired),
+        session(911, settled),
+    ];
+    // It was over as it was noticed: the agent is told no, in nobody's name.
+    let alone = Incident {
+        ending: Ending::GivenUp,
+        cause: Some(cause(7, "nobody answered within 900s")),
+        ..expected(7, 910, 910, &[Kind::Expiry])
+    };
+    let goes_on = session(920, completed(M));
+    assert_eq!(
+        incidents(begins.clone().into_iter().chain([goes_on])),
+        std::slice::from_ref(&alone)
+    );
+    // A turn that fails for want of an answer belongs to it, and what expired explains it.
+    let failed = session(912, failed(M));
+    let with_its_turn = Incident {
+        end: Some(at(912)),
+        kinds: [(Kind::Expiry, 1), (Kind::Failure, 1)].into(),
+        evidence: positions(&[7, 9]),
+        ..alone
+    };
+    assert_eq!(
+        incidents(begins.into_iter().chain([failed])),
+        [with_its_turn]
+    );
 }
 
 #[test]

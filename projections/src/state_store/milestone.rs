@@ -4,12 +4,14 @@
 //! under a name of its own: `session@3` is the state as the third milestone was passed. Where they are missing, a
 //! moment is folded from further back, and nothing but time is lost.
 
-use recount_store::{Log, LogReader, Result, Seq, Snapshot, StreamId, derived};
+use recount_store::{
+    ConnectionId, Log, LogReader, Recorded, Result, Seq, Snapshot, StreamId, derived,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Kept, fold_on, named, snapshot};
-use crate::Projection;
+use crate::{Breaker, Connection, Projection};
 
 /// How many events are between two milestones: what looking back folds at most, while states are small.
 const EVERY: u64 = 1 << 15;
@@ -58,6 +60,23 @@ impl Milestones {
     }
 }
 
+/// Keeps all milestones of a connection and of its breaker.
+///
+/// # Errors
+///
+/// Where the log cannot be read.
+pub(super) fn keep_of_connection(log: &Log, stream: StreamId) -> Result<()> {
+    let (mut connection, mut breaker) = (Connection::default(), Breaker::default());
+    for recorded in log.read(stream, Seq::FIRST) {
+        let recorded = [recorded?];
+        connection.apply(&recorded[0]);
+        breaker.apply(&recorded[0]);
+        keep_milestone(log, stream, &recorded, &connection);
+        keep_milestone(log, stream, &recorded, &breaker);
+    }
+    Ok(())
+}
+
 /// Whether a state of so many bytes is kept as this milestone.
 const fn is_worth(number: u64, bytes: usize) -> bool {
     bytes as u64 >> number.trailing_zeros() <= EVERY * BYTES_PER_EVENT
@@ -65,6 +84,20 @@ const fn is_worth(number: u64, bytes: usize) -> bool {
 
 fn name<P: Projection>(number: u64) -> String {
     format!("{}@{number}", P::NAME)
+}
+
+/// Keeps a state as a milestone of its stream, if one was passed with these events; it is the state after the last of
+/// them. For states that are not in a store: those of connections.
+pub fn keep_milestone<P: Projection + Serialize>(
+    log: &Log,
+    stream: StreamId,
+    events: &[Recorded],
+    state: &P,
+) {
+    if let (Some(first), Some(last)) = (events.first(), events.last()) {
+        let mut milestones = Milestones::at(Seq(first.seq.0.saturating_sub(1)));
+        milestones.pass(log, stream, last.seq, state);
+    }
 }
 
 /// The state of a stream after the event of this number: from the last snapshot or milestone before it, and the
@@ -80,6 +113,35 @@ pub fn load_through<P: Projection + DeserializeOwned>(
 ) -> Result<P> {
     let kept = last_kept(reader, stream, through)?.unwrap_or_default();
     fold_on(reader, stream, kept, through)
+}
+
+/// A connection and its breaker after the event of this number, as [`load_through`] gives them: the events after what
+/// was kept are read once for both.
+///
+/// # Errors
+///
+/// Where the log cannot be read.
+pub fn load_connection(
+    reader: &LogReader,
+    id: ConnectionId,
+    through: Seq,
+) -> Result<(Connection, Breaker)> {
+    let stream = StreamId::Connection(id);
+    let mut connection: Kept<Connection> = last_kept(reader, stream, through)?.unwrap_or_default();
+    let mut breaker: Kept<Breaker> = last_kept(reader, stream, through)?.unwrap_or_default();
+    for recorded in reader.read(stream, connection.seq.min(breaker.seq).next()) {
+        let recorded = recorded?;
+        if recorded.seq > through {
+            break;
+        }
+        if recorded.seq > connection.seq {
+            connection.state.apply(&recorded);
+        }
+        if recorded.seq > breaker.seq {
+            breaker.state.apply(&recorded);
+        }
+    }
+    Ok((connection.state, breaker.state))
 }
 
 /// The last snapshot or milestone of a stream up to the event of this number, with the number of its own last event;
@@ -185,6 +247,43 @@ mod tests {
         // Beyond the end is the end.
         let end: Session = load_through(log, stream, Seq(u64::MAX)).expect("it can be read");
         assert_eq!(end.seq, Seq(75_000));
+    }
+
+    #[tokio::test]
+    async fn milestones_of_a_connection_are_kept_as_they_are_passed_and_anew() {
+        let id = ConnectionId::from_bytes([7; 10]);
+        let stream = StreamId::Connection(id);
+        let (log, anew) = (Log::in_memory(), Log::in_memory());
+        let (log, anew) = (log.expect("a log"), anew.expect("a log"));
+        let (mut connection, mut breaker) = (Connection::default(), Breaker::default());
+        for attempt in 0..14_u32 {
+            let events = (0..2_500).map(|n| {
+                let reason = format!("{n}");
+                NewEvent::live(Event::ConnectFailed { attempt, reason }, Timestamp(n))
+            });
+            let events: Vec<_> = events.collect();
+            let again = anew.append(stream, Expected::Any, events.clone()).await;
+            again.expect("it is recorded");
+            let events = log.append(stream, Expected::Any, events).await;
+            let events = events.expect("it is recorded");
+            for recorded in &events {
+                connection.apply(recorded);
+                breaker.apply(recorded);
+            }
+            keep_milestone(&log, stream, &events, &connection);
+            keep_milestone(&log, stream, &events, &breaker);
+        }
+        keep_of_connection(&anew, stream).expect("it can be read");
+        for (log, passed) in [(&log, 35_000), (&anew, 32_768)] {
+            let kept: Option<(Seq, Connection)> =
+                kept_through(log, stream, Seq(u64::MAX)).expect("it can be read");
+            let (seq, _) = kept.expect("one was passed");
+            assert_eq!(seq, Seq(passed));
+            let load = |through| load_connection(log, id, through).expect("it can be read");
+            assert_eq!(load(Seq(u64::MAX)), (connection.clone(), breaker.clone()));
+            let (early, _) = load(Seq(3));
+            assert_eq!(early.last_error.as_deref(), Some("2"));
+        }
     }
 
     #[test]

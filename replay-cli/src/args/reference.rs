@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use clap_complete::Shell;
 
-/// Print what a shell has to know to complete this command
+/// Print what a shell has to run so that it completes this command
+///
+/// Verbs, flags and their values; and what the log has to name: sessions, connections, messages that were given up or
+/// that wait. The shell asks this command at each Tab, so what it was told is never out of date.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

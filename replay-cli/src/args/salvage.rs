@@ -21,8 +21,8 @@ Examples:
   recount salvage log.redb --into rescued --unproven rest.jsonl
   recount --data rescued dead-letters
 
-With --json one object: events, streams (each with taken, unproven, reason), missing, last, whole_through, unreadable,
-dead_letters, closed.
+With --json one object: whole, events, streams (each with stream, taken, unproven, reason), missing, last,
+whole_through, unreadable, dead_letters, closed.
 Exit codes: 0 everything that was found was taken, and nothing between is missing; 1 not everything, or nothing;
 2 wrong use.")]
 pub(crate) struct Salvage {

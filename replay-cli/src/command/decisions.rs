@@ -4,7 +4,7 @@ use std::path::Path;
 
 use recount_engine::decisions::{self, Derived, Difference};
 use recount_engine::{Options, Policy};
-use recount_store::{Class, LogReader, Recorded, SessionId, StreamId};
+use recount_store::{Class, Event, LogReader, Recorded, SessionId, StreamId};
 use serde_json::{Value, json};
 
 use crate::args;
@@ -23,22 +23,10 @@ use crate::timeline::Timeline;
 /// Where the log cannot be read.
 pub(super) fn derive(reader: &LogReader, only: Option<SessionId>) -> Result<Derived, Failure> {
     let adapters = Options::new(reader.path()).adapters;
-    let Some(session) = only else {
-        let mut bar = Bar::new();
-        let tell = |progress| bar.show(progress);
-        return decisions::derive_telling(reader, None, &adapters, tell).map_err(failed);
-    };
-    let mut sum = Derived::default();
-    for stream in streams(reader, session)? {
-        let derived = decisions::derive(reader, Some(stream), &adapters).map_err(failed)?;
-        sum.decisions += derived.decisions;
-        sum.different += derived.different;
-        sum.unknown_keys = derived.unknown_keys;
-        let first = [sum.first_difference, derived.first_difference];
-        let first = first.into_iter().flatten();
-        sum.first_difference = first.min_by_key(|difference| difference.recorded.position);
-    }
-    Ok(sum)
+    let streams = only.map(|session| streams(reader, session)).transpose()?;
+    let mut bar = Bar::new();
+    let tell = |progress| bar.show(progress);
+    decisions::derive_telling(reader, streams.as_deref(), &adapters, tell).map_err(failed)
 }
 
 /// Says how the decisions stand, and fails where one is not what it would be.
@@ -82,7 +70,7 @@ pub(super) fn told(
     if instead.is_empty() {
         row("today", "nothing")?;
     }
-    row("why", &why(recorded, instead))?;
+    row("why", &why_not(recorded, instead))?;
     if let Some(cause) = cause(reader, recorded)? {
         row(
             "follows",
@@ -91,6 +79,16 @@ pub(super) fn told(
     }
     output.flush()?;
     Err(differs(reader, recorded))
+}
+
+/// In which way a decision is not what it would be; or is not there, and another stands in its place.
+fn why_not(recorded: &Recorded, instead: &[Event]) -> String {
+    let number = recorded.event.type_number();
+    let is_other = |event: &Event| event.type_number() != number;
+    if recorded.class == Class::Decided && !instead.is_empty() && instead.iter().all(is_other) {
+        return "another decision would be made in its place, or before it".to_owned();
+    }
+    why(recorded, instead)
 }
 
 /// The same as JSON.
@@ -105,7 +103,7 @@ pub(super) fn told_json(derived: &Derived) -> Value {
             "cause": recorded.cause,
             "recorded": recorded.event,
             "today": derived,
-            "why": why(recorded, derived),
+            "why": why_not(recorded, derived),
         })
     });
     let mut told = json!({
@@ -144,12 +142,12 @@ pub(crate) fn what_if(
     let (origin, text) = read(&wanted.policy)?;
     let change = |policy: &Policy| policy.clone().with_toml(&origin, &text);
     let adapters = Options::new(reader.path()).adapters;
-    let mut differences = Vec::new();
-    for stream in streams(reader, id)? {
-        let others = decisions::what_if(reader, Some(stream), &adapters, change).map_err(failed)?;
-        differences.extend(others);
-    }
-    differences.sort_by_key(|difference| difference.recorded.position);
+    let streams = streams(reader, id)?;
+    let mut bar = Bar::new();
+    let tell = |progress| bar.show(progress);
+    let differences = decisions::what_if(reader, Some(&streams), &adapters, change, tell);
+    drop(bar);
+    let differences = differences.map_err(failed)?;
     let mut differences = differences.into_iter().peekable();
     let timeline = Timeline::of(reader, id)?;
     let through = reader.head()?.position;
@@ -181,7 +179,7 @@ pub(crate) fn what_if(
     let others = text::count(others as u64, "decision");
     output.line(&format!(
         "\n{others} would be otherwise, the first (>) at {}.\n\
-         From there on the world would have gone another way: each row below answers what really happened,\n\
+         From there on the world would have gone another way: each later row answers what really happened,\n\
          not what would have.",
         time::rfc3339(first.at)
     ))?;
@@ -222,7 +220,8 @@ fn cause(reader: &LogReader, recorded: &Recorded) -> Result<Option<Recorded>, Fa
 fn failed(error: recount_engine::Error) -> Failure {
     match error {
         recount_engine::Error::Log(error) => error.into(),
-        recount_engine::Error::Policy(error) => Failure::because("cannot use the policy", error),
+        recount_engine::Error::Policy(error) => Failure::because("cannot use the policy", error)
+            .try_next("recount policy    prints every key with its value and what it is for"),
         error => Failure::because("cannot derive the decisions", error),
     }
 }

@@ -119,6 +119,10 @@ fn proven(reader: &LogReader) -> Result<(), Error> {
 /// Sees what the log says.
 fn look_into(reader: &LogReader, facts: &mut Facts) -> Result<(), Error> {
     facts.events = reader.head()?.position;
+    // Where each stream stands is looked at in a hurry, too.
+    for (stream, head) in reader.streams()? {
+        reader.read(stream, head.seq).next().transpose()?;
+    }
     facts.snapshot = reader.snapshot(StreamId::Engine, Pending::NAME)?.is_some();
     let pending = state_store::pending(reader)?;
     facts.dead_letters = pending

@@ -21,7 +21,7 @@ use crate::progress::Bar;
 use crate::query::{Condition, shape};
 use crate::render::event::{Lines, json_line_beside};
 use crate::render::{text, time};
-use crate::timeline::Timeline;
+use crate::timeline::{Timeline, stop_was_decided};
 
 /// How many positions are looked at in one go: what is found is shown that soon, and a worker that is ahead holds no
 /// more than a few times as many events.
@@ -61,7 +61,12 @@ pub(crate) fn run(
             scan.run(
                 move |envelope| keep.may_be(envelope),
                 |recorded| wanted.is(recorded),
-                |recorded| printer.print(&recorded, None),
+                |recorded| {
+                    if asked.error && stop_was_decided(reader, &recorded)? {
+                        return Ok(true);
+                    }
+                    printer.print(&recorded, None)
+                },
             )?;
         }
         Some(longer_than) => {
@@ -286,8 +291,10 @@ impl Measured {
         let mut enough = false;
         scan.run(
             move |envelope| {
+                // The end of the engine ends what it waited for.
                 types.contains(&envelope.type_number)
-                    && near.is_near(envelope.stream, envelope.position)
+                    && (near.is_near(envelope.stream, envelope.position)
+                        || envelope.stream == Some(StreamId::Engine))
             },
             |_| true,
             |recorded| {

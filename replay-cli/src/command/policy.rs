@@ -26,8 +26,10 @@ pub(crate) fn run(
 
 /// Says whether a policy file can work.
 pub(crate) fn check(file: &Path, json: bool, output: &mut Output) -> Result<(), Failure> {
-    let policy =
-        Policy::read(file).map_err(|error| Failure::because("cannot use the policy", error))?;
+    let policy = Policy::read(file).map_err(|error| {
+        Failure::because("cannot use the policy", error)
+            .try_next("recount policy    prints every key, and what is in force")
+    })?;
     if json {
         output.json(&policy)?;
     } else {

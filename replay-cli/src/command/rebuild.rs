@@ -13,10 +13,7 @@ use crate::render::text;
 
 /// Makes the index and the snapshots anew, and says whether all streams stand where they stood.
 pub(crate) async fn run(log: &Log, json: bool, output: &mut Output) -> Result<(), Failure> {
-    let failed = |error| {
-        Failure::because("cannot rebuild", error)
-            .try_next("recount verify    names the first bad place")
-    };
+    let failed = |error| Failure::because("cannot rebuild", error);
     let before = match stands(log) {
         // An index that cannot be read is what this is for.
         Err(Error::Corrupt { .. }) => BTreeMap::new(),

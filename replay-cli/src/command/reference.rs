@@ -8,14 +8,13 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::args::Cli;
+use crate::complete;
 use crate::failure::Failure;
 use crate::output::Output;
 
 /// Prints what a shell has to know.
 pub(crate) fn completions(shell: Shell, output: &mut Output) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "recount", &mut script);
-    output.text(&String::from_utf8_lossy(&script))?;
+    output.text(&complete::script(shell))?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use recount_engine::Rejection;
 use recount_engine::command::{Command, decide};
 use recount_engine::shell::dead_letter;
 use recount_projections::{Session, state_store};
-use recount_store::{Expected, Log, MessageId, StreamId};
+use recount_store::{Expected, Log, LogReader, MessageId, StreamId};
 use serde_json::json;
 
 use super::{dead_letters, engine};
@@ -23,13 +23,7 @@ pub(crate) async fn run(
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let letters = dead_letters::newest_first(log, None)?;
-    let candidates = letters.into_iter().map(|(letter, _)| Candidate {
-        message: letter.message,
-        session: letter.session,
-        about: letter.reason,
-    });
-    let candidates: Vec<Candidate> = candidates.collect();
+    let candidates = given_up(log)?;
     let (session, message) = pick::message(log, pick::DEAD_LETTERS, &candidates, &asked.message)?;
 
     let stream = StreamId::Session(session);
@@ -82,4 +76,15 @@ pub(crate) async fn run(
         note("  recount recover    sends it");
     }
     Ok(())
+}
+
+/// The messages that were given up, the last one first.
+pub(crate) fn given_up(reader: &LogReader) -> Result<Vec<Candidate>, Failure> {
+    let letters = dead_letters::newest_first(reader, None)?;
+    let candidates = letters.into_iter().map(|(letter, _)| Candidate {
+        message: letter.message,
+        session: letter.session,
+        about: letter.reason,
+    });
+    Ok(candidates.collect())
 }

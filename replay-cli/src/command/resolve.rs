@@ -66,7 +66,7 @@ pub(crate) async fn run(
 }
 
 /// The messages that wait for a person, the one that waits since last first.
-fn waiting(reader: &LogReader) -> Result<Vec<Candidate>, Failure> {
+pub(crate) fn waiting(reader: &LogReader) -> Result<Vec<Candidate>, Failure> {
     let mut found = Vec::new();
     for id in state_store::pending(reader)?.sessions.into_keys() {
         let state: Session = state_store::load(reader, StreamId::Session(id))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use recount_engine::{Error, Rejection, Session, SessionManager};
 use recount_projections::turn::{Answered, Asks, Question};
-use recount_projections::{Turn, WaitsFor};
+use recount_projections::{Pending, Turn, WaitsFor};
 use recount_store::{Event, MessageId, Recorded, Rerun, Seq, SessionId, Tail, Target, Verdict};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -65,6 +65,11 @@ struct Conversation<'a> {
 impl Conversation<'_> {
     async fn hold(self, json: bool, output: Output) -> Result<(), Failure> {
         let log = self.manager.log();
+        // First: where that cannot be read, nothing more is written.
+        let pending = self
+            .manager
+            .pending()
+            .map_err(|error| Failure::because("nothing was sent", error))?;
         let session = self.open().await?;
         let id = session.id();
         self.settle_waiting(&session).await?;
@@ -81,7 +86,7 @@ impl Conversation<'_> {
         if !json {
             note(&format!("· session {id}"));
         }
-        self.hint_at_others(id)?;
+        hint_at_others(&pending, id);
 
         let timeline = Timeline::of(log, id)?;
         let through = log.head()?.position;
@@ -145,21 +150,16 @@ impl Conversation<'_> {
             End::Waiting(waits_for).tell(session.id())
         }
     }
+}
 
-    fn hint_at_others(&self, id: SessionId) -> Result<(), Failure> {
-        let pending = self
-            .manager
-            .pending()
-            .map_err(|error| Failure::because("cannot see what else is open", error))?;
-        let others = pending.sessions.keys().filter(|other| **other != id);
-        match others.count() {
-            0 => {}
-            1 => note("· another session has something open: recount recover"),
-            many => note(&format!(
-                "· {many} other sessions have something open: recount recover"
-            )),
-        }
-        Ok(())
+fn hint_at_others(pending: &Pending, id: SessionId) {
+    let others = pending.sessions.keys().filter(|other| **other != id);
+    match others.count() {
+        0 => {}
+        1 => note("· another session has something open: recount recover"),
+        many => note(&format!(
+            "· {many} other sessions have something open: recount recover"
+        )),
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
+use recount_engine::decisions::SALVAGED;
 use recount_projections::{Session, state_store};
 use recount_store::{
     Cause, Error, Event, Expected, Log, LogReader, NewEvent, Recorded, Salvaged, SalvagedStream,
@@ -17,10 +18,6 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::render::{event, text};
-
-/// Why an open message of a salvaged log is given up.
-const GIVEN_UP: &str =
-    "its log was damaged and salvaged: what became of it after that is not known";
 
 /// Makes a new log of what can be proven, and sees to it that nobody takes its end for the end of what happened.
 pub(crate) fn run(asked: &Salvage, json: bool, output: &mut Output) -> Result<(), Failure> {
@@ -70,7 +67,17 @@ pub(crate) fn run(asked: &Salvage, json: bool, output: &mut Output) -> Result<()
     if salvaged.is_whole() {
         return Ok(());
     }
-    Err(Failure::new("not everything could be taken"))
+    let failure = Failure::new("not everything could be taken");
+    let found = |found: &SalvagedStream| !found.unproven.is_empty();
+    Err(
+        if unproven.is_none() && salvaged.streams.iter().any(found) {
+            failure.try_next(
+            "--unproven FILE, and another --into    writes what was found and not taken to a file",
+        )
+        } else {
+            failure
+        },
+    )
 }
 
 /// Refuses a log of a newer release: nothing is known to be wrong with it, and its bytes may mean something else.
@@ -119,7 +126,7 @@ fn ended(state: &Session, is_short: bool) -> (Vec<NewEvent>, Settled) {
     for open in state.queue.open() {
         let given_up = Event::MessageDeadLettered {
             message: open.id,
-            reason: GIVEN_UP.to_owned(),
+            reason: SALVAGED.to_owned(),
         };
         events.push(NewEvent::live(given_up, now).because(Cause::At(open.moved)));
         settled.dead_letters += 1;
@@ -164,19 +171,16 @@ fn put(out: &mut impl io::Write, recorded: &Recorded) -> io::Result<()> {
 }
 
 fn cannot(error: Error, into: &Path) -> Failure {
-    let next = match &error {
-        Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
-            format!(
-                "{} holds a log already: name another directory with --into",
-                into.display()
-            )
-        }
-        Error::NotADataDirectory { .. } => {
-            "name an empty or a new directory with --into".to_owned()
-        }
-        _ => "recount doctor DIR    says what else may be wrong".to_owned(),
-    };
-    Failure::because("cannot salvage", error).try_next(next)
+    let taken = matches!(error, Error::LogExists { .. });
+    let failure = Failure::because("cannot salvage", error);
+    if taken {
+        let into = into.display();
+        failure.try_next(format!(
+            "recount --data {into} sessions    looks at that one"
+        ))
+    } else {
+        failure
+    }
 }
 
 fn told_json(salvaged: &Salvaged, settled: Settled) -> Value {
@@ -250,6 +254,11 @@ fn told(salvaged: &Salvaged, settled: Settled, into: &Path) -> String {
             into.display()
         );
     }
+    let _ = writeln!(
+        out,
+        "look at it with: recount --data {} sessions",
+        into.display()
+    );
     out
 }
 

@@ -144,14 +144,9 @@ fn standing(
     let is_earlier = |turn: &Turn| earlier.iter().any(|message| message.id == turn.message);
     standing.transcript.turns.retain(|turn| !is_earlier(turn));
     if let Some(opening) = &standing.session.opening {
-        for recorded in reader.read(StreamId::Connection(opening.connection), Seq::FIRST) {
-            let recorded = recorded?;
-            if recorded.position > through {
-                break;
-            }
-            standing.connection.apply(&recorded);
-            standing.breaker.apply(&recorded);
-        }
+        let id = opening.connection;
+        let last = timeline::last_through(reader, StreamId::Connection(id), through)?;
+        (standing.connection, standing.breaker) = state_store::load_connection(reader, id, last)?;
     }
     Ok(standing)
 }

@@ -19,10 +19,8 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let mut bar = Bar::new();
     // Nobody should put their name to what a file merely says of itself.
-    let verified = verify_all(reader, |progress| bar.show(progress)).map_err(|error| {
-        Failure::because("nothing was signed", error)
-            .try_next("recount verify    names the first bad place")
-    })?;
+    let verified = verify_all(reader, |progress| bar.show(progress))
+        .map_err(|error| Failure::because("nothing was signed", error))?;
     drop(bar);
     let head = verified.head;
     if head.position == Position(0) {

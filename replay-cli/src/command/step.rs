@@ -1,11 +1,14 @@
 //! `recount step`: a session gone through on a whole screen.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crossterm::event::{self, Event, KeyEventKind};
 use ratatui::DefaultTerminal;
 use recount_store::{LogReader, SessionId};
+use tokio::runtime::Runtime;
 
 use crate::args::At;
 use crate::failure::Failure;
@@ -45,7 +48,8 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let mut model = Model::of(id, output.look.zone.clone());
     let mut walker = Walker::through(reader, id)?;
-    // From here on the terminal is ours: it is given back at the end, and by a panic, too.
+    let signals = Signals::caught()?;
+    // From here on the terminal is ours: it is given back at the end, by a signal, and by a panic, too.
     let mut terminal = ratatui::try_init().map_err(cannot_draw)?;
     let done = go_through(
         &mut terminal,
@@ -53,9 +57,58 @@ pub(crate) fn run(
         &mut model,
         at,
         output.look.colour,
+        &signals,
     );
-    ratatui::restore();
+    // Where it cannot be given back there is none any more.
+    let _ = ratatui::try_restore();
     done
+}
+
+/// Signals that end a process: caught, since they would leave the terminal as it was drawn on.
+struct Signals {
+    /// The number of the one that came; 0 before.
+    came: Arc<AtomicU8>,
+    _runtime: Runtime,
+}
+
+impl Signals {
+    fn caught() -> Result<Self, Failure> {
+        let runtime = super::engine::runtime()?;
+        let came = Arc::new(AtomicU8::new(0));
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+
+            let _entered = runtime.enter();
+            for kind in [
+                SignalKind::hangup(),
+                SignalKind::interrupt(),
+                SignalKind::quit(),
+                SignalKind::terminate(),
+            ] {
+                let mut signal = signal(kind)
+                    .map_err(|error| Failure::because("cannot catch signals", error))?;
+                let came = Arc::clone(&came);
+                runtime.spawn(async move {
+                    signal.recv().await;
+                    let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
+                    came.store(number, Ordering::Relaxed);
+                });
+            }
+        }
+        Ok(Self {
+            came,
+            _runtime: runtime,
+        })
+    }
+
+    /// Whether to go on.
+    fn none_came(&self) -> Result<(), Failure> {
+        match self.came.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            number => Err(Failure::Signalled(number)),
+        }
+    }
 }
 
 fn go_through(
@@ -64,6 +117,7 @@ fn go_through(
     model: &mut Model,
     at: Option<At>,
     colour: bool,
+    signals: &Signals,
 ) -> Result<(), Failure> {
     let size = terminal.size().map_err(cannot_draw)?;
     model.page = page(size.width, size.height);
@@ -73,10 +127,12 @@ fn go_through(
     }
     let mut changed = true;
     loop {
+        signals.none_came()?;
         if changed {
             terminal
                 .draw(|frame| draw(frame, model, colour))
                 .map_err(cannot_draw)?;
+            fail_if_asked();
         }
         // While it searches, keys are only looked for.
         let patience = match model.mode {
@@ -110,6 +166,14 @@ fn go_through(
             Some(Wish::Interrupt) => return Err(Failure::Interrupted),
         }
     }
+}
+
+/// Panics, so that a test can see what becomes of the terminal then.
+fn fail_if_asked() {
+    assert!(
+        !cfg!(debug_assertions) || std::env::var_os("RECOUNT_FAIL_DRAWN").is_none(),
+        "as a test asked for"
+    );
 }
 
 fn cannot_draw(error: std::io::Error) -> Failure {

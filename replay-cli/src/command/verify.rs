@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::decisions;
 use crate::failure::Failure;
 use crate::key_file;
-use crate::output::{Output, note};
+use crate::output::Output;
 use crate::progress::Bar;
 use crate::render::{text, time};
 use crate::timeline::Timeline;
@@ -111,10 +111,7 @@ pub(crate) fn signed(
         time::rfc3339(at),
     ))?;
     output.flush()?;
-    if trusted.is_none() {
-        note("recount: whose key that is, the file alone says: name the one you trust");
-        note("  --public-key KEY    64 hexadecimal digits, or a file of them or of PEM");
-    }
+    key_file::note_trust(trusted.as_ref());
     Ok(())
 }
 
@@ -146,56 +143,61 @@ fn disproven(error: CheckError, json: bool, output: &mut Output) -> Result<Failu
             position: None,
             word: "not proven",
             what: "the signed head proves nothing here",
-            next: "recount --version    says which release this is",
+            next: Some("recount --version    says which release this is"),
         },
         CheckError::OtherKey { .. } => Verdict {
             reason: "other_key",
             position: None,
             word: "not proven",
             what: "the signed head proves nothing",
-            next: "name the key that signed, if you trust it; else get the file again from where it was kept",
+            next: Some(
+                "name the key that signed, if you trust it; else get the file again from where it was kept",
+            ),
         },
         CheckError::BadSignature { .. } => Verdict {
             reason: "bad_signature",
             position: None,
             word: "not proven",
             what: "the signed head proves nothing",
-            next: "get the file again from where it was kept; the log was not looked at",
+            next: Some("get the file again from where it was kept; the log was not looked at"),
         },
         CheckError::Short { found, .. } => Verdict {
             reason: "short",
             position: Some(found.next()),
             word: "not as signed",
             what: "the log is not the one that was signed",
-            next: "what is there is whole and can be read: recount sessions",
+            next: Some("what is there is whole and can be read: recount sessions"),
         },
         CheckError::CutOff { .. } => Verdict {
             reason: "cut_off",
             position: None,
             word: "not proven",
             what: "the signed head is too old",
-            next: "hold the log against a newer one; recount verify proves what is there",
+            next: Some("hold the log against a newer one; recount verify proves what is there"),
         },
         CheckError::Differs { position, .. } => Verdict {
             reason: "differs",
             position: Some(*position),
             word: "not as signed",
             what: "the log is not the one that was signed",
-            next: "it was written again, or is another log; older signed heads narrow down where it begins",
+            next: Some(
+                "it was written again, or is another log; older signed heads narrow down where it begins",
+            ),
         },
         CheckError::Log(Error::Corrupt { position, .. }) => Verdict {
             reason: "corrupt",
             position: Some(*position),
             word: "not whole",
             what: "the log is not whole",
-            next: "what comes before it can still be read: recount log ID",
+            // Whoever knows where the log is says what to do.
+            next: None,
         },
         CheckError::Log(Error::CorruptFrame { .. }) => Verdict {
             reason: "corrupt_frame",
             position: None,
             word: "not whole",
             what: "the log is not whole",
-            next: "all events are, and do not need the frames",
+            next: Some("all events are, and do not need the frames"),
         },
         CheckError::Log(_) => return Ok(Failure::because("cannot verify the log", error)),
     };
@@ -216,7 +218,11 @@ fn disproven(error: CheckError, json: bool, output: &mut Output) -> Result<Failu
         output.line(&output.look.bad(verdict.word))?;
     }
     output.flush()?;
-    Ok(Failure::because(verdict.what, error).try_next(verdict.next))
+    let failure = Failure::because(verdict.what, error);
+    Ok(match verdict.next {
+        Some(next) => failure.try_next(next),
+        None => failure,
+    })
 }
 
 /// How a log that is not proven is spoken of.
@@ -227,7 +233,7 @@ struct Verdict {
     position: Option<Position>,
     word: &'static str,
     what: &'static str,
-    next: &'static str,
+    next: Option<&'static str>,
 }
 
 fn told_json(verified: &Verified, of_everything: bool) -> Value {

@@ -2,11 +2,14 @@
 
 use recount_engine::Options;
 use recount_engine::adapter::Frame as Item;
-use recount_store::{Event, FrameNumber, LogReader, Recorded, Result, Seq, SessionId, StreamId};
+use recount_store::{
+    Event, FrameNumber, LogReader, Progress, Recorded, Result, Seq, SessionId, StreamId,
+};
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::progress::{Bar, with_bar};
 use crate::render::decision::{fields_that_differ, phrase};
 use crate::render::{Look, text, time};
 use crate::timeline::Timeline;
@@ -47,7 +50,8 @@ fn compare(reader: &LogReader, id: SessionId) -> Result<Compared, Failure> {
     let mut comparison = Comparison::default();
     let timeline = Timeline::of(reader, id)?;
     let events = || reader.read(StreamId::Session(id), Seq::FIRST);
-    let Some((agent, ends)) = ends(events())? else {
+    let count = timeline.count(reader)?;
+    let Some((agent, ends)) = ends(with_bar(events(), "looking for its frames", count))? else {
         return Ok(comparison.end());
     };
     let adapters = Options::new(reader.path()).adapters;
@@ -58,11 +62,17 @@ fn compare(reader: &LogReader, id: SessionId) -> Result<Compared, Failure> {
         ))
     })?;
     let mut events = events().peekable();
+    let mut bar = Bar::over("frames");
     for frame in reader.frames(ends.0) {
         let frame = frame?;
         if frame.number > ends.1 {
             break;
         }
+        bar.show(Progress {
+            doing: "reading them again",
+            done: frame.number.0 - ends.0.0,
+            total: ends.1.0 - ends.0.0,
+        });
         if Some(frame.connection) != timeline.connection {
             continue;
         }

@@ -84,16 +84,15 @@ impl Page<'_> {
         });
         self.paragraph(&format!("## {number}. Message{at}"));
         self.paragraph(&fenced(text, "text"));
-        let failed: Vec<String> = self
-            .of(message)
-            .filter_map(|span| match (&span.what, &span.ending) {
-                (What::Attempt { attempt, .. }, Ending::Badly(how)) => Some(format!(
-                    "- Attempt {attempt} to deliver it: {}",
-                    inline(how)
-                )),
-                _ => None,
-            })
-            .collect();
+        let failed: Vec<String> =
+            self.of(message)
+                .filter_map(|span| match (&span.what, &span.ending) {
+                    (What::Attempt { attempt, .. }, Ending::Badly { why: how, .. }) => Some(
+                        format!("- Attempt {attempt} to deliver it: {}", inline(how)),
+                    ),
+                    _ => None,
+                })
+                .collect();
         if !failed.is_empty() {
             self.paragraph(&failed.join("\n"));
         }
@@ -116,7 +115,7 @@ impl Page<'_> {
             });
             // What ended the message, too, is said there.
             let message = self.of(turn.message).next().map(|span| &span.ending);
-            if let Some(Ending::Badly(why)) = ended.filter(|ended| Some(ended) != message) {
+            if let Some(Ending::Badly { why, .. }) = ended.filter(|ended| Some(ended) != message) {
                 self.paragraph(&format!("**Interrupted:** {}", inline(&why)));
             }
         }
@@ -210,7 +209,7 @@ impl Page<'_> {
                 None => "**No end yet.**".to_owned(),
             },
             Ending::Well(how) => format!("*Ended after {took}: {}.*", inline(how)),
-            Ending::Badly(why) => format!("**Failed after {took}:** {}", inline(why)),
+            Ending::Badly { why, .. } => format!("**Failed after {took}:** {}", inline(why)),
         };
         self.paragraph(&told);
     }

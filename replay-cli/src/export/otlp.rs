@@ -113,8 +113,8 @@ fn said(spans: &Spans, span: &Span, about: &About, texts: bool) -> Vec<(&'static
     if span.ending == Ending::Open {
         said.push(("recount.open", Said::Yes(true)));
     }
-    if let Ending::Badly(_) = span.ending {
-        said.push(("error.type", "_OTHER".into()));
+    if let Ending::Badly { kind, .. } = span.ending {
+        said.push(("error.type", kind.into()));
     }
     match &span.what {
         What::Message { text, .. } => {
@@ -129,6 +129,10 @@ fn said(spans: &Spans, span: &Span, about: &About, texts: bool) -> Vec<(&'static
         What::Run { run, answer, .. } => {
             said.push(("gen_ai.operation.name", "invoke_agent".into()));
             said.push(("gen_ai.agent.name", Said::Text(about.agent.clone())));
+            let connection = about.connection.and_then(|stream| spans.about(stream));
+            if let Some(version) = connection.and_then(|about| about.version.clone()) {
+                said.push(("gen_ai.agent.version", Said::Text(version)));
+            }
             said.push(("gen_ai.provider.name", Said::Text(provider(about))));
             if let Some(model) = &about.model {
                 let model = model
@@ -147,7 +151,7 @@ fn said(spans: &Spans, span: &Span, about: &About, texts: bool) -> Vec<(&'static
                 let finish = match &span.ending {
                     Ending::Open => None,
                     Ending::Well(finish) => Some(finish.as_str()),
-                    Ending::Badly(_) => Some("error"),
+                    Ending::Badly { .. } => Some("error"),
                 };
                 said.push((
                     "gen_ai.output.messages",
@@ -166,6 +170,9 @@ fn said(spans: &Spans, span: &Span, about: &About, texts: bool) -> Vec<(&'static
             said.push(("gen_ai.operation.name", "execute_tool".into()));
             said.push(("gen_ai.tool.name", Said::Text(tool.clone())));
             said.push(("gen_ai.tool.call.id", Said::Text(call.clone())));
+            // The agent runs it on its own side, whatever it does.
+            said.push(("gen_ai.tool.type", "extension".into()));
+            said.push(("gen_ai.agent.name", Said::Text(about.agent.clone())));
             if texts {
                 said.push(("gen_ai.tool.call.arguments", Said::Text(input.clone())));
                 said.push(("gen_ai.tool.call.result", Said::Text(output.clone())));
@@ -263,7 +270,7 @@ fn event(mark: &Mark, texts: bool) -> Value {
 fn status(ending: &Ending) -> Value {
     match ending {
         Ending::Open | Ending::Well(_) => json!({}),
-        Ending::Badly(reason) => json!({ "code": 2, "message": reason }),
+        Ending::Badly { why: reason, .. } => json!({ "code": 2, "message": reason }),
     }
 }
 
@@ -292,25 +299,24 @@ fn nanos(at: Timestamp) -> String {
 
 /// 16 bytes: a message's id, or a connection's, and what is left of its stream's name.
 fn trace_id(span: &Span) -> String {
-    let stream = span.stream.to_bytes();
-    let own = match span.what.message() {
+    hex(&[&own_id(span)[..], &span.stream.to_bytes()[..6]].concat())
+}
+
+/// The id of the span's message, or of its connection.
+fn own_id(span: &Span) -> [u8; 10] {
+    match span.what.message() {
         Some(message) => message.to_bytes(),
-        None => *stream
+        None => *span
+            .stream
+            .to_bytes()
             .last_chunk()
             .expect("a stream's name ends with an id"),
-    };
-    hex(&[&own[..], &stream[..6]].concat())
+    }
 }
 
 /// 8 bytes: where the ids of the trace's spans begin, and the number of the span's first event.
 fn span_id(span: &Span, seq: Seq) -> String {
-    let stream = span.stream.to_bytes();
-    let own = match span.what.message() {
-        Some(message) => message.to_bytes(),
-        None => *stream
-            .last_chunk()
-            .expect("a stream's name ends with an id"),
-    };
+    let own = own_id(span);
     let base = u64::from_be_bytes(*own.first_chunk().expect("an id is longer"));
     // Zero means that there is no span.
     let id = base.wrapping_add(seq.0).max(1);
@@ -348,8 +354,8 @@ mod tests {
             {"attributes":[{"key":"recount.event","value":{"intValue":"2"}},{"key":"recount.connection.id","value":{"stringValue":"0c1g60r30c1g60r3"}},{"key":"process.pid","value":{"intValue":"4242"}}],"endTimeUnixNano":"1795338859000000000","events":[],"kind":1,"name":"recount.server","spanId":"0303030303030305","startTimeUnixNano":"1795338847000000000","status":{},"traceId":"03030303030303030303020303030303"}
             {"attributes":[{"key":"recount.event","value":{"intValue":"4"}},{"key":"recount.connection.id","value":{"stringValue":"0c1g60r30c1g60r3"}},{"key":"server.address","value":{"stringValue":"127.0.0.1"}},{"key":"server.port","value":{"intValue":"4101"}}],"endTimeUnixNano":"1795338858000000000","events":[{"attributes":[{"key":"recount.event","value":{"intValue":"5"}},{"key":"recount.says","value":{"stringValue":"the stream broke: connection reset"}}],"name":"StreamLost","timeUnixNano":"1795338857000000000"}],"kind":1,"name":"recount.connection connected","spanId":"0303030303030307","startTimeUnixNano":"1795338849000000000","status":{},"traceId":"03030303030303030303020303030303"}
             {"attributes":[{"key":"recount.event","value":{"intValue":"4"}},{"key":"gen_ai.conversation.id","value":{"stringValue":"081040g2081040g2"}},{"key":"recount.message.id","value":{"stringValue":"040g2081040g2081"}},{"key":"recount.attempt","value":{"intValue":"1"}},{"key":"server.address","value":{"stringValue":"127.0.0.1"}},{"key":"server.port","value":{"intValue":"4101"}}],"endTimeUnixNano":"1795338852000000000","events":[],"kind":3,"name":"recount.delivery","parentSpanId":"0101010101010103","spanId":"0101010101010105","startTimeUnixNano":"1795338851000000000","status":{},"traceId":"01010101010101010101010202020202"}
-            {"attributes":[{"key":"recount.event","value":{"intValue":"6"}},{"key":"gen_ai.conversation.id","value":{"stringValue":"081040g2081040g2"}},{"key":"recount.message.id","value":{"stringValue":"040g2081040g2081"}},{"key":"error.type","value":{"stringValue":"_OTHER"}},{"key":"gen_ai.operation.name","value":{"stringValue":"invoke_agent"}},{"key":"gen_ai.agent.name","value":{"stringValue":"opencode"}},{"key":"gen_ai.provider.name","value":{"stringValue":"test"}},{"key":"gen_ai.request.model","value":{"stringValue":"model"}},{"key":"recount.run","value":{"intValue":"1"}},{"key":"gen_ai.input.messages","value":{"stringValue":"[{\"parts\":[{\"content\":\"Why did it fail?\\nBe brief.\",\"type\":\"text\"}],\"role\":\"user\"}]"}},{"key":"gen_ai.output.messages","value":{"stringValue":"[{\"finish_reason\":\"error\",\"parts\":[{\"content\":\"Let me look.\\nIt\",\"type\":\"text\"}],\"role\":\"assistant\"}]"}},{"key":"server.address","value":{"stringValue":"127.0.0.1"}},{"key":"server.port","value":{"intValue":"4101"}}],"endTimeUnixNano":"1795338862000000000","events":[{"attributes":[{"key":"recount.event","value":{"intValue":"7"}},{"key":"recount.says","value":{"stringValue":"040g20"}}],"name":"TurnStarted","timeUnixNano":"1795338854000000000"}],"kind":3,"name":"invoke_agent opencode","parentSpanId":"0101010101010103","spanId":"0101010101010107","startTimeUnixNano":"1795338853000000000","status":{"code":2,"message":"its process is gone"},"traceId":"01010101010101010101010202020202"}
-            {"attributes":[{"key":"recount.event","value":{"intValue":"9"}},{"key":"gen_ai.conversation.id","value":{"stringValue":"081040g2081040g2"}},{"key":"recount.message.id","value":{"stringValue":"040g2081040g2081"}},{"key":"error.type","value":{"stringValue":"_OTHER"}},{"key":"gen_ai.operation.name","value":{"stringValue":"execute_tool"}},{"key":"gen_ai.tool.name","value":{"stringValue":"bash"}},{"key":"gen_ai.tool.call.id","value":{"stringValue":"call_1"}},{"key":"gen_ai.tool.call.arguments","value":{"stringValue":"{\"command\":\"make\"}"}},{"key":"gen_ai.tool.call.result","value":{"stringValue":""}}],"endTimeUnixNano":"1795338861000000000","events":[],"kind":1,"name":"execute_tool bash","parentSpanId":"0101010101010107","spanId":"010101010101010a","startTimeUnixNano":"1795338856000000000","status":{"code":2,"message":"lost"},"traceId":"01010101010101010101010202020202"}
+            {"attributes":[{"key":"recount.event","value":{"intValue":"6"}},{"key":"gen_ai.conversation.id","value":{"stringValue":"081040g2081040g2"}},{"key":"recount.message.id","value":{"stringValue":"040g2081040g2081"}},{"key":"error.type","value":{"stringValue":"turn_interrupted"}},{"key":"gen_ai.operation.name","value":{"stringValue":"invoke_agent"}},{"key":"gen_ai.agent.name","value":{"stringValue":"opencode"}},{"key":"gen_ai.agent.version","value":{"stringValue":"1.18.3"}},{"key":"gen_ai.provider.name","value":{"stringValue":"test"}},{"key":"gen_ai.request.model","value":{"stringValue":"model"}},{"key":"recount.run","value":{"intValue":"1"}},{"key":"gen_ai.input.messages","value":{"stringValue":"[{\"parts\":[{\"content\":\"Why did it fail?\\nBe brief.\",\"type\":\"text\"}],\"role\":\"user\"}]"}},{"key":"gen_ai.output.messages","value":{"stringValue":"[{\"finish_reason\":\"error\",\"parts\":[{\"content\":\"Let me look.\\nIt\",\"type\":\"text\"}],\"role\":\"assistant\"}]"}},{"key":"server.address","value":{"stringValue":"127.0.0.1"}},{"key":"server.port","value":{"intValue":"4101"}}],"endTimeUnixNano":"1795338862000000000","events":[{"attributes":[{"key":"recount.event","value":{"intValue":"7"}},{"key":"recount.says","value":{"stringValue":"040g20"}}],"name":"TurnStarted","timeUnixNano":"1795338854000000000"}],"kind":3,"name":"invoke_agent opencode","parentSpanId":"0101010101010103","spanId":"0101010101010107","startTimeUnixNano":"1795338853000000000","status":{"code":2,"message":"its process is gone"},"traceId":"01010101010101010101010202020202"}
+            {"attributes":[{"key":"recount.event","value":{"intValue":"9"}},{"key":"gen_ai.conversation.id","value":{"stringValue":"081040g2081040g2"}},{"key":"recount.message.id","value":{"stringValue":"040g2081040g2081"}},{"key":"error.type","value":{"stringValue":"tool_lost"}},{"key":"gen_ai.operation.name","value":{"stringValue":"execute_tool"}},{"key":"gen_ai.tool.name","value":{"stringValue":"bash"}},{"key":"gen_ai.tool.call.id","value":{"stringValue":"call_1"}},{"key":"gen_ai.tool.type","value":{"stringValue":"extension"}},{"key":"gen_ai.agent.name","value":{"stringValue":"opencode"}},{"key":"gen_ai.tool.call.arguments","value":{"stringValue":"{\"command\":\"make\"}"}},{"key":"gen_ai.tool.call.result","value":{"stringValue":""}}],"endTimeUnixNano":"1795338861000000000","events":[],"kind":1,"name":"execute_tool bash","parentSpanId":"0101010101010107","spanId":"010101010101010a","startTimeUnixNano":"1795338856000000000","status":{"code":2,"message":"lost"},"traceId":"01010101010101010101010202020202"}
             {"attributes":[{"key":"recount.event","value":{"intValue":"6"}},{"key":"recount.connection.id","value":{"stringValue":"0c1g60r30c1g60r3"}},{"key":"recount.open","value":{"boolValue":true}},{"key":"server.address","value":{"stringValue":"127.0.0.1"}},{"key":"server.port","value":{"intValue":"4101"}}],"endTimeUnixNano":"1795338863000000000","events":[{"attributes":[{"key":"recount.event","value":{"intValue":"8"}},{"key":"recount.says","value":{"stringValue":"try 1 not before 2026-11-22T09:14:20.000000Z"}}],"name":"ReconnectScheduled","timeUnixNano":"1795338860000000000"}],"kind":1,"name":"recount.connection disconnected","spanId":"0303030303030309","startTimeUnixNano":"1795338858000000000","status":{},"traceId":"03030303030303030303020303030303"}"#]].assert_eq(&told(true));
     }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use recount_projections::turn::Asks;
 use recount_store::{
-    ConnectionState, Event, Json, MessageId, OutputKind, Position, Prompt, Recorded, Seq, StreamId,
-    Target, Timestamp, ToolOutcome,
+    ConnectionState, Event, Json, MessageId, OutputKind, Position, Prompt, Recorded, Refusal, Seq,
+    StreamId, Target, Timestamp, ToolOutcome,
 };
 
 use crate::render::event::{name, summary};
@@ -92,7 +92,21 @@ pub(crate) enum Ending {
     /// As it should.
     Well(String),
     /// Not as it should.
-    Badly(String),
+    Badly {
+        /// What went wrong, in a word for machines; `docs/export.md` lists them.
+        kind: &'static str,
+        /// The same for a person.
+        why: String,
+    },
+}
+
+impl Ending {
+    fn badly(kind: &'static str, why: impl Into<String>) -> Self {
+        Self::Badly {
+            kind,
+            why: why.into(),
+        }
+    }
 }
 
 /// Something that happened at a moment.
@@ -119,6 +133,8 @@ pub(crate) struct About {
     pub(crate) title: Option<String>,
     /// Of a connection, where its server is.
     pub(crate) url: Option<String>,
+    /// Of a connection, what its server calls its version.
+    pub(crate) version: Option<String>,
     /// Of a session, its connection.
     pub(crate) connection: Option<StreamId>,
 }
@@ -221,8 +237,10 @@ impl Spans {
                 }
                 self.mark(recorded, None);
             }
-            Event::ServerReady { url, .. } => {
-                self.about_mut(stream).url = Some(url.clone());
+            Event::ServerReady { url, version } => {
+                let about = self.about_mut(stream);
+                about.url = Some(url.clone());
+                about.version = Some(version.clone());
                 self.mark(recorded, Some(Key::Link(stream)));
             }
 
@@ -305,7 +323,7 @@ impl Spans {
                 let ending = if half_open {
                     Ending::Well("a probe is let through".to_owned())
                 } else {
-                    Ending::Badly("the probe failed".to_owned())
+                    Ending::badly("probe_failed", "the probe failed")
                 };
                 self.end(recorded, &key, ending);
                 self.begin(recorded, key, What::Breaker { half_open });
@@ -326,27 +344,39 @@ impl Spans {
             }
             Event::TurnFailed {
                 message, reason, ..
-            }
-            | Event::MessageDeadLettered { message, reason } => {
-                self.settle(recorded, *message, &Ending::Badly(reason.clone()));
+            } => self.settle(recorded, *message, &Ending::badly("turn_failed", reason)),
+            Event::MessageDeadLettered { message, reason } => {
+                self.settle(recorded, *message, &Ending::badly("dead_lettered", reason));
             }
             Event::TurnInterrupted {
                 message, evidence, ..
-            } => self.end_run(recorded, *message, &Ending::Badly(evidence.clone())),
+            } => self.end_run(
+                recorded,
+                *message,
+                &Ending::badly("turn_interrupted", evidence),
+            ),
             Event::DeliveryAccepted { message, .. } => {
                 let ending = Ending::Well("accepted".to_owned());
                 self.end(recorded, &Key::Attempt(stream, *message), ending);
             }
             Event::DeliveryRejected {
-                message, reason, ..
+                message,
+                refusal,
+                reason,
+                ..
             } => {
-                let ending = Ending::Badly(format!("rejected: {reason}"));
+                let kind = match refusal {
+                    Refusal::NeverSent => "never_sent",
+                    Refusal::ForNow { .. } => "refused_for_now",
+                    Refusal::ForGood => "refused_for_good",
+                };
+                let ending = Ending::badly(kind, format!("rejected: {reason}"));
                 self.end(recorded, &Key::Attempt(stream, *message), ending);
             }
             Event::DeliveryUnknown {
                 message, reason, ..
             } => {
-                let ending = Ending::Badly(format!("unknown: {reason}"));
+                let ending = Ending::badly("outcome_unknown", format!("unknown: {reason}"));
                 self.end(recorded, &Key::Attempt(stream, *message), ending);
             }
             Event::ToolCallEnded {
@@ -362,8 +392,8 @@ impl Spans {
                 }
                 let ending = match outcome {
                     ToolOutcome::Completed => Ending::Well("completed".to_owned()),
-                    ToolOutcome::Failed => Ending::Badly("failed".to_owned()),
-                    ToolOutcome::Lost => Ending::Badly("lost".to_owned()),
+                    ToolOutcome::Failed => Ending::badly("tool_failed", "failed"),
+                    ToolOutcome::Lost => Ending::badly("tool_lost", "lost"),
                 };
                 self.end(recorded, &key, ending);
             }
@@ -396,7 +426,7 @@ impl Spans {
                 reason,
             } => {
                 let key = Key::Wait(stream, *message, question.clone());
-                self.end(recorded, &key, Ending::Badly(reason.clone()));
+                self.end(recorded, &key, Ending::badly("question_expired", reason));
             }
             Event::CircuitClosed => {
                 let ending = Ending::Well("closed".to_owned());
@@ -532,8 +562,8 @@ impl Spans {
             .cloned()
             .collect();
         for key in left {
-            let unseen = "its end was not seen".to_owned();
-            self.end(recorded, &key, Ending::Badly(unseen));
+            let ending = Ending::badly("end_not_seen", "its end was not seen");
+            self.end(recorded, &key, ending);
         }
     }
 

@@ -276,7 +276,7 @@ fn name(what: &What) -> String {
 
 fn args(span: &Span, texts: bool) -> Value {
     let mut args = json!({ "event": span.seq, "ended": ended(&span.ending) });
-    if let Ending::Badly(reason) = &span.ending {
+    if let Ending::Badly { why: reason, .. } = &span.ending {
         args["reason"] = reason.clone().into();
     }
     if let Some(message) = span.what.message() {
@@ -304,7 +304,7 @@ const fn ended(ending: &Ending) -> &'static str {
     match ending {
         Ending::Open => "not yet",
         Ending::Well(_) => "well",
-        Ending::Badly(_) => "badly",
+        Ending::Badly { .. } => "badly",
     }
 }
 

@@ -1,8 +1,9 @@
 //! How long things take: from the event that begins one to the event that ends it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use recount_engine::machine::connection::UNWANTED;
 use recount_store::{ConnectionState, Event, MessageId, Position, Recorded, StreamId, Timestamp};
 
 /// What has a beginning and an end.
@@ -16,7 +17,7 @@ pub(crate) enum Kind {
     ToolCall,
     /// A permission or a question in words, until it is settled.
     Question,
-    /// A connection that was there, until it is there again.
+    /// A connection that is wanted and not there: until it is, or the engine ends.
     Outage,
 }
 
@@ -50,6 +51,8 @@ pub(crate) struct Span {
 #[derive(Debug, Default)]
 pub(crate) struct Spans {
     open: HashMap<Key, Recorded>,
+    /// The connections that the engine is letting go of.
+    let_go: HashSet<StreamId>,
 }
 
 /// Which one it is.
@@ -81,7 +84,11 @@ pub(crate) fn matters(type_name: &str) -> bool {
         "PermissionSettled",
         "QuestionAsked",
         "QuestionSettled",
+        "StreamLost",
         "ConnectionChanged",
+        "ReconnectScheduled",
+        "CircuitOpened",
+        "EngineStopped",
     ]
     .contains(&type_name)
 }
@@ -113,7 +120,9 @@ fn edge(event: &Event) -> Option<Edge<'_>> {
         Event::ConnectionChanged {
             from: ConnectionState::Connected,
             ..
-        } => Edge::Begins(Kind::Outage, ""),
+        }
+        | Event::ReconnectScheduled { .. }
+        | Event::CircuitOpened { .. } => Edge::Begins(Kind::Outage, ""),
         Event::ConnectionChanged {
             to: ConnectionState::Connected,
             ..
@@ -125,10 +134,19 @@ fn edge(event: &Event) -> Option<Edge<'_>> {
 impl Spans {
     /// Takes an event in, and gives what it ends.
     pub(crate) fn take(&mut self, recorded: &Recorded) -> Option<Span> {
+        match &recorded.event {
+            Event::StreamLost { reason } if reason == UNWANTED => {
+                self.let_go.insert(recorded.stream);
+            }
+            Event::ConnectionChanged { .. } if self.let_go.remove(&recorded.stream) => return None,
+            // Nobody misses a connection now.
+            Event::EngineStopped => self.open.retain(|key, _| key.kind != Kind::Outage),
+            _ => {}
+        }
         let (kind, name) = match edge(&recorded.event)? {
             Edge::Begins(kind, name) => {
                 let key = key(recorded, kind, name);
-                // A turn that is asked for again is the same turn.
+                // A turn that is asked for again is the same turn, a connection tried again the same outage.
                 self.open.entry(key).or_insert_with(|| recorded.clone());
                 return None;
             }
@@ -220,5 +238,59 @@ mod tests {
         assert_eq!((span.kind, span.took.as_secs()), (Kind::Turn, 30));
         let open = spans.open_at(fixture::at(50));
         assert_eq!(open.len(), 1, "{open:?}");
+    }
+
+    /// What is not wanted is not missed, and what cannot be had from the beginning on is.
+    #[test]
+    fn an_outage_is_a_connection_that_is_missed() {
+        use ConnectionState::{Connected, Connecting, Disconnected};
+        let changed = |from, to| Event::ConnectionChanged { from, to };
+        let again = || Event::ReconnectScheduled {
+            attempt: 1,
+            at: fixture::at(0),
+        };
+        let let_go = Event::StreamLost {
+            reason: UNWANTED.to_owned(),
+        };
+        let tried = [
+            changed(Disconnected, Connecting),
+            changed(Connecting, Connected),
+        ];
+        let events = [
+            // Let go of, and wanted again.
+            vec![(1, let_go.clone()), (1, changed(Connected, Disconnected))],
+            vec![(100, tried[0].clone()), (101, tried[1].clone())],
+            // Lost.
+            vec![(110, changed(Connected, Disconnected)), (111, again())],
+            vec![(120, tried[0].clone()), (121, tried[1].clone())],
+            // Let go of, wanted again, and not to be had.
+            vec![(130, let_go), (130, changed(Connected, Disconnected))],
+            vec![
+                (200, tried[0].clone()),
+                (201, changed(Connecting, Disconnected)),
+            ],
+            vec![
+                (202, again()),
+                (203, tried[0].clone()),
+                (204, tried[1].clone()),
+            ],
+            // Lost, until nobody misses it.
+            vec![(210, changed(Connected, Disconnected)), (211, again())],
+        ];
+        let mut spans = Spans::default();
+        let mut take = |recorded: &Recorded| {
+            let span = spans.take(recorded)?;
+            Some((recorded.position.0, span.kind, span.took.as_secs()))
+        };
+        let found: Vec<_> = events
+            .into_iter()
+            .flatten()
+            .filter_map(|(n, event)| take(&fixture::connection_event(n, event)))
+            .collect();
+        assert_eq!(found, [(121, Kind::Outage, 11), (204, Kind::Outage, 2)]);
+        let mut stopped = fixture::connection_event(220, Event::EngineStopped);
+        stopped.stream = StreamId::Engine;
+        assert_eq!(spans.take(&stopped), None);
+        assert_eq!(spans.open_at(fixture::at(300)), []);
     }
 }

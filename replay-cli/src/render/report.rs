@@ -1,12 +1,13 @@
 //! One incident as a report in Markdown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use recount_projections::Session;
 use recount_projections::incident::{Ending, Incident, Kind};
+use recount_projections::{Message, MessageState, Session};
 use recount_store::{Recorded, SessionId, StreamId};
 
+use super::dead_letter::requeue_with;
 use super::incidents::{phrase, phrases};
 use super::{Look, event, show, text, time};
 
@@ -21,6 +22,9 @@ pub(crate) const SESSIONS_MAX: usize = 20;
 
 /// How many messages of a session are told of one by one.
 const MESSAGES_MAX: usize = 10;
+
+/// How many messages a person is told what to do with, one by one.
+const STEPS_MAX: usize = 3;
 
 /// What a report is made of.
 pub(crate) struct Report<'a> {
@@ -167,16 +171,14 @@ impl Report<'_> {
         let last = self.events.iter().rev().find_map(in_session);
         let name = incident.name;
         match incident.ending {
-            Ending::Waits => {
-                let says = "says what waits, and how you decide it";
-                steps.push(("recount recover".to_owned(), says));
-            }
+            Ending::Waits => steps.extend(self.resolve()),
             Ending::Open => {
                 let says = "again, to see how it goes on";
                 steps.push((format!("recount incidents {name}"), says));
             }
             Ending::Healed | Ending::Filled | Ending::Settled | Ending::Lost | Ending::GivenUp => {}
         }
+        steps.extend(self.requeue());
         if let Some((id, seq)) = last {
             steps.push((format!("recount why {id} {seq}"), "why it came to that"));
         }
@@ -213,6 +215,72 @@ impl Report<'_> {
         }
         out.push_str("```");
         out
+    }
+
+    /// What a person decides, where something waits for that.
+    fn resolve(&self) -> Vec<(String, &'static str)> {
+        let waiting = self
+            .messages()
+            .filter(|(_, message)| message.state == MessageState::Waiting);
+        let words = |(_, message): (_, &Message)| {
+            let says = "what is known of what waits, and the words that decide it";
+            (format!("recount resolve {}", message.id), says)
+        };
+        let mut steps: Vec<_> = waiting.take(STEPS_MAX).map(words).collect();
+        let says = "carries on with what is decided, and names whatever waits";
+        steps.push(("recount recover".to_owned(), says));
+        steps
+    }
+
+    /// What was given up and can still be done.
+    fn requeue(&self) -> Vec<(String, &'static str)> {
+        let is_dead = |message: &Message| {
+            let given_up = message.given_up.as_ref();
+            given_up.is_some_and(|given_up| given_up.again.is_none())
+        };
+        let dead: Vec<_> = self.messages().filter(|(_, m)| is_dead(m)).collect();
+        if dead.is_empty() {
+            return Vec::new();
+        }
+        let sessions: BTreeSet<_> = dead.iter().map(|(id, _)| *id).collect();
+        let only = match sessions.first() {
+            Some(id) if sessions.len() == 1 => format!(" --session {id}"),
+            _ => String::new(),
+        };
+        let mut steps = vec![(
+            format!("recount dead-letters{only}"),
+            "what was given up, and whether the agent may have it all the same",
+        )];
+        let takes_messages = |id| !self.sessions.get(id).is_some_and(|session| session.closed);
+        let again = dead.iter().filter(|(id, _)| takes_messages(id));
+        let again: Vec<_> = again
+            .take(STEPS_MAX)
+            .map(|(_, message)| {
+                let unknown = message.given_up.is_some_and(|given_up| given_up.unknown);
+                let says = if unknown {
+                    "queues it again, which may double it"
+                } else {
+                    "queues it again"
+                };
+                (requeue_with(message.id, unknown), says)
+            })
+            .collect();
+        if !again.is_empty() {
+            steps.extend(again);
+            steps.push(("recount recover".to_owned(), "delivers what is queued"));
+        }
+        steps
+    }
+
+    /// The messages that it touched, as they stand now, each with its session; of the sessions that are known here.
+    fn messages(&self) -> impl Iterator<Item = (SessionId, &Message)> {
+        self.incident.sessions.iter().flat_map(|(id, messages)| {
+            let session = self.sessions.get(id);
+            let known = messages
+                .iter()
+                .filter_map(move |message| session.and_then(|session| session.queue.get(*message)));
+            known.map(|message| (*id, message))
+        })
     }
 
     fn evidence(&self) -> String {

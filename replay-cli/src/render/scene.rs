@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use recount_engine::machine::connection::UNWANTED;
 use recount_projections::turn::{Asks, Turn, TurnState};
 use recount_projections::{Message, WaitsFor};
 use recount_store::{ConnectionState, Event, Recorded, Rerun, Target, ToolOutcome, Verdict};
@@ -28,6 +29,9 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
         Event::ServerExited { how } => warn(format!("server gone: {how}")),
         Event::ConnectFailed { attempt, reason } => {
             warn(format!("connecting failed, try {attempt}: {reason}"))
+        }
+        Event::StreamLost { reason } if reason == UNWANTED => {
+            dim("connection let go: nobody needs it".to_owned())
         }
         Event::StreamLost { reason } => warn(format!("connection lost: {reason}")),
         Event::ConnectionChanged {

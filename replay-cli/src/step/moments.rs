@@ -6,7 +6,7 @@ use recount_projections::turn::Item;
 use recount_projections::{Breaker, Connection, Projection as _, Session, state_store};
 use recount_store::{LogReader, Position, Recorded, Result, Seq, StreamId};
 
-use crate::timeline::{Place, Timeline};
+use crate::timeline::{Place, Timeline, last_through};
 
 /// How many events are between two checkpoints that are kept on the way: what a step back folds, where one stands
 /// long enough.
@@ -137,13 +137,10 @@ impl Moments {
         let position = session.last.max(before);
         let mut moment = Moment::default();
         if let Some(id) = self.timeline.connection {
-            for recorded in self.reader.read(StreamId::Connection(id), Seq::FIRST) {
-                let recorded = recorded?;
-                if recorded.position > position {
-                    break;
-                }
-                moment.apply(&recorded);
-            }
+            let last = last_through(&self.reader, StreamId::Connection(id), position)?;
+            (moment.connection, moment.breaker) =
+                state_store::load_connection(&self.reader, id, last)?;
+            moment.place.connection = last;
         }
         moment.position = position;
         moment.place.session = session.seq;

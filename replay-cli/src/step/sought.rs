@@ -5,7 +5,8 @@ use std::mem::{Discriminant, discriminant};
 
 use recount_store::{ConnectionState, Event, Recorded, Rerun};
 
-use crate::render::event::{self, Weight};
+use crate::find::went_wrong;
+use crate::render::event;
 
 /// Which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,18 +84,7 @@ impl Look {
                         ..
                     }
             ),
-            Sought::Error => {
-                matches!(event::weight(event), Weight::Bad)
-                    || matches!(
-                        event,
-                        Event::ConnectFailed { .. }
-                            | Event::DeliveryRejected { .. }
-                            | Event::DeliveryUnknown { .. }
-                            | Event::ProbeFailed { .. }
-                            | Event::TurnInterrupted { .. }
-                            | Event::TurnStalled { .. }
-                    )
-            }
+            Sought::Error => went_wrong(event),
             Sought::Disconnect => matches!(
                 event,
                 Event::StreamLost { .. }

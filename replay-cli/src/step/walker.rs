@@ -9,7 +9,7 @@ use super::moments::Moments;
 use super::sought::{Look, Sought, Way};
 use crate::args::At;
 use crate::render::event;
-use crate::timeline::Timeline;
+use crate::timeline::{Timeline, stop_was_decided};
 
 /// How many events a search looks at before the keys are looked at again.
 const STRIDE: usize = 10_000;
@@ -162,6 +162,7 @@ impl Walker {
             Way::Back => self.timeline.first,
         };
         Seeking {
+            reader: self.reader.clone(),
             events,
             look: Look::for_(sought),
             way,
@@ -202,6 +203,7 @@ impl Walker {
 
 /// A search that is under way.
 struct Seeking {
+    reader: LogReader,
     events: Box<dyn Iterator<Item = Result<Recorded>>>,
     look: Look,
     way: Way,
@@ -220,7 +222,7 @@ impl Seeking {
             if self.way == Way::On && event.position > self.to {
                 return Ok(Found::Nowhere);
             }
-            if self.look.finds(&event) {
+            if self.look.finds(&event) && !self.was_meant(&event)? {
                 return Ok(Found::At(event.position));
             }
             at = event.position;
@@ -228,6 +230,11 @@ impl Seeking {
         let done = at.0.abs_diff(self.from.0);
         let all = self.to.0.abs_diff(self.from.0).max(1);
         Ok(Found::NotYet(done * 100 / all))
+    }
+
+    /// Whether an error is looked for, and this is none since the engine meant it.
+    fn was_meant(&self, event: &Recorded) -> Result<bool> {
+        Ok(*self.look.sought() == Sought::Error && stop_was_decided(&self.reader, event)?)
     }
 
     /// What a person is told where there is nothing like it.

@@ -4,6 +4,7 @@
 //! eight bytes, variants as four. Other crates that are kept up write and read the same bytes with
 //! their own defaults, so leaving bincode is a change of this file.
 
+use bincode::error::DecodeError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -37,13 +38,12 @@ pub(super) fn decode_owned<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Strin
     whole(bincode::serde::decode_from_slice(bytes, config), bytes)
 }
 
-fn whole<T>(
-    decoded: Result<(T, usize), bincode::error::DecodeError>,
-    bytes: &[u8],
-) -> Result<T, String> {
+fn whole<T>(decoded: Result<(T, usize), DecodeError>, bytes: &[u8]) -> Result<T, String> {
     match decoded {
         Ok((value, used)) if used == bytes.len() => Ok(value),
         Ok((_, used)) => Err(format!("{} bytes too many", bytes.len() - used)),
+        Err(DecodeError::Utf8 { .. }) => Err("a text in it is not UTF-8".to_owned()),
+        Err(DecodeError::UnexpectedEnd { .. }) => Err("it ends too soon".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

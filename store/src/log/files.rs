@@ -45,6 +45,8 @@ pub(crate) fn open(directory: &Path) -> Result<Storage> {
             holder: holder(directory),
             path,
         },
+        // It was read as a log just now.
+        fault @ Fault::Damaged(_) => fault.near(Position::FIRST),
         fault => refused(path, fault),
     })?;
     // Of processes that were killed while they made a log. One that is alive finds this log instead.
@@ -79,20 +81,21 @@ pub(crate) fn open_read_only(directory: &Path) -> Result<Storage> {
     let looked = guard(|| {
         let transaction = storage.begin_read()?;
         let format = format(&transaction)?;
-        if format == Some(table::FORMAT_VALUE) {
-            // A file that was cut short may still have its beginning. What the end says is not asked here.
-            transaction.open_table(table::BLOCKS)?.last()?;
-        }
-        Ok(format)
+        Ok((transaction, format))
     });
     match looked {
-        Ok(Some(table::FORMAT_VALUE)) => Ok(storage),
-        Ok(Some(found)) => Err(Error::NewerLog {
+        Ok((transaction, Some(table::FORMAT_VALUE))) => {
+            // A file that was cut short may still have its beginning. What the end says is not asked here.
+            guard(|| Ok(transaction.open_table(table::BLOCKS)?.last().map(drop)?))
+                .map_err(|fault| fault.near(Position::FIRST))?;
+            Ok(storage)
+        }
+        Ok((_, Some(found))) => Err(Error::NewerLog {
             path,
             found,
             known: table::FORMAT_VALUE,
         }),
-        Ok(None) => Err(not_a_log("it is a database of something else")),
+        Ok((_, None)) => Err(not_a_log("it is a database of something else")),
         Err(Fault::Damaged(what)) => Err(not_a_log(&what)),
         Err(fault) => Err(fault.near(Position::FIRST)),
     }
@@ -420,7 +423,10 @@ fn refused(path: PathBuf, fault: Fault) -> Error {
             path,
             source,
         },
-        Fault::Damaged(reason) | Fault::Other(reason) => Error::NotALog { path, reason },
+        fault @ (Fault::Damaged(_) | Fault::Other(_) | Fault::Earlier) => Error::NotALog {
+            path,
+            reason: fault.to_string(),
+        },
     }
 }
 

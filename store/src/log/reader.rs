@@ -93,7 +93,7 @@ impl Shared {
         last: Last,
         look: impl FnOnce(&View) -> Result<T, Fault>,
     ) -> Result<T> {
-        guard(|| look(&self.view(last)?)).map_err(|fault| fault.near(near))
+        guard(|| look(&self.view(last)?)).map_err(|fault| self.storage.first_of(fault).near(near))
     }
 
     fn view(&self, last: Last) -> Result<View, Fault> {

@@ -14,7 +14,7 @@ use redb::{
 use crate::error::{Error, Result};
 use crate::id::Position;
 use crate::limits;
-use crate::log::unclean::UncleanFile;
+use crate::log::unclean::{FirstFailure, UncleanFile};
 
 /// A log's file, open.
 pub(crate) struct Storage {
@@ -26,7 +26,7 @@ enum Handle {
     /// Ours to write; `None` once it was closed.
     Writer(RwLock<Option<Database>>),
     /// Another process may be writing it.
-    Reader(ReadOnlyDatabase),
+    Reader(ReadOnlyDatabase, FirstFailure),
 }
 
 impl Storage {
@@ -45,13 +45,16 @@ impl Storage {
 
     /// Opens a file for reading, without changing a byte of it; its last writer may have been killed.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, Fault> {
-        let database = guard(|| {
+        let handle = guard(|| {
             let file = UncleanFile::new(File::open(path).map_err(StorageError::Io)?)?;
-            Ok(builder(ConcurrencyMode::SingleWriter).open_read_only_with_backend(file)?)
+            let failed = file.first_failure();
+            let builder = builder(ConcurrencyMode::SingleWriter);
+            let database = builder.open_read_only_with_backend(file)?;
+            Ok(Handle::Reader(database, failed))
         })?;
         Ok(Self {
             path: path.to_owned(),
-            handle: Handle::Reader(database),
+            handle,
         })
     }
 
@@ -86,13 +89,26 @@ impl Storage {
         near: Position,
         look: impl FnOnce(&ReadTransaction) -> Result<T, Fault>,
     ) -> Result<T> {
-        guard(|| look(&self.begin_read()?)).map_err(|fault| fault.near(near))
+        guard(|| look(&self.begin_read()?)).map_err(|fault| self.first_of(fault).near(near))
+    }
+
+    /// What a fault of a look is: where it only says that an earlier read failed, what that one said.
+    pub(crate) fn first_of(&self, fault: Fault) -> Fault {
+        match (&fault, &self.handle) {
+            (Fault::Earlier, Handle::Reader(_, failed)) => match failed.get() {
+                Some((kind, what)) => {
+                    redb::Error::Io(std::io::Error::new(*kind, what.clone())).into()
+                }
+                None => fault,
+            },
+            _ => fault,
+        }
     }
 
     /// Begins a look; what it sees stays on disk until it ends.
     pub(crate) fn begin_read(&self) -> Result<ReadTransaction, Fault> {
         Ok(match &self.handle {
-            Handle::Reader(database) => database.begin_read()?,
+            Handle::Reader(database, _) => database.begin_read()?,
             // The lock is held for this call alone: closing does not wait for looks, it ends them.
             Handle::Writer(database) => database
                 .read()
@@ -210,6 +226,9 @@ pub(crate) fn guard<T>(run: impl FnOnce() -> Result<T, Fault>) -> Result<T, Faul
     })
 }
 
+/// What is wrong with a file of which the end is missing.
+const CUT_SHORT: &str = "its file is cut short";
+
 /// What can go wrong while the storage is used.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -219,6 +238,8 @@ pub(crate) enum Fault {
     Io(Arc<std::io::Error>),
     /// The file holds what cannot be.
     Damaged(String),
+    /// An earlier read or write failed, and said why; the storage does nothing more.
+    Earlier,
     /// Anything else that the storage says.
     Other(String),
     /// An error that has its final form.
@@ -244,6 +265,7 @@ impl std::fmt::Display for Fault {
             Self::Locked => f.write_str("another process writes it"),
             Self::Io(error) => error.fmt(f),
             Self::Damaged(what) | Self::Other(what) => f.write_str(what),
+            Self::Earlier => f.write_str("an earlier read or write of its file failed"),
             Self::Ours(error) => error.fmt(f),
         }
     }
@@ -268,13 +290,18 @@ impl From<redb::Error> for Fault {
             redb::Error::DatabaseClosed => Self::Ours(Error::Closed),
             // The file ends before a page that it should hold.
             redb::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                Self::Damaged("it is cut short".to_owned())
+                Self::Damaged(CUT_SHORT.to_owned())
             }
             // This is how redb says that a file does not begin as one of its own.
             redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
                 Self::Damaged(error.to_string())
             }
             redb::Error::Io(error) => Self::Io(Arc::new(error)),
+            redb::Error::PreviousIo => Self::Earlier,
+            // What redb says where a file is shorter than its header has it, with its own words for that.
+            redb::Error::Corrupted(what) if what.starts_with("File truncated") => {
+                Self::Damaged(CUT_SHORT.to_owned())
+            }
             redb::Error::Corrupted(_)
             | redb::Error::RepairAborted
             | redb::Error::UpgradeRequired(_)

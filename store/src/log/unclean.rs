@@ -6,10 +6,13 @@
 //! format, and a repair takes that slot unseen. All commits to a log are such ones. So this backend
 //! shows the byte without `recovery_required` where `two_phase_commit` is set, and as it is elsewhere;
 //! a file of any other program that needs a repair is refused as before. The file itself is not changed.
+//!
+//! After the first read that fails redb refuses all others, without a word about that one. So it is kept here.
 
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
+use std::sync::{Arc, OnceLock};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
@@ -21,17 +24,34 @@ const TWO_PHASE_COMMIT: u8 = 1 << 2;
 
 /// A file for reading, which shows itself as one that was closed cleanly if it is as good as that.
 #[derive(Debug)]
-pub(crate) struct UncleanFile(FileBackend);
+pub(crate) struct UncleanFile {
+    file: FileBackend,
+    failed: FirstFailure,
+}
+
+/// The first read that failed, if one did.
+pub(crate) type FirstFailure = Arc<OnceLock<(io::ErrorKind, String)>>;
 
 impl UncleanFile {
     pub(crate) fn new(file: File) -> Result<Self, DatabaseError> {
-        FileBackend::new(file).map(Self)
+        Ok(Self {
+            file: FileBackend::new(file)?,
+            failed: FirstFailure::default(),
+        })
+    }
+
+    /// Where the first read that fails will be.
+    pub(crate) fn first_failure(&self) -> FirstFailure {
+        Arc::clone(&self.failed)
     }
 }
 
 impl StorageBackend for UncleanFile {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)?;
+        self.file.read(offset, out).inspect_err(|error| {
+            self.failed
+                .get_or_init(|| (error.kind(), error.to_string()));
+        })?;
         let flags = FLAGS_OFFSET
             .checked_sub(offset)
             .and_then(|at| out.get_mut(usize::try_from(at).ok()?));
@@ -44,27 +64,27 @@ impl StorageBackend for UncleanFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.file.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.close()
+        self.file.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.try_lock_range(start, end)
+        self.file.try_lock_range(start, end)
     }
 
     fn try_lock_shared_range(
@@ -72,22 +92,22 @@ impl StorageBackend for UncleanFile {
         start: Bound<u64>,
         end: Bound<u64>,
     ) -> Result<bool, BackendError> {
-        self.0.try_lock_shared_range(start, end)
+        self.file.try_lock_shared_range(start, end)
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_range(start, end)
+        self.file.lock_range(start, end)
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_shared_range(start, end)
+        self.file.lock_shared_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.unlock_range(start, end)
+        self.file.unlock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.query_lock_range(start, end)
+        self.file.query_lock_range(start, end)
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use recount_store::{Error, Expected, Log, LogReader};
+use recount_store::{Error, Expected, Log, LogReader, Position};
 use redb::{ConcurrencyMode, Database, TableDefinition};
 
 use crate::{runtime, said, session};
@@ -111,11 +111,36 @@ fn files_that_are_no_log() {
     not_a_log(|folder| fs::write(folder.join("log.redb"), noise).expect("a file"));
 }
 
+const CUT_SHORT: &str = "the log is damaged at position 1: its file is cut short";
+
 #[test]
 fn a_log_that_was_cut_is_not_made_worse() {
     let good = good_log();
-    for keep in [1, 9, 64, 320, 4096, 8192, good.len() / 4, good.len() / 2] {
+    let cut = |keep: usize| {
+        let bytes = &good[..keep];
+        refused(|folder| fs::write(folder.join("log.redb"), bytes).expect("a file"))
+    };
+    for keep in [1, 9, 64, 320, 4096, 8192] {
         not_a_log(|folder| fs::write(folder.join("log.redb"), &good[..keep]).expect("a file"));
+    }
+    // What says that it is a log is still there.
+    for keep in [good.len() / 4, good.len() / 2] {
+        let (writing, reading) = cut(keep);
+        assert_eq!([writing.to_string(), reading.to_string()], [CUT_SHORT; 2]);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_each_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("log.redb");
+    let good = good_log();
+    fs::write(&path, &good).expect("a file");
+    let reader = LogReader::open(folder.path()).expect("a log");
+    fs::write(&path, &good[..good.len() / 4]).expect("a file");
+    for _ in 0..3 {
+        let told = reader.read_all(Position::FIRST).find_map(Result::err);
+        assert_eq!(told.expect("it fails").to_string(), CUT_SHORT);
     }
 }
 

@@ -6,6 +6,7 @@ use std::num::NonZero;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
@@ -111,6 +112,11 @@ impl Terminal {
     /// Types these keys: `"\n"` is the return key, `"\x03"` Ctrl-C.
     pub fn type_in(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
     }
 
     /// Waits for the end. What was shown is the standard output, with a carriage return at each end of a line.

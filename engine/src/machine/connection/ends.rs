@@ -2,7 +2,7 @@
 
 use recount_store::{Cause, ConnectionState, Event, Timestamp};
 
-use super::{Effect, Failure, Machine, Phase, Wish};
+use super::{Effect, Failure, Machine, Phase, UNWANTED, Wish};
 use crate::machine::{Step, backoff, breaker};
 
 impl Machine {
@@ -13,7 +13,7 @@ impl Machine {
             // What is begun there must be seen to its end; it is given up then.
             Phase::Spawning | Phase::Stopping { .. } => {}
             Phase::Streaming { .. } => {
-                let reason = "it is not wanted any more".to_owned();
+                let reason = UNWANTED.to_owned();
                 self.record(step, Event::StreamLost { reason }, now);
                 self.abandon(step, now);
             }

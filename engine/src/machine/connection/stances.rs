@@ -6,7 +6,7 @@
 use recount_projections::{Breaker, Connection};
 use recount_store::{ConnectionId, ConnectionState, Event, NewEvent, Timestamp};
 
-use super::{Failure, Input, Machine, Phase, Wish};
+use super::{Failure, Input, Machine, Phase, UNWANTED, Wish};
 use crate::machine::Step;
 use crate::policy::ConnectionPolicy;
 
@@ -22,12 +22,29 @@ pub(crate) struct Standing<'a> {
     pub(crate) now: Timestamp,
 }
 
-impl Standing<'_> {
+impl<'a> Standing<'a> {
+    /// The same, under another policy.
+    pub(crate) fn under(self, policy: &'a ConnectionPolicy) -> Self {
+        Self { policy, ..self }
+    }
+
     /// The steps that the machine may take from here that begin with an event like `first`, each as its events.
     ///
     /// What was observed in `first` is what the machine is told; what it makes of it is its own.
     pub(crate) fn steps(self, first: &Event) -> Vec<Vec<NewEvent>> {
         let steps = match first {
+            // What goes on without its beginning, or begins again without an end.
+            Event::ServerStartDecided { .. }
+                if self.connection.state == ConnectionState::Disconnected =>
+            {
+                self.tries()
+            }
+            Event::ConnectionChanged {
+                to: ConnectionState::Connecting,
+                ..
+            } if self.connection.state != ConnectionState::Disconnected => {
+                vec![self.left_open(), self.given_up()]
+            }
             Event::CircuitHalfOpened
             | Event::ConnectionChanged {
                 to: ConnectionState::Connecting,
@@ -37,16 +54,14 @@ impl Standing<'_> {
             Event::StreamOpened | Event::CircuitClosed => {
                 vec![self.told(Phase::Opening, Input::StreamOpened)]
             }
+            Event::StreamLost { reason } if reason == UNWANTED => {
+                vec![self.told(self.streaming(), Input::Unwanted { stop: false })]
+            }
             Event::StreamLost { reason } => {
                 let ended = Input::StreamEnded {
                     reason: reason.clone(),
                 };
-                let unwanted = Input::Unwanted { stop: false };
-                vec![
-                    self.told(self.streaming(), ended),
-                    self.told(self.streaming(), unwanted),
-                    self.left_open(),
-                ]
+                vec![self.told(self.streaming(), ended), self.left_open()]
             }
             Event::ConnectFailed { reason, .. } => self.failures(reason),
             Event::ServerStartDecided { mark, port } => {
@@ -61,9 +76,12 @@ impl Standing<'_> {
                     pid: *pid,
                     started: *started,
                 };
-                let mut machine = self.machine(Phase::Spawning);
-                machine.wish = Wish::Nothing;
-                vec![machine.handle(Input::Spawned(process), self.now)]
+                let spawned = || Input::Spawned(process);
+                vec![
+                    self.told(Phase::Spawning, spawned()),
+                    self.unwanted(Phase::Spawning, spawned()),
+                    self.told(Phase::Looking, Input::Found(process)),
+                ]
             }
             Event::ServerStopDecided { reason } => self.stops(reason),
             Event::ServerExited { how } => self.exits(how),
@@ -90,6 +108,48 @@ impl Standing<'_> {
         self.machine(phase).handle(input, self.now)
     }
 
+    /// The same, where nobody wants the connection any more.
+    fn unwanted(self, phase: Phase, input: Input) -> Step<super::Effect> {
+        let mut machine = self.machine(phase);
+        machine.wish = Wish::Nothing;
+        machine.handle(input, self.now)
+    }
+
+    /// What had to be decided before something like `event` was observed, where the log lacks that.
+    pub(crate) fn begun_before(self, event: &Event) -> Option<Vec<NewEvent>> {
+        let of_a_try = matches!(
+            event,
+            Event::ServerSpawned { .. }
+                | Event::ServerReady { .. }
+                | Event::StreamOpened
+                | Event::ConnectFailed { .. }
+        );
+        if of_a_try && self.connection.state == ConnectionState::Disconnected {
+            let mut machine = self.machine(Phase::Resting);
+            machine.asked_for = true;
+            return Some(machine.advance(self.now).events);
+        }
+        if matches!(event, Event::ServerSpawned { .. }) && self.connection.server.is_none() {
+            // Its mark and its port were chosen by chance, and stand nowhere else.
+            let chosen = Input::PortChosen {
+                mark: String::new(),
+                port: 0,
+            };
+            return Some(self.told(Phase::Choosing, chosen).events);
+        }
+        // A server of ours that has not answered yet is stopped before its try has failed.
+        if let (Event::ConnectFailed { reason, .. }, Some(server)) =
+            (event, &self.connection.server)
+            && self.connection.ready.is_none()
+            && !server.stopping
+        {
+            let stops = self.stops(reason).into_iter().flat_map(|step| step.events);
+            let stop = |new: &NewEvent| matches!(new.event, Event::ServerStopDecided { .. });
+            return Some(stops.filter(stop).take(1).collect());
+        }
+        None
+    }
+
     /// A try of its own time, and one that somebody waited for: only a process's first is made for that.
     fn tries(self) -> Vec<Step<super::Effect>> {
         let of = |asked_for| {
@@ -113,18 +173,15 @@ impl Standing<'_> {
     }
 
     fn failures(self, reason: &str) -> Vec<Step<super::Effect>> {
-        let mut steps = Vec::new();
-        for lasting in [false, true] {
-            let failure = || Failure {
+        let failed = |lasting| {
+            Input::StreamFailed(Failure {
                 reason: reason.to_owned(),
                 lasting,
-            };
-            steps.push(self.told(Phase::Opening, Input::StreamFailed(failure())));
-            let mut unwanted = self.machine(Phase::Opening);
-            unwanted.wish = Wish::Nothing;
-            steps.push(unwanted.handle(Input::StreamFailed(failure()), self.now));
-        }
-        steps
+            })
+        };
+        [false, true]
+            .map(|lasting| self.told(Phase::Opening, failed(lasting)))
+            .into()
     }
 
     /// A server that is not wanted any more, and one that did not do what it should.
@@ -153,13 +210,24 @@ impl Standing<'_> {
                 lasting,
             })
         };
-        vec![
+        let missing = Input::Missing {
+            how: how.to_owned(),
+        };
+        let resting = match self.connection.state {
+            ConnectionState::Disconnected => Some(self.told(Phase::Resting, exited(false))),
+            ConnectionState::Connecting | ConnectionState::Connected => None,
+        };
+        let mut steps = vec![
             self.told(self.streaming(), exited(false)),
             self.told(Phase::Opening, exited(false)),
             self.told(Phase::Opening, exited(true)),
             self.told(Phase::Spawning, failed(false)),
             self.told(Phase::Spawning, failed(true)),
-        ]
+            self.unwanted(Phase::Spawning, failed(false)),
+            self.told(Phase::Looking, missing),
+        ];
+        steps.extend(resting);
+        steps
     }
 
     fn streaming(self) -> Phase {

@@ -3,6 +3,11 @@
 use recount_projections::connection::{Process, Server};
 use recount_store::FrameNumber;
 
+/// Why the engine lets go of a stream, or stops a server, that nobody has work for: it went as it should. Whoever
+/// reads a log tells it from a loss by this: with it a stream's end is no error, and nothing is scheduled. Logs have it,
+/// so it stays as it is.
+pub const UNWANTED: &str = "it is not wanted any more";
+
 /// What can happen to a connection.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {

@@ -147,6 +147,45 @@ impl Stance {
     }
 }
 
+/// Whether this only follows from a decision that the log lacks: an outcome of an attempt or of a run that was never begun,
+/// an agent's session that was never asked for.
+pub(crate) fn answers_nothing(state: &Session, event: &Event) -> bool {
+    match event {
+        Event::AgentSessionBound { .. }
+        | Event::AgentSessionForked { .. }
+        | Event::AgentForkRefused { .. } => state.bind_requested.is_none(),
+        Event::DeliveryAccepted { message, .. } if state.lacks_context(*message) => true,
+        Event::DeliveryAccepted { message, attempt }
+        | Event::DeliveryRejected {
+            message, attempt, ..
+        }
+        | Event::DeliveryUnknown {
+            message, attempt, ..
+        }
+        | Event::DeliveryResolved {
+            message, attempt, ..
+        } => {
+            let known = state.queue.get(*message);
+            known.is_some_and(|known| known.attempts < *attempt)
+        }
+        // The run that went on before may take up a message that steers, without having been asked to.
+        Event::TurnStarted { message, .. }
+            if state.queue.get(*message).is_some_and(|known| known.steered) =>
+        {
+            false
+        }
+        Event::TurnStarted { message, run }
+        | Event::TurnCompleted { message, run, .. }
+        | Event::TurnFailed { message, run, .. }
+        | Event::TurnAborted { message, run }
+        | Event::TurnInterrupted { message, run, .. } => {
+            let begun = state.turn_of(*message).map_or(0, |turn| turn.run().number);
+            begun < *run
+        }
+        _ => false,
+    }
+}
+
 /// What the machine has to decide next, whatever it knows besides: nothing may be recorded before it but what
 /// somebody asked, or another engine found.
 pub(crate) fn owed(

@@ -11,8 +11,10 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt};
 use recount_projections::breaker::State as Circuit;
 use recount_projections::connection::Process;
-use recount_projections::fold;
-use recount_store::{ConnectionId, Event, Expected, Log, NewEvent, Seq, StreamId, Timestamp};
+use recount_projections::{Breaker, Connection as State, state_store};
+use recount_store::{
+    ConnectionId, Event, Expected, Log, LogReader, NewEvent, Seq, StreamId, Timestamp,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 use tracing::Instrument as _;
@@ -213,10 +215,7 @@ impl Driver {
         let log = &self.setting.log;
         let recorded = log.append(stream, Expected::Any, vec![panicked]).await?;
         self.setting.transitions.tell(recorded);
-        let history = log
-            .read(stream, Seq::FIRST)
-            .collect::<Result<Vec<_>, _>>()?;
-        let (connection, breaker) = (fold(&history), fold(&history));
+        let (connection, breaker) = stand(log, self.id)?;
         let policy = self.setting.policy.clone();
         self.machine = Machine::new(self.id, policy, connection, breaker).after_panic();
         self.publish();
@@ -317,6 +316,9 @@ impl Driver {
                     self.routes.route(missed, recorded.frame, self.epoch);
                 }
             }
+            let log = &self.setting.log;
+            state_store::keep_milestone(log, stream, &events, self.machine.connection());
+            state_store::keep_milestone(log, stream, &events, self.machine.breaker());
             self.setting.transitions.tell(events);
         }
         for effect in step.effects {
@@ -502,6 +504,14 @@ impl Driver {
         self.routes.route(translated, number, self.epoch);
         input
     }
+}
+
+/// Where a connection and its breaker stand by the log: from the last milestone of each.
+pub(in crate::shell) fn stand(
+    log: &LogReader,
+    id: ConnectionId,
+) -> recount_store::Result<(State, Breaker)> {
+    state_store::load_connection(log, id, Seq(u64::MAX))
 }
 
 fn standing_of(id: ConnectionId, machine: &Machine) -> Standing {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use recount_projections::connection::Process;
 use recount_store::{
-    ConnectionState, FrameNumber, MessageId, PermissionAnswer, Provenance, Timestamp,
+    ConnectionState, FrameNumber, MessageId, PermissionAnswer, Provenance, Recorded, Seq, Timestamp,
 };
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
