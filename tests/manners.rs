@@ -207,6 +207,9 @@ fn the_json_of_verbs_that_change_something_is_what_the_schemas_say() {
         &data,
         &["run", "--agent", "scripted", "script: words=1"],
     );
+    holds("fork", &data, &["fork", "latest", "--at", "3"]);
+    holds("fork", &data, &["fork", "latest"]);
+    holds("show", &data, &["show", "latest"]);
     holds("close", &data, &["close", "latest"]);
     holds("cut", &data, &["cut", "latest", "--all", "--dry-run"]);
     holds("cut", &data, &["cut", "latest", "--before", "3"]);
