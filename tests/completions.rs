@@ -117,7 +117,7 @@ fn a_tab_in_bash_writes_the_id() {
     let place = place();
     let mut command = with_recount(&place, "setsid");
     command.args(["--ctty", "--wait", "bash", "--norc", "--noprofile", "-i"]);
-    let mut bash = Terminal::run(&mut command);
+    let mut bash = Terminal::run(&command);
     bash.type_in("PS1='> '; source <(recount completions bash); echo rea''dy\n");
     assert!(bash.shows("ready", VERB_TIMEOUT), "{bash:#?}");
     bash.type_in("recount sessi\t--js\t| wc -l\n");
