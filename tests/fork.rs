@@ -328,7 +328,8 @@ fn what_came_after_a_fork_is_compared_and_not_what_was_before_it() {
         + 09:15:03.000     3  MessageQueued          0g2081 "make it fast, and keep it small"
                               text: went on ", and keep it small"
         --- exit 0
-    "#]].assert_eq(&place.told(&["diff", "0810", new]).replace(new, "NEW"));
+    "#]]
+    .assert_eq(&place.told(&["diff", "0810", new]).replace(new, "NEW"));
     let other_way = place.json(&["diff", new, "0810", "--json"]);
     assert_eq!(other_way.last().unwrap()["forked_at"], 14);
 }
