@@ -388,11 +388,11 @@ pub(crate) struct Log {
     #[arg(long, value_name = "N", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
 
-    /// Only events of this TIME (RFC 3339) and later
+    /// Only events of this TIME (RFC 3339, or as long ago as 2h) and later
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) since: Option<Timestamp>,
 
-    /// Only events of this TIME (RFC 3339) and earlier
+    /// Only events of this TIME (RFC 3339, or as long ago as 2h) and earlier
     #[arg(long, value_name = "TIME", conflicts_with = "follow", value_parser = moment)]
     pub(crate) until: Option<Timestamp>,
 
@@ -820,7 +820,18 @@ impl FromStr for Age {
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
-    time::parse(text).ok_or_else(|| "not a time like 2026-11-22T09:14:03Z".to_owned())
+    moment_seen_at(text, crate::command::seen_at())
+}
+
+/// A time, or an age: that long before `now`.
+fn moment_seen_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let ago = |Age(age): Age| {
+        let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        Timestamp(now.0.saturating_sub(micros))
+    };
+    time::parse(text)
+        .or_else(|| text.parse().ok().map(ago))
+        .ok_or_else(|| "not a time like 2026-11-22T09:14:03Z, nor an age like 2h".to_owned())
 }
 
 fn model(text: &str) -> Result<String, String> {
@@ -842,6 +853,19 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_or_so_long_ago() {
+        let now = Timestamp::from_millis(10_000_000);
+        let told = |text| moment_seen_at(text, now).ok();
+        assert_eq!(told("1970-01-01T00:00:07Z"), Some(Timestamp(7_000_000)));
+        assert_eq!(told("2h"), Some(Timestamp::from_millis(2_800_000)));
+        // Before anything can have happened.
+        assert_eq!(told("1000d"), Some(Timestamp(0)));
+        for text in ["", "2", "yesterday", "-2h", "2 h", "2026-11-22"] {
+            assert_eq!(told(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {
