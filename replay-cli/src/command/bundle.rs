@@ -15,7 +15,7 @@ use crate::export::jsonl::NotSaid;
 use crate::export::redact::Redaction;
 use crate::failure::Failure;
 use crate::key_file;
-use crate::output::{Output, note};
+use crate::output::Output;
 use crate::pick;
 use crate::progress::{Bar, with_bar};
 use crate::render::time;
@@ -223,9 +223,6 @@ pub(crate) fn check(
         ))?;
     }
     output.flush()?;
-    if trusted.is_none() {
-        note("recount: whose key that is, the file alone says: name the one you trust");
-        note("  --public-key KEY    64 hexadecimal digits, or a file of them or of PEM");
-    }
+    key_file::note_trust(trusted.as_ref());
     Ok(())
 }
