@@ -83,7 +83,9 @@ fn what_went_wrong_lately() {
     let week = fixture("week");
     let lately = |args: &[&str]| {
         let mut command = week.command(args);
-        week.text(&Finished::of(command.env("RECOUNT_NOW", "2026-11-09T00:00:00Z")))
+        week.text(&Finished::of(
+            command.env("RECOUNT_NOW", "2026-11-09T00:00:00Z"),
+        ))
     };
     assert_eq!(
         lately(&["incidents", "--since", "4h"]),
