@@ -10,6 +10,7 @@ use recount_store::{
     Cause, ConnectionState, Event, Json, MessageId, NewEvent, Position, Provenance, Refusal, Rerun,
     SessionId, StreamId, ToolOutcome,
 };
+use recount_tests::fixture::fixture;
 use recount_tests::place::Place;
 use recount_tests::story::{
     CONNECTION, MESSAGE, OTHER, SESSION, after, linked, opened, queued, said,
@@ -470,11 +471,11 @@ fn the_causes_of_an_event_are_told_with_what_was_known() {
     place.check(
         &["why", "081", "99"],
         &expect![[r#"
-        --- stderr
-        recount: session/081040g2081040g2 has no event with number 99
-          recount log 081040g2081040g2    numbers them
-        --- exit 1
-    "#]],
+            --- stderr
+            recount: session 081040g2081040g2 has no event with number 99
+              recount log 081040g2081040g2    numbers them
+            --- exit 1
+        "#]],
     );
     place.check(
         &["why", "081", "last:TurnFailed"],
@@ -557,7 +558,7 @@ fn two_moments_of_a_session_are_compared() {
         &["diff", "081", "5", "99"],
         &expect![[r#"
         --- stderr
-        recount: session 081040g2081040g2 has 15 events, and none with a greater number
+        recount: session 081040g2081040g2 has 15 events, and none with number 99
           recount log 081040g2081040g2    numbers them
         --- exit 1
     "#]],
@@ -582,7 +583,7 @@ fn two_moments_of_a_session_are_compared() {
     );
     place.check(&["diff", "081", "noon", "9"], &expect![[r#"
         --- stderr
-        recount: "noon" is no moment: neither the number of an event nor a time like 2026-11-22T09:14:03Z
+        recount: "noon" is no moment: neither the number of an event nor a time like 2026-11-22T09:14:03Z, 2026-11-22 or 09:14
           recount log 081040g2081040g2    numbers the events
         --- exit 2
     "#]]);
@@ -718,4 +719,51 @@ fn a_log_with_many_goes_is_searched_in_order() {
     assert_eq!(found(&["--newest-first", "--limit", "1"]), [40_000]);
     let all = place.run(&["find", "--json"]);
     assert_eq!(all.stdout.lines().count() as u64, count);
+}
+
+/// What is printed can be typed: a time as it is told, in the zone that it is told in.
+#[test]
+fn times_are_read_as_they_are_told() {
+    let place = with_a_log();
+    let at = |args: &[&str]| place.json(&[&["show", "081", "--json", "--at"], args].concat());
+    let shown = at(&["2026-11-22T09:14:08.5Z"]);
+    assert_eq!(at(&["2026-11-22 09:14:08.5"]), shown);
+    assert_eq!(at(&["2026-11-22 09:14:08.5", "--utc"]), shown);
+    let of_day = |args: &[&str]| {
+        place
+            .json(&[&["log", "081", "--json"], args].concat())
+            .len()
+    };
+    let all = of_day(&[]);
+    assert_eq!(
+        of_day(&["--since", "2026-11-22", "--until", "2026-11-23"]),
+        all
+    );
+    place.check(
+        &["log", "081", "--since", "2026-11-23"],
+        &expect![[r#"
+            --- stderr
+            recount: session 081040g2081040g2 has no events then
+            --- exit 0
+        "#]],
+    );
+}
+
+/// A connection's causes reach back to its first day: those that are near are told, and what began it.
+#[test]
+fn a_long_chain_is_told_by_its_ends() {
+    let week = fixture("week");
+    let told = |args: &[&str]| {
+        week.run(&[&["why", "latest", "~139"], args].concat())
+            .stdout
+    };
+    let events = |text: &str| text.lines().filter(|line| line.contains("  ~")).count();
+    let short = told(&[]);
+    assert_eq!(events(&short), 20, "{short}");
+    let left_out = "                    69 causes before 2026-11-03 16:48:28, between these: --all shows them\n\
+                    2026-11-02 UTC\n\
+                    08:00:21.796    ~1  ConnectionOpened       opencode at http://agent-0.test:4096\n";
+    assert!(short.contains(left_out), "{short}");
+    assert_eq!(events(&told(&["--all"])), 89);
+    assert_eq!(told(&["--json"]).lines().count(), 89);
 }

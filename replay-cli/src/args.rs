@@ -31,6 +31,7 @@ pub(crate) use self::requeue::Requeue;
 pub(crate) use self::resolve::{Resolve, Word};
 pub(crate) use self::salvage::Salvage;
 use crate::render::time;
+use crate::{command, output};
 
 pub(crate) use bisect::Bisect;
 pub(crate) use bundle::Bundle;
@@ -68,7 +69,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
 
-    /// Tell times in UTC, not in the local zone (which is that of `TZ`)
+    /// Tell times in UTC, and read those that name no zone so; not in the local zone (which is that of `TZ`)
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) utc: bool,
 
@@ -350,7 +351,7 @@ pub(crate) struct Show {
     #[command(flatten)]
     pub(crate) session: Session,
 
-    /// As of event N of the session, or as of a TIME (RFC 3339)
+    /// As of event N of the session, or as of a TIME (RFC 3339, `2026-11-22 09:14` or `09:14`)
     #[arg(long, value_name = "N|TIME")]
     pub(crate) at: Option<At>,
 
@@ -388,11 +389,11 @@ pub(crate) struct Log {
     #[arg(long, value_name = "N", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
 
-    /// Only events of this TIME (RFC 3339, or as long ago as 2h) and later
+    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14`, `09:14`, or as long ago as `2h`) and later
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) since: Option<Timestamp>,
 
-    /// Only events of this TIME (RFC 3339, or as long ago as 2h) and earlier
+    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14`, `09:14`, or as long ago as `2h`) and earlier
     #[arg(long, value_name = "TIME", conflicts_with = "follow", value_parser = moment)]
     pub(crate) until: Option<Timestamp>,
 
@@ -626,7 +627,7 @@ pub(crate) struct Cut {
     #[arg(value_name = "ID")]
     pub(crate) stream: String,
 
-    /// Up to event N, as `recount log` numbers them, or up to a TIME (RFC 3339); that event itself stays
+    /// Up to event N, as `recount log` numbers them, or up to a TIME (RFC 3339, `2026-11-22 09:14` or `09:14`); that event itself stays
     #[arg(long, value_name = "N|TIME", required_unless_present = "all")]
     pub(crate) before: Option<At>,
 
@@ -783,8 +784,9 @@ impl FromStr for At {
                 number => Ok(Self::Number(Seq(number))),
             };
         }
-        time::parse(text).map(Self::Time).ok_or_else(|| {
-            "neither the number of an event nor a time like 2026-11-22T09:14:03Z".to_owned()
+        named(text).map(Self::Time).ok_or_else(|| {
+            "neither the number of an event nor a time like 2026-11-22T09:14:03Z, 2026-11-22 or 09:14"
+                .to_owned()
         })
     }
 }
@@ -820,18 +822,21 @@ impl FromStr for Age {
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
-    moment_seen_at(text, crate::command::seen_at())
+    named(text)
+        .or_else(|| ago(text, command::seen_at()))
+        .ok_or_else(|| "not a time like 2026-11-22T09:14:03Z, 2026-11-22, 09:14 or 2h".to_owned())
 }
 
-/// A time, or an age: that long before `now`.
-fn moment_seen_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let ago = |Age(age): Age| {
-        let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-        Timestamp(now.0.saturating_sub(micros))
-    };
-    time::parse(text)
-        .or_else(|| text.parse().ok().map(ago))
-        .ok_or_else(|| "not a time like 2026-11-22T09:14:03Z, nor an age like 2h".to_owned())
+/// The moment that is as long before `now` as an age says.
+fn ago(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let Age(age) = text.parse().ok()?;
+    let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+    Some(Timestamp(now.0.saturating_sub(micros)))
+}
+
+/// A time as people name it, of today where it is one of the day.
+fn named(text: &str) -> Option<Timestamp> {
+    time::named(text, command::seen_at(), &output::zone())
 }
 
 fn model(text: &str) -> Result<String, String> {
@@ -855,15 +860,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_a_time_or_so_long_ago() {
+    fn a_moment_may_be_so_long_ago() {
         let now = Timestamp::from_millis(10_000_000);
-        let told = |text| moment_seen_at(text, now).ok();
-        assert_eq!(told("1970-01-01T00:00:07Z"), Some(Timestamp(7_000_000)));
-        assert_eq!(told("2h"), Some(Timestamp::from_millis(2_800_000)));
+        assert_eq!(ago("2h", now), Some(Timestamp::from_millis(2_800_000)));
         // Before anything can have happened.
-        assert_eq!(told("1000d"), Some(Timestamp(0)));
-        for text in ["", "2", "yesterday", "-2h", "2 h", "2026-11-22"] {
-            assert_eq!(told(text), None, "{text}");
+        assert_eq!(ago("1000d", now), Some(Timestamp(0)));
+        for text in ["", "2", "yesterday", "-2h", "2 h", "09:14"] {
+            assert_eq!(ago(text, now), None, "{text}");
         }
     }
 
@@ -879,7 +882,7 @@ mod tests {
             "1970-01-01T00:00:01.5+00:00".parse(),
             Ok(At::Time(Timestamp(1_500_000)))
         );
-        for bad in ["0", "-1", "noon", "2026-11-22", ""] {
+        for bad in ["0", "-1", "noon", "2026-11", ""] {
             assert!(bad.parse::<At>().is_err(), "{bad}");
         }
     }

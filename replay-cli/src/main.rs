@@ -48,11 +48,12 @@ use output::Output;
 
 fn main() -> ExitCode {
     complete::answer_shell();
-    // Wrong use ends here with code 2, help and version with 0.
-    let cli = Cli::parse();
-    if cli.utc {
+    // Before the line is parsed: times are read as they are told.
+    if std::env::args_os().any(|word| word == "--utc") {
         output::tell_times_in_utc();
     }
+    // Wrong use ends here with code 2, help and version with 0.
+    let cli = Cli::parse();
     if let Err(failure) = trace(cli.verbose).and_then(|()| run(cli)) {
         if let Some(message) = failure.message() {
             // Where even this cannot be written, the code says it.

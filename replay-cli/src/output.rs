@@ -19,6 +19,11 @@ pub(crate) fn tell_times_in_utc() {
     ZONE.get_or_init(|| TimeZone::UTC);
 }
 
+/// The zone in which times are told to people, and read where they name none.
+pub(crate) fn zone() -> TimeZone {
+    ZONE.get().cloned().unwrap_or_else(TimeZone::system)
+}
+
 /// Where texts go. What was written is there at the latest after [`Output::flush`].
 pub(crate) struct Output {
     out: BufWriter<Box<dyn Write + Send>>,
@@ -62,7 +67,7 @@ impl Output {
             width: size
                 .filter(|_| terminal)
                 .map(|(width, _)| usize::from(width.0)),
-            zone: ZONE.get().cloned().unwrap_or_else(TimeZone::system),
+            zone: zone(),
         };
         Self::new(stream, terminal, look)
     }

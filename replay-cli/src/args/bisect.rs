@@ -24,10 +24,10 @@ A condition:
   PATH contains TEXT       has this text in it
   PATH matches PATTERN     has a match of this regular expression in it
   and, or, not, ( )        `not` binds more than `and`, and `and` more than `or`
-A path names members, with dots: `recount show ID --json` shows all there are. Through a list it means each item, and
+A path names members, with dots: `recount show ID --json` shows all there are. Through a list it means each item, and \
 one of them will do; `first`, `last`, `[0]` and `count` pick from a list.
 
-What is true may become false again, so no halving finds the first time: every event is looked at, a few million a second
+What is true may become false again, so no halving finds the first time: every event is looked at, a few million a second \
 for short conditions, and --all lists each change.
 
 Exit codes: 0 it became true; 1 it never did; 2 wrong use.")]

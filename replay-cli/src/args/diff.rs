@@ -17,14 +17,14 @@ Examples:
   recount diff 7kq3 2026-11-22T09:14:03Z 2026-11-22T09:15:00Z
   recount diff 7kq3 9wm2                   two sessions that were asked the same
 
-With --json two moments are one object: `from`, `to`, `changes` with `path`, `before` and `after`, and `events` by type.
-Two sessions are a line for each difference, the first one first: `difference` is only_first, only_second or
+With --json two moments are one object: `from`, `to`, `changes` with `path`, `before` and `after`, and `events` by type. \
+Two sessions are a line for each difference, the first one first: `difference` is only_first, only_second or \
 content, `first` and `second` are the events; then a line with the counts. Alike is what has no difference.")]
 pub(crate) struct Diff {
     #[command(flatten)]
     pub(crate) session: Session,
 
-    /// A moment of it: after event N, or at a TIME (RFC 3339); without B, another session
+    /// A moment of it: after event N, or at a TIME (RFC 3339, `2026-11-22 09:14` or `09:14`); without B, another session
     #[arg(value_name = "A|ID")]
     pub(crate) a: String,
 

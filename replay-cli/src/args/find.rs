@@ -26,12 +26,12 @@ Examples:
   recount find --where 'type == \"ToolCallStarted\" and data.input.command contains \"rm \"'
   recount find --error --newest-first --limit 20
 
---longer-than measures, from the event that begins it to the one that ends it: a turn from its first request to its
-end; an attempt from DeliveryStarted until its outcome is known; a tool call; a question or a permission until it is
-settled; and how long a connection was away. It prints the event at the end; what has not ended is measured to the last
+--longer-than measures, from the event that begins it to the one that ends it: a turn from its first request to its \
+end; an attempt from DeliveryStarted until its outcome is known; a tool call; a question or a permission until it is \
+settled; and how long a connection was away. It prints the event at the end; what has not ended is measured to the last \
 event of the log or to --until, and printed at its beginning, after all others.
 
---where takes a condition on an event as --json prints it: paths, == != < <= > >= contains matches, and, or, not,
+--where takes a condition on an event as --json prints it: paths, == != < <= > >= contains matches, and, or, not, \
 and parentheses. `data` holds what the event says; a path through a list means each of its items.
 
 Exit codes: 0 found; 1 nothing is like that; 2 wrong use.")]
@@ -60,11 +60,11 @@ pub(crate) struct Find {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) longer_than: Option<Duration>,
 
-    /// Only events of this TIME (RFC 3339, or as long ago as 2h) and later
+    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14`, `09:14`, or as long ago as `2h`) and later
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) since: Option<Timestamp>,
 
-    /// Only events of this TIME (RFC 3339, or as long ago as 2h) and earlier
+    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14`, `09:14`, or as long ago as `2h`) and earlier
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) until: Option<Timestamp>,
 

@@ -23,7 +23,7 @@ pub(crate) struct Step {
     #[command(flatten)]
     pub(crate) session: Session,
 
-    /// Begin at event N of the session, or at a TIME (RFC 3339) [default: the last event]
+    /// Begin at event N of the session, or at a TIME (RFC 3339, `2026-11-22 09:14` or `09:14`) [default: the last event]
     #[arg(long, value_name = "N|TIME")]
     pub(crate) at: Option<At>,
 }

@@ -20,8 +20,8 @@ Examples:
   recount why 7kq3 45 --effects            and all that followed from it, as a tree
   recount why latest last --json | jq -c '[.seq, .type, .knew]'
 
-With --json, a line for each event: the one that was asked about first, then its causes (`\"is\": \"cause\"`, nearest
-first), then what followed from it (`\"is\": \"effect\"`) in the order of the tree, with its `depth` there.")]
+With --json, a line for each event: the one that was asked about first, then its causes (`\"is\": \"cause\"`, nearest \
+first), all of them, then what followed from it (`\"is\": \"effect\"`) in the order of the tree, with its `depth` there.")]
 pub(crate) struct Why {
     #[command(flatten)]
     pub(crate) session: Session,
@@ -29,6 +29,10 @@ pub(crate) struct Why {
     /// Its number in the session, or in its connection with a ~ before it; `last`; or the last of a type: `last:TYPE`
     #[arg(value_name = "EVENT")]
     pub(crate) event: Which,
+
+    /// All causes, however many: else, of a long chain, the nearest ones and the one that began it
+    #[arg(long)]
+    pub(crate) all: bool,
 
     /// What followed from it, too, wherever in the log
     #[arg(long)]

@@ -88,11 +88,14 @@ fn moments(
             last = recorded.seq;
         }
     }
-    let at_end = |moment| matches!(moment, At::Number(number) if number > last);
-    if !done && (at_end(from) || at_end(to)) {
+    let mut beyond = [from, to].into_iter().filter_map(|moment| match moment {
+        At::Number(number) if number > last => Some(number),
+        At::Number(_) | At::Time(_) => None,
+    });
+    if let Some(number) = beyond.next().filter(|_| !done) {
         let events = text::count(last.0, "event");
         return Err(Failure::new(format!(
-            "session {id} has {events}, and none with a greater number"
+            "session {id} has {events}, and none with number {number}"
         ))
         .try_next(format!("recount log {id}    numbers them")));
     }

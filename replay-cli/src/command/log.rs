@@ -67,12 +67,16 @@ pub(crate) async fn run(
             left -= 1;
         }
         if left == 0 {
-            break;
+            return Ok(());
         }
     }
     output.flush()?;
+    let is_empty = wanted.limit.unwrap_or(u64::MAX) == left;
+    if is_empty && !wanted.follow && (wanted.since.is_some() || wanted.until.is_some()) {
+        note(&format!("recount: session {id} has no events then"));
+    }
     let mut tail = timeline.tail(reader, through.next());
-    while wanted.follow && !closed {
+    while wanted.follow && !closed && left > 0 {
         let Some(recorded) = tail.next().await else {
             break;
         };
@@ -81,6 +85,7 @@ pub(crate) async fn run(
         if within(&recorded) {
             print(&recorded, output)?;
             output.flush()?;
+            left -= 1;
         }
     }
     Ok(())

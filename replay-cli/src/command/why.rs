@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use recount_store::{
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::args;
 use crate::args::Which;
 use crate::failure::Failure;
+use crate::front;
 use crate::knew::{self, Known};
 use crate::output::{Output, note};
 use crate::progress::{Bar, with_bar};
@@ -23,6 +25,9 @@ use crate::tree::{Row, rows};
 
 /// How many positions are looked at between two looks at the progress.
 const GO: u64 = 1 << 16;
+
+/// How many events of a chain are shown: a connection's reaches back over all its tries, to its first day.
+const CHAIN_MAX: usize = 20;
 
 /// Prints the chain of an event's causes, and with `effects` what followed from it.
 pub(crate) fn run(
@@ -42,7 +47,18 @@ pub(crate) fn run(
         lines: Lines::default(),
         output,
     };
+    let between = if json || asked.all {
+        0..0
+    } else {
+        between(chain.events.len())
+    };
     for (n, (recorded, knew)) in chain.events.iter().zip(&known).enumerate() {
+        if n == between.start && !between.is_empty() {
+            printer.left_out(between.len(), &chain.events[n])?;
+        }
+        if between.contains(&n) {
+            continue;
+        }
         let relation = if n == 0 { "event" } else { "cause" };
         printer.link(recorded, knew.as_ref(), relation)?;
     }
@@ -57,6 +73,15 @@ pub(crate) fn run(
         printer.effects(event, &effects)?;
     }
     Ok(())
+}
+
+/// Which events of a chain of so many are not shown: of a long one, what is between those that are near and the one
+/// that began it all.
+fn between(events: usize) -> Range<usize> {
+    match events {
+        0..=CHAIN_MAX => 0..0,
+        events => CHAIN_MAX - 1..events - 1,
+    }
 }
 
 /// The event that is meant.
@@ -92,7 +117,8 @@ fn pick(reader: &LogReader, timeline: &Timeline, which: Which) -> Result<Recorde
     };
     let found = reader.read(stream, number).next().transpose()?;
     found.filter(|event| event.seq == number).ok_or_else(|| {
-        Failure::new(format!("{stream} has no event with number {number}"))
+        let name = front::name(stream);
+        Failure::new(format!("{name} has no event with number {number}"))
             .try_next(format!("recount log {id}    numbers them"))
     })
 }
@@ -246,6 +272,20 @@ impl Printer<'_> {
             let _ = write!(text, "\n{:20}{}", "", look.dim(&text::one_line(&line)));
         }
         Ok(self.output.line(&text)?)
+    }
+
+    /// Says how many of the chain are not shown, and how far they reach back from this one on.
+    fn left_out(&mut self, events: usize, last: &Recorded) -> Result<(), Failure> {
+        let look = &self.output.look;
+        let (causes, since) = (
+            text::count(events as u64, "cause"),
+            time::full(last.at, &look.zone),
+        );
+        let line = look.dim(&format!(
+            "{:20}{causes} before {since}, between these: --all shows them",
+            ""
+        ));
+        Ok(self.output.line(&line)?)
     }
 
     /// Prints what followed from an event.

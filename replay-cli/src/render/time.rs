@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use recount_store::Timestamp;
 use serde::{Serialize, Serializer};
@@ -29,11 +30,20 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     u64::try_from(moment.as_microsecond()).ok().map(Timestamp)
 }
 
-/// A time of day, as the hour with its minutes and maybe seconds, on the day that a moment is of in a zone.
-pub(crate) fn on_day(text: &str, day: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-    let time: jiff::civil::Time = text.parse().ok()?;
-    let day = moment(day).to_zoned(zone.clone());
-    let then = day.with().time(time).build().ok()?.timestamp();
+/// The time that a person names: in RFC 3339, or as times are told in a zone: `2026-11-22 09:14:03`, `2026-11-22`; and
+/// `09:14` of a day.
+pub(crate) fn named(text: &str, day: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    if let Some(at) = parse(text) {
+        return Some(at);
+    }
+    let told = match text.parse::<DateTime>() {
+        Ok(told) => told,
+        Err(_) => {
+            let time: Time = text.parse().ok()?;
+            moment(day).to_zoned(zone.clone()).date().to_datetime(time)
+        }
+    };
+    let then = told.to_zoned(zone.clone()).ok()?.timestamp();
     u64::try_from(then.as_microsecond()).ok().map(Timestamp)
 }
 
@@ -117,12 +127,28 @@ mod tests {
         // No clock says this, but a damaged one may: it is told, not panicked over.
         assert_eq!(rfc3339(Timestamp(u64::MAX)), "9999-12-30T22:00:00.999999Z");
         assert_eq!(parse("1969-01-01T00:00:00Z"), None);
-        let same_day = |text| on_day(text, at, &TimeZone::UTC).map(rfc3339);
-        let then = "2026-11-22T09:14:59.500000Z".to_owned();
-        assert_eq!(same_day("09:14:59.5"), Some(then));
-        let then = "2026-11-22T23:00:00.000000Z".to_owned();
-        assert_eq!(same_day("23:00"), Some(then));
-        assert_eq!(same_day("tea time"), None);
+    }
+
+    #[test]
+    fn a_time_can_be_named_as_it_is_told() {
+        let at = Timestamp(1_795_338_843_120_456);
+        let east = TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(full(at, &east), "2026-11-22 11:14:03");
+        let named = |text| named(text, at, &east).map(rfc3339);
+        for (text, time) in [
+            ("2026-11-22T09:14:03Z", "2026-11-22T09:14:03.000000Z"),
+            ("2026-11-22 11:14:03", "2026-11-22T09:14:03.000000Z"),
+            ("2026-11-02T11:14:03.5", "2026-11-02T09:14:03.500000Z"),
+            ("2026-11-02 11:14", "2026-11-02T09:14:00.000000Z"),
+            ("2026-11-02", "2026-11-01T22:00:00.000000Z"),
+            ("11:14:59.5", "2026-11-22T09:14:59.500000Z"),
+            ("23:00", "2026-11-22T21:00:00.000000Z"),
+        ] {
+            assert_eq!(named(text).as_deref(), Some(time), "{text}");
+        }
+        for bad in ["tea time", "", "2026-13-01", "25:00", "1969-01-01"] {
+            assert_eq!(named(bad), None, "{bad}");
+        }
     }
 
     #[test]

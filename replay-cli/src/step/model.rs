@@ -266,11 +266,9 @@ impl Model {
     /// The moment that a text means: a number, a time, or a time of the day that is on the screen.
     fn moment(&self, text: &str) -> Option<At> {
         let text = text.trim();
-        if let Ok(at) = text.parse() {
-            return Some(at);
-        }
-        let day = self.here()?.at;
-        time::on_day(text, day, &self.zone).map(At::Time)
+        // The day on the screen, and not today.
+        let time = || time::named(text, self.here()?.at, &self.zone);
+        time().map(At::Time).or_else(|| text.parse().ok())
     }
 }
 
