@@ -531,7 +531,7 @@ fn what_is_open_or_left_is_told_with_what_to_do() {
     .assert_eq(&doctor(&place));
     expect![[r#"
         note: 3 messages were given up
-          they are kept, and nothing happens to them by itself
+          nothing is lost, and nothing happens by itself
             recount dead-letters    lists them
         nothing needs doing
         --- exit 0
@@ -565,9 +565,9 @@ fn what_is_open_or_left_is_told_with_what_to_do() {
         warning: HERE/data/log.redb has mode 0644
           others than its owner can read what was said, or passwords of servers
             chmod go= HERE/data/log.redb
-        warning: 1 message is open, and nobody works on them
-          an engine ended before they did; nothing happens to them by itself
-            recount recover    carries them to their end
+        warning: 1 message is open, and nobody works on it
+          the engine ended before that; nothing happens by itself
+            recount recover    carries it to the end
         note: the server of connection 0g2081040g208104 is gone
           nobody has recorded that yet
             recount recover    does
@@ -601,9 +601,9 @@ fn a_process_that_writes_and_one_that_was_killed_are_told_apart() {
     let killed = Place::new();
     copy(&place.data(), &killed.data());
     expect![[r#"
-        warning: 1 message is open, and nobody works on them
-          an engine ended before they did; nothing happens to them by itself
-            recount recover    carries them to their end
+        warning: 1 message is open, and nobody works on it
+          the engine ended before that; nothing happens by itself
+            recount recover    carries it to the end
         note: the last process that wrote the log was killed
           nothing is lost: what its journal holds is read, and settles when the log is next opened to be written
         --- stderr
@@ -665,7 +665,7 @@ fn what_is_no_log_or_a_damaged_one_is_told() {
           what was recorded before position 4 can be read; what follows may not be what was recorded
             recount salvage HERE/data --into NEW-DIR    takes out what can still be proven
         note: 3 messages were given up
-          they are kept, and nothing happens to them by itself
+          nothing is lost, and nothing happens by itself
             recount dead-letters    lists them
         --- stderr
         recount: 1 thing needs doing in HERE/data
@@ -809,6 +809,17 @@ fn what_is_open_in_a_salvaged_log_is_sent_by_nobody() {
 }
 
 #[test]
+fn what_is_given_up_in_a_salvaged_log_is_no_mistake_of_an_engine() {
+    for name in ["mangled", "short"] {
+        let place = fixture(name);
+        let salvaged = place.run(&["salvage", "data", "--into", "new"]);
+        assert!(salvaged.stdout.contains("given up: 1 message"));
+        let decided = place.printed(&["--data", "new", "verify", "--decisions"]);
+        assert!(decided.contains("\ndecided as today: "), "{decided}");
+    }
+}
+
+#[test]
 fn what_holds_no_log_is_not_salvaged() {
     let place = Place::new();
     fs::write(place.path("letter"), "dear").unwrap();
@@ -840,15 +851,15 @@ fn each_log_that_is_kept_is_told_what_it_needs() {
         note: the last process that wrote the log was killed
           nothing is lost: what its journal holds is read, and settles when the log is next opened to be written
         note: 12 messages were given up
-          they are kept, and nothing happens to them by itself
+          nothing is lost, and nothing happens by itself
             recount dead-letters    lists them
         nothing needs doing
         --- exit 0
     "#]].assert_eq(&told("week"));
     expect![[r#"
-        warning: 1 message is open, and nobody works on them
-          an engine ended before they did; nothing happens to them by itself
-            recount recover    carries them to their end
+        warning: 1 message is open, and nobody works on it
+          the engine ended before that; nothing happens by itself
+            recount recover    carries it to the end
         note: the last process that wrote the log was killed
           nothing is lost: what its journal holds is read, and settles when the log is next opened to be written
         --- stderr

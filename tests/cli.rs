@@ -730,6 +730,7 @@ fn a_policy_file_is_checked_key_by_key() {
     place.check(&["policy", "check", "strict.toml"], &expect![[r#"
         --- stderr
         recount: cannot use the policy: strict.toml: session.turn_max: invalid value: string "20 bananas", expected a duration with its unit, such as "250ms", "30s", "5m" or "24h"
+          recount policy    prints every key, and what is in force
         --- exit 1
     "#]]);
     write("connection.circuit.delay_min = '2m'");
@@ -741,6 +742,7 @@ fn a_policy_file_is_checked_key_by_key() {
     place.check(&["policy", "check", "none.toml"], &expect![[r#"
         --- stderr
         recount: cannot use the policy: cannot read the policy none.toml: No such file or directory (os error 2)
+          recount policy    prints every key, and what is in force
         --- exit 1
     "#]]);
 }

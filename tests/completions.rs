@@ -5,12 +5,13 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
 use recount_tests::command::VERB_TIMEOUT;
-use recount_tests::fixture::{Fixture, fixture};
+use recount_tests::fixture::fixture;
+use recount_tests::place::Place;
 use recount_tests::process::recount;
 use recount_tests::process::terminal::Terminal;
 
 /// A fixture in whose folder `bin` has the command under its name.
-fn place() -> Fixture {
+fn place() -> Place {
     let place = fixture("week");
     let bin = place.data().with_file_name("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -19,7 +20,7 @@ fn place() -> Fixture {
 }
 
 /// A command that finds `recount`, and its log.
-fn with_recount(place: &Fixture, program: &str) -> Command {
+fn with_recount(place: &Place, program: &str) -> Command {
     let folder = place.data().parent().unwrap().to_owned();
     let mut command = Command::new(program);
     command
@@ -36,7 +37,7 @@ fn with_recount(place: &Fixture, program: &str) -> Command {
 }
 
 /// What is offered for the last of these words: ids and their like, without the flags that could stand there, too.
-fn offered(place: &Fixture, words: &[&str]) -> Vec<String> {
+fn offered(place: &Place, words: &[&str]) -> Vec<String> {
     let mut command = with_recount(place, "recount");
     command
         .env("RECOUNT_COMPLETE", "bash")

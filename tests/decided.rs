@@ -219,6 +219,8 @@ fn a_decision_that_was_forgotten_is_told_apart() {
     // What came after it moved up into its place.
     assert_eq!(first["seq"], changed[0].seq.0);
     assert_eq!(first["today"][0]["type"], "RetryScheduled", "{first:#}");
+    let why = "another decision would be made in its place, or before it";
+    assert_eq!(first["why"], why);
 }
 
 #[test]

@@ -207,6 +207,9 @@ fn the_json_of_verbs_that_change_something_is_what_the_schemas_say() {
         &data,
         &["run", "--agent", "scripted", "script: words=1"],
     );
+    holds("fork", &data, &["fork", "latest", "--at", "3"]);
+    holds("fork", &data, &["fork", "latest"]);
+    holds("show", &data, &["show", "latest"]);
     holds("close", &data, &["close", "latest"]);
     holds("cut", &data, &["cut", "latest", "--all", "--dry-run"]);
     holds("cut", &data, &["cut", "latest", "--before", "3"]);
@@ -250,9 +253,18 @@ fn the_json_of_recovery_by_hand_is_what_the_schemas_say() {
     let none = run(&little.data(), &["dead-letters", "--json"]);
     assert_eq!((none.stdout.as_str(), none.status.code()), ("", Some(0)));
 
+    let old = &letters[0]["session"];
     for at in ["1", "9", "40"] {
-        holds("fork", &much.data(), &["fork", "latest", "--at", at]);
-        holds("show", &much.data(), &["show", "latest"]);
+        let forked = holds(
+            "fork",
+            &much.data(),
+            &["fork", old.as_str().unwrap(), "--at", at],
+        );
+        let new = forked[0]["session"].as_str().unwrap();
+        assert_eq!(
+            holds("show", &much.data(), &["show", new])[0]["fork"]["from"],
+            *old
+        );
     }
     for name in FIXTURES {
         let log = fixture(name);

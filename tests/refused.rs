@@ -125,6 +125,7 @@ fn a_file_of_another_program() {
                 recount sessions
                 --- stderr
                 recount: cannot open the log: HERE/data/log.redb is not a log of recount (Not a redb database: magic number mismatch); it was left as it is: move it away, or name another data directory
+                  recount doctor HERE/data    says what is wrong with it, and what to do
                 --- exit 1
             "#]],
         );

@@ -269,7 +269,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
             not whole
             --- stderr
             recount: the log is not whole: the log is damaged at position 25: it is missing
-              what comes before it can still be read: recount log ID
+              recount doctor HERE/data                             says what is wrong with it, and what to do
+              recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
             --- exit 1
         "#]],
     );
@@ -279,7 +280,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
             not whole
             --- stderr
             recount: the log is not whole: the log is damaged at position 25: it is missing
-              what comes before it can still be read: recount log ID
+              recount doctor HERE/data                             says what is wrong with it, and what to do
+              recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
             --- exit 1
         "#]],
     );
@@ -288,7 +290,8 @@ fn what_is_not_as_it_was_signed_is_told_apart() {
         &expect![[r#"
             --- stderr
             recount: nothing was signed: the log is damaged at position 25: it is missing
-              recount verify    names the first bad place
+              recount doctor HERE/data                             says what is wrong with it, and what to do
+              recount salvage HERE/data/log.redb --into NEW-DIR    takes out what can still be proven
             --- exit 1
         "#]],
     );

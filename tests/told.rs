@@ -230,10 +230,10 @@ const CHANGING: &[Case] = &[
     (
         "fork",
         &[
-            &["fork", "latest", "--at", "9"],
-            &["fork", "latest", "--at", "9", "--json"],
-            &["fork", "latest", "--at", "2026-10-01"],
+            &["fork", "latest"],
             &["show", "latest"],
+            &["fork", "latest", "--at", "3"],
+            &["fork", "nobody"],
         ],
     ),
     (
@@ -423,7 +423,9 @@ fn nothing_is_kept_that_nobody_tells() {
     };
     let all = files(Path::new(env!("CARGO_MANIFEST_DIR")).join("told"));
     let found: BTreeSet<PathBuf> = all.into_iter().flat_map(files).collect();
-    assert_eq!(found, told);
+    // One that lacks is missed where it is told.
+    let left_over: Vec<_> = found.difference(&told).collect();
+    assert!(left_over.is_empty(), "{left_over:?}");
 
     let logs = files(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures"));
     let logs = logs.iter().filter(|path| path.is_dir());

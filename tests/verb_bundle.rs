@@ -172,6 +172,40 @@ fn nothing_in_a_bundle_can_be_changed() {
 }
 
 #[test]
+fn what_is_no_bundle_or_not_a_whole_one_is_said() {
+    let place = signed();
+    let text = bundle(&place, &[]);
+    let lines: Vec<&str> = text.lines().collect();
+    place.write("bytes.bundle", [0xff, 0, b'\n']);
+    let half = lines[5].len() / 2;
+    let half = format!("{}\n{}", lines[..5].join("\n"), &lines[5][..half]);
+    place.write("half.bundle", half);
+    place.write(
+        "headless.bundle",
+        lines[..lines.len() - 1].join("\n") + "\n",
+    );
+    let told = place.told_each(&[
+        &["bundle", "--check", "bytes.bundle"],
+        &["bundle", "--check", "half.bundle"],
+        &["bundle", "--check", "headless.bundle"],
+    ]);
+    expect![[r#"
+        $ recount bundle --check bytes.bundle
+        --- stderr
+        recount: not proven: bytes.bundle, line 1: the file is not a bundle: its first line is no "recount bundle v1"
+        --- exit 1
+        $ recount bundle --check half.bundle
+        --- stderr
+        recount: not proven: half.bundle, line 6: the file is cut short: the signed head is missing
+        --- exit 1
+        $ recount bundle --check headless.bundle
+        --- stderr
+        recount: not proven: headless.bundle, its end: the file is cut short: the signed head is missing
+        --- exit 1
+    "#]].assert_eq(&told);
+}
+
+#[test]
 fn what_cannot_be_proven_is_not_bundled() {
     let place = signed();
     place.check(

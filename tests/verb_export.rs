@@ -95,6 +95,7 @@ fn what_cannot_be_proven_is_refused_by_its_line() {
         &expect![[r#"
             --- stderr
             recount: nothing was imported: changed.jsonl, line 5: what it says is not what its record holds
+              get the file again; recount export ID --out FILE writes what can be imported
             --- exit 1
         "#]],
     );
@@ -106,6 +107,7 @@ fn what_cannot_be_proven_is_refused_by_its_line() {
         &expect![[r#"
             --- stderr
             recount: nothing was imported: swapped.jsonl, line 8: another event stands in its place
+              get the file again; recount export ID --out FILE writes what can be imported
             --- exit 1
         "#]],
     );
@@ -115,6 +117,17 @@ fn what_cannot_be_proven_is_refused_by_its_line() {
         &expect![[r#"
             --- stderr
             recount: nothing was imported: cut.jsonl, its end: the file is cut short: its last line is missing
+              get the file again; recount export ID --out FILE writes what can be imported
+            --- exit 1
+        "#]],
+    );
+    refused(
+        "half.jsonl",
+        &format!("{}\n{}", lines[..5].join("\n"), &lines[5][..40]),
+        &expect![[r#"
+            --- stderr
+            recount: nothing was imported: half.jsonl, line 6: the file is cut short: its last line is missing
+              get the file again; recount export ID --out FILE writes what can be imported
             --- exit 1
         "#]],
     );
@@ -124,6 +137,7 @@ fn what_cannot_be_proven_is_refused_by_its_line() {
         &expect![[r#"
             --- stderr
             recount: nothing was imported: log.jsonl, line 1: the file is not an export: its first line is no "recount export v1"
+              get the file again; recount export ID --out FILE writes what can be imported
             --- exit 1
         "#]],
     );
@@ -131,11 +145,20 @@ fn what_cannot_be_proven_is_refused_by_its_line() {
         "empty.jsonl",
         "",
         &expect![[r#"
-        --- stderr
-        recount: nothing was imported: empty.jsonl, its end: the file is not an export: its first line is no "recount export v1"
-        --- exit 1
-    "#]],
+            --- stderr
+            recount: nothing was imported: empty.jsonl, its end: the file is not an export: its first line is no "recount export v1"
+              get the file again; recount export ID --out FILE writes what can be imported
+            --- exit 1
+        "#]],
     );
+
+    place.write("bytes.jsonl", [0xff, 0, b'\n']);
+    place.check(&["import", "bytes.jsonl", "--into", "new"], &expect![[r#"
+        --- stderr
+        recount: nothing was imported: bytes.jsonl, line 1: the file is not an export: its first line is no "recount export v1"
+          get the file again; recount export ID --out FILE writes what can be imported
+        --- exit 1
+    "#]]);
 
     // What is there already is left as it is.
     place.write("session.jsonl", &exported);

@@ -546,7 +546,7 @@ mod tests {
     use super::*;
     use recount_projections::fold;
     use recount_store::{
-        Choice, Class, Event as E, Position, Recorded, Refusal, Seq, SessionId, StreamId,
+        Choice, Event as E, Position, Recorded, Refusal, Seq, SessionId, StreamId,
     };
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
@@ -560,20 +560,10 @@ mod tests {
     const M3: MessageId = MessageId::from_bytes([3; 10]);
 
     fn given(events: impl IntoIterator<Item = Event>) -> Session {
+        let stream = StreamId::Session(SessionId::from_bytes([7; 10]));
         let recorded: Vec<Recorded> = (1..)
             .zip(events)
-            .map(|(number, event)| Recorded {
-                position: Position(number),
-                stream: StreamId::Session(SessionId::from_bytes([7; 10])),
-                seq: Seq(number),
-                at: NOW,
-                cause: None,
-                class: Class::Observed,
-                provenance: recount_store::Provenance::Live,
-                id: None,
-                frame: None,
-                event,
-            })
+            .map(|(n, event)| NewEvent::live(event, NOW).recorded(stream, Seq(n), Position(n)))
             .collect();
         fold(&recorded)
     }

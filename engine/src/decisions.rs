@@ -54,6 +54,11 @@ use crate::policy::{self, Policy};
 /// How many events one step of a machine has at most, with room to spare.
 const STEP_EVENTS_MAX: usize = 64;
 
+/// Why a message is given up whose log was damaged and salvaged. Of all reasons this one is not for people alone: no rule
+/// leads to that, and none is asked for. Logs have it, so it stays as it is.
+pub const SALVAGED: &str =
+    "its log was damaged and salvaged: what became of it after that is not known";
+
 /// How many events go by between two words on how far it has come.
 const STRIDE: u64 = 1 << 12;
 
@@ -289,6 +294,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                     .map(|stance| stance.decide(&policy.session, &identity, &state, id, moment))
             };
             let length = match first.class {
+                Class::Decided if is_salvages(&first.event) => 1,
                 Class::Decided if is_a_persons_word(&state, &first.event) => {
                     // Giving up is two events, and both are that word.
                     let next = ahead.events.get(1);
@@ -580,6 +586,11 @@ fn is_a_persons_word(state: &Session, event: &Event) -> bool {
         } => *verdict != Verdict::Wait && waits(*message),
         _ => false,
     }
+}
+
+/// Whether a message was given up since its log was salvaged: that is nobody's rule, either.
+fn is_salvages(event: &Event) -> bool {
+    matches!(event, Event::MessageDeadLettered { reason, .. } if reason == SALVAGED)
 }
 
 /// Whether a message is a dead letter by the word that it is given up.

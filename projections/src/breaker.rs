@@ -167,25 +167,16 @@ impl Projection for Breaker {
 
 #[cfg(test)]
 mod tests {
-    use recount_store::{Class, ConnectionId, Position, Provenance, Seq, StreamId};
+    use recount_store::{ConnectionId, NewEvent, Position, Seq, StreamId};
 
     use super::*;
     use crate::fold;
 
     fn recorded(events: Vec<Event>) -> Vec<Recorded> {
+        let stream = StreamId::Connection(ConnectionId::from_bytes([1; 10]));
         let numbered = (1..).zip(events);
-        let record = |(n, event)| Recorded {
-            position: Position(n),
-            stream: StreamId::Connection(ConnectionId::from_bytes([1; 10])),
-            seq: Seq(n),
-            at: Timestamp(n),
-            cause: None,
-            class: Class::Decided,
-            provenance: Provenance::Live,
-            id: None,
-            frame: None,
-            event,
-        };
+        let record =
+            |(n, event)| NewEvent::live(event, Timestamp(n)).recorded(stream, Seq(n), Position(n));
         numbered.map(record).collect()
     }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use recount_store::{
-    Choice, Class, ConnectionId, ConnectionState, Event, Hash, Json, MessageId, OutputKind,
-    PermissionAnswer, Placement, Position, Prompt, Provenance, Recorded, Refusal, Rerun,
-    Resolution, Seq, SessionId, StreamId, Target, Timestamp, ToolOutcome, Verdict, derived,
+    Choice, ConnectionId, ConnectionState, Event, Hash, Json, MessageId, NewEvent, OutputKind,
+    PermissionAnswer, Placement, Position, Prompt, Recorded, Refusal, Rerun, Resolution, Seq,
+    SessionId, StreamId, Target, Timestamp, ToolOutcome, Verdict, derived,
 };
 
 use crate::turn::{Answered, Asks, Call, CallOutcome, Item, Part, Question, Run};
@@ -21,18 +21,8 @@ fn session(number: u8) -> StreamId {
 }
 
 fn recorded(stream: StreamId, number: u64, event: Event) -> Recorded {
-    Recorded {
-        position: Position(number),
-        stream,
-        seq: Seq(number),
-        at: Timestamp(number * 1_000_000),
-        cause: None,
-        class: Class::Observed,
-        provenance: Provenance::Live,
-        id: None,
-        frame: None,
-        event,
-    }
+    let at = Timestamp(number * 1_000_000);
+    NewEvent::live(event, at).recorded(stream, Seq(number), Position(number))
 }
 
 fn given(events: impl IntoIterator<Item = Event>) -> Vec<Recorded> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use recount_store::{PublicKey, SigningKey};
 
 use crate::failure::Failure;
+use crate::output::note;
 
 /// No key and no signed head is as long as this.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -39,6 +40,14 @@ pub(crate) fn private(path: &Path) -> Result<SigningKey, Failure> {
         }
     }
     Ok(key)
+}
+
+/// Says that it proves little to be signed by a key that nobody named, where nobody did.
+pub(crate) fn note_trust(trusted: Option<&PublicKey>) {
+    if trusted.is_none() {
+        note("recount: whose key that is, the file alone says: name the one you trust");
+        note("  --public-key KEY    64 hexadecimal digits, or a file of them or of PEM");
+    }
 }
 
 /// The public key that a text is, or that the file of this name holds.

@@ -167,7 +167,7 @@ fn on_a_log(verb: Verb, data: &Path, json: bool, mut output: Output) -> Result<(
             command::change(log.as_ref(), work)?;
         }
         Verb::Fork(fork) => {
-            let log = directory::open_to_write(&data)?;
+            let log = directory::open_to_write(data)?;
             let work = command::fork::run(&log, &fork, json, &mut output);
             command::change(Some(&log), work)?;
         }

@@ -633,7 +633,6 @@ mod tests {
         let mut record = |event: Event, frame: Option<FrameNumber>| {
             number += 1;
             Recorded {
-                class: event.class(),
                 frame,
                 ..session_event(number, event)
             }

@@ -115,23 +115,41 @@ impl Append {
     /// The events with their places.
     fn recorded(self, placed: Placed) -> impl Iterator<Item = Recorded> {
         let stream = self.stream;
-        (0..).zip(self.events).map(move |(index, new)| Recorded {
-            position: Position(placed.first.0 + index),
+        (0..).zip(self.events).map(move |(index, mut new)| {
+            if let Cause::Sibling(sibling) = new.cause {
+                new.cause = Cause::At(Position(placed.first.0 + sibling as u64));
+            }
+            let position = Position(placed.first.0 + index);
+            new.recorded(stream, Seq(placed.first_seq.0 + index), position)
+        })
+    }
+}
+
+impl NewEvent {
+    /// The event as a log holds it at this place.
+    ///
+    /// # Panics
+    ///
+    /// Where it follows from a sibling, which has no position without the others of its append.
+    #[must_use]
+    pub fn recorded(self, stream: StreamId, seq: Seq, position: Position) -> Recorded {
+        Recorded {
+            position,
             stream,
-            seq: Seq(placed.first_seq.0 + index),
-            at: new.at,
-            cause: match new.cause {
+            seq,
+            at: self.at,
+            cause: match self.cause {
                 // There is no position 0, so it says as much as none, here as in the file.
                 Cause::None | Cause::At(Position(0)) => None,
                 Cause::At(position) => Some(position),
-                Cause::Sibling(sibling) => Some(Position(placed.first.0 + sibling as u64)),
+                Cause::Sibling(sibling) => panic!("its sibling {sibling} has no position yet"),
             },
-            class: new.event.class(),
-            provenance: new.provenance,
-            id: new.id,
-            frame: new.frame,
-            event: new.event,
-        })
+            class: self.event.class(),
+            provenance: self.provenance,
+            id: self.id,
+            frame: self.frame,
+            event: self.event,
+        }
     }
 }
 

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use recount_engine::shell::session::Session;
-use recount_engine::{Error, OpenSession, PermissionAnswer, SessionManager, Status, Word};
+use recount_engine::{
+    Error, ForkSession, OpenSession, PermissionAnswer, SessionManager, Status, Word,
+};
 use recount_projections::MessageState;
 use recount_projections::turn::Asks;
-use recount_store::{Prompt, SessionId, Target};
+use recount_store::{Prompt, Seq, SessionId, Target};
 use tokio::time::{sleep, timeout};
 
 use crate::book::{Book, Broken, Receipt};
@@ -49,10 +51,34 @@ pub(crate) struct Application {
 
 #[derive(Default)]
 struct Memory {
-    sessions: Vec<OpenSession>,
+    sessions: Vec<Known>,
     /// What it wants to be queued, by key, whether or not it was told that it is.
     wanted: Vec<Wanted>,
     texts: u32,
+}
+
+/// A session that it began, or may have.
+#[derive(Clone)]
+struct Known {
+    id: SessionId,
+    target: Target,
+    /// Where it goes on from, if it does.
+    fork: Option<ForkSession>,
+}
+
+impl Known {
+    /// Safe to repeat, and has to be where nobody knows whether it was heard.
+    async fn begin(self, manager: &SessionManager) -> Result<Session, Error> {
+        if let Some(spec) = self.fork {
+            return manager.fork(spec).await;
+        }
+        let spec = OpenSession {
+            id: Some(self.id),
+            target: self.target,
+            ..OpenSession::new("opencode", "/project")
+        };
+        manager.open(spec).await
+    }
 }
 
 #[derive(Clone)]
@@ -97,9 +123,8 @@ impl Application {
         if known.is_empty() || known.len() < self.habits.sessions_max && self.dice.percent(5) {
             return self.open(manager).await;
         }
-        let spec = known[self.dice.below(known.len())].clone();
-        // Opening is safe to repeat, and has to be where nobody knows whether it was heard.
-        let session = manager.open(spec).await?;
+        let chosen = known[self.dice.below(known.len())].clone();
+        let session = chosen.clone().begin(manager).await?;
         match self.dice.below(100) {
             0..30 => self.send(&session).await,
             30..40 => self.send_with_key(&session).await,
@@ -123,7 +148,10 @@ impl Application {
                 session.abort().await
             }
             63..90 => self.answer(&session).await,
-            90..97 => {
+            90..94 if known.len() < 2 * self.habits.sessions_max => {
+                self.fork(manager, &session, chosen.target).await
+            }
+            94..97 => {
                 let mut subscription = session.subscribe();
                 let look = async { while let Ok(Some(_)) = subscription.next().await {} };
                 let _ = timeout(self.dice.millis(0, 2000), look).await;
@@ -136,16 +164,51 @@ impl Application {
     }
 
     async fn open(&self, manager: &SessionManager) -> Result<(), Error> {
-        let bytes = self.dice.number().to_le_bytes();
-        let mut id = [0; 10];
-        id[..8].copy_from_slice(&bytes);
-        let spec = OpenSession {
-            id: Some(SessionId::from_bytes(id)),
+        let known = Known {
+            id: self.new_id(),
             target: self.targets[self.dice.below(self.targets.len())].clone(),
-            ..OpenSession::new("opencode", "/project")
+            fork: None,
         };
-        self.memory.lock().unwrap().sessions.push(spec.clone());
-        manager.open(spec).await.map(drop)
+        self.remember(known.clone());
+        known.begin(manager).await.map(drop)
+    }
+
+    /// Tries again from some moment of a session, and says something there at once.
+    async fn fork(
+        &self,
+        manager: &SessionManager,
+        from: &Session,
+        target: Target,
+    ) -> Result<(), Error> {
+        let last = from.with_state(|state| state.seq)?;
+        let id = self.new_id();
+        let known = Known {
+            id,
+            target,
+            fork: Some(ForkSession {
+                id: Some(id),
+                at: self
+                    .dice
+                    .percent(50)
+                    .then(|| Seq(self.dice.between(1, last.0))),
+                ..ForkSession::new(from.id())
+            }),
+        };
+        self.trace
+            .say("person", format!("forks {}: {:?}", from.id(), known.fork));
+        self.remember(known.clone());
+        let session = known.begin(manager).await?;
+        self.send(&session).await
+    }
+
+    fn new_id(&self) -> SessionId {
+        let mut id = [0; 10];
+        id[..8].copy_from_slice(&self.dice.number().to_le_bytes());
+        SessionId::from_bytes(id)
+    }
+
+    fn remember(&self, known: Known) {
+        self.memory.lock().unwrap().sessions.push(known);
     }
 
     /// A text that nobody said before.
@@ -308,8 +371,8 @@ impl Application {
     /// Answers whatever waits, until nothing is open.
     pub(crate) async fn settle(&self, manager: &SessionManager) -> Result<(), Error> {
         let known = self.memory.lock().unwrap().sessions.clone();
-        for spec in known {
-            let session = manager.open(spec).await?;
+        for known in known {
+            let session = known.begin(manager).await?;
             loop {
                 let rests = timeout(self.dice.millis(100, 5000), session.at_rest()).await;
                 match rests {
@@ -334,19 +397,19 @@ impl Application {
     /// What the agents of its sessions are called.
     pub(crate) fn hosts_of_sessions(&self) -> BTreeMap<SessionId, String> {
         let memory = self.memory.lock().unwrap();
-        let host = |spec: &OpenSession| {
-            let host = match &spec.target {
+        let host = |known: &Known| {
+            let host = match &known.target {
                 Target::Url(url) => url.trim_start_matches("http://"),
                 Target::Managed { directory, .. } => directory.trim_start_matches('/'),
             };
-            Some((spec.id?, host.to_owned()))
+            (known.id, host.to_owned())
         };
-        memory.sessions.iter().filter_map(host).collect()
+        memory.sessions.iter().map(host).collect()
     }
 
     /// The sessions that it opened, or may have.
     pub(crate) fn sessions(&self) -> Vec<SessionId> {
         let memory = self.memory.lock().unwrap();
-        memory.sessions.iter().filter_map(|spec| spec.id).collect()
+        memory.sessions.iter().map(|known| known.id).collect()
     }
 }

@@ -38,6 +38,14 @@ pub(crate) enum Asked {
     MakeSession {
         title: String,
     },
+    /// `session` is what is copied.
+    Copy {
+        session: String,
+    },
+    /// What was copied gets its name.
+    Rename {
+        title: String,
+    },
     Keep {
         agent_message: String,
     },
@@ -62,6 +70,12 @@ impl Asked {
         let path: Vec<&str> = request.url.path_segments().into_iter().flatten().collect();
         match (request.method.as_str(), &path[..]) {
             ("POST", ["session"]) => Some(Self::MakeSession {
+                title: text(&body["title"]),
+            }),
+            ("POST", ["session", id, "fork"]) => Some(Self::Copy {
+                session: (*id).to_owned(),
+            }),
+            ("PATCH", ["session", _]) => Some(Self::Rename {
                 title: text(&body["title"]),
             }),
             ("POST", ["session", _, "message"]) => Some(Self::Keep {
@@ -145,10 +159,23 @@ pub(crate) fn promise_2_recorded_before_it_is_done(
     };
     let decided = match asked {
         // One that a look does not find is asked for again, by the same name.
-        Asked::MakeSession { title } => count(&|event| {
+        Asked::MakeSession { title } | Asked::Rename { title } => count(&|event| {
             matches!(event, Event::AgentSessionRequested { marker } if title.contains(marker.as_str()))
         })
         .saturating_mul(sent),
+        // The same for a copy.
+        Asked::Copy { session } => {
+            let forks = events.iter().filter(|recorded| {
+                matches!(&recorded.event, Event::SessionForked { agent_session, .. }
+                    if agent_session.as_ref() == Some(session))
+            });
+            let forks: BTreeSet<StreamId> = forks.map(|recorded| recorded.stream).collect();
+            let requested = events.iter().filter(|recorded| {
+                forks.contains(&recorded.stream)
+                    && matches!(recorded.event, Event::AgentSessionRequested { .. })
+            });
+            requested.count().saturating_mul(sent)
+        }
         Asked::Keep {
             agent_message: wanted,
         } => count(
@@ -340,6 +367,12 @@ fn is_strange(message: &Value) -> bool {
     id.is_some_and(|id| id.starts_with(STRANGE))
 }
 
+/// Whether the agent gave a message its name: so it does with what it copies.
+fn is_copied(message: &Value) -> bool {
+    let id = message["info"]["id"].as_str();
+    id.is_some_and(|id| id.ends_with("Scripted000000"))
+}
+
 /// The answers to a message that an agent lists.
 fn answers<'a>(history: &'a History, agent_message: &'a str) -> impl Iterator<Item = &'a Value> {
     let answers = history.messages.iter();
@@ -360,10 +393,15 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
         let mut steered: BTreeSet<MessageId> = BTreeSet::new();
         let mut absences: BTreeMap<MessageId, usize> = BTreeMap::new();
         let mut sessions: Vec<String> = Vec::new();
+        let mut said_before = None;
         for recorded in &events {
             let event = &recorded.event;
             match event {
-                Event::AgentSessionBound { agent_session } => sessions.push(agent_session.clone()),
+                Event::SessionForked { context, .. } => said_before.clone_from(context),
+                Event::AgentSessionBound { agent_session }
+                | Event::AgentSessionForked { agent_session } => {
+                    sessions.push(agent_session.clone());
+                }
                 Event::MessageQueued { message, key, text } => {
                     order.push((*message, text.clone()));
                     if let Some(key) = key {
@@ -481,7 +519,9 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
         let is_shared = sessions.iter().any(|id| ended.pages.shared.contains(id));
         for (message, text) in &order {
             let end = settled.get(message);
-            let asked = (ended.asked)(text);
+            // Told of what was said before, or in a copy that holds it.
+            let told = said_before.as_ref().map(|before| format!("{before}{text}"));
+            let asked = (ended.asked)(text) + told.map_or(0, |told| (ended.asked)(&told));
             // A dead letter that was queued again is another message with the same text.
             let same = order.iter().filter(|(_, other)| other == text);
             let decided: usize = same
@@ -516,7 +556,7 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
             for message in history
                 .messages
                 .iter()
-                .filter(|m| m["info"]["role"] == "user" && !is_strange(m))
+                .filter(|m| m["info"]["role"] == "user" && !is_strange(m) && !is_copied(m))
             {
                 let name = message["info"]["id"].as_str().unwrap_or_default();
                 let found = queued[place..].iter().position(|queued| *queued == name);
@@ -548,6 +588,74 @@ pub(crate) fn promise_3_once_in_order_and_answered(ended: &Ended) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// The part of promise 3 for a session that goes on from another one. A copy begins with what the agent held of that one
+/// through a message, and with nothing else; where there is no copy, the first message says what was said.
+pub(crate) fn promise_3_a_fork_knows_what_was_said(ended: &Ended) -> Result<(), Broken> {
+    for (id, events) in ended.sessions() {
+        let held = |name: &String| ended.histories_of(id).find(|history| history.id == *name);
+        let (mut origin, mut said) = (None, None);
+        let (mut copies, mut others) = (Vec::new(), Vec::new());
+        for recorded in &events {
+            match &recorded.event {
+                Event::SessionForked {
+                    agent_session,
+                    through,
+                    context,
+                    ..
+                } => {
+                    origin = agent_session.as_ref().zip(through.as_deref());
+                    said = context.as_deref();
+                }
+                Event::AgentSessionForked { agent_session } => copies.extend(held(agent_session)),
+                Event::AgentSessionBound { agent_session } => others.extend(held(agent_session)),
+                _ => {}
+            }
+        }
+        // What an agent has forgotten says nothing.
+        if let Some((old, through)) = origin
+            && let Some(old) = held(old)
+        {
+            let old: Vec<_> = users(old).collect();
+            let last = old.iter().position(|m| m["info"]["id"] == through);
+            let through = last.map_or(&old[..0], |last| &old[..=last]);
+            let expected: Vec<_> = through.iter().map(|message| text_of(message)).collect();
+            for copy in copies {
+                let copied = users(copy).filter(|message| is_copied(message));
+                let copied: Vec<_> = copied.map(text_of).collect();
+                holds!(
+                    promise_3_once_in_order_and_answered,
+                    !expected.is_empty() && copied == expected,
+                    "{id}: the copy {} holds {copied:?} instead of {expected:?}",
+                    copy.id
+                );
+            }
+        }
+        let Some(said) = said else { continue };
+        for other in others {
+            let mut own = users(other).filter(|message| !is_strange(message));
+            let first = own.next().map_or(said, text_of);
+            holds!(
+                promise_3_once_in_order_and_answered,
+                first.starts_with(said),
+                "{id}: {} begins with {first:?}, and nobody told the agent what was said before",
+                other.id
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The messages in the user's name that an agent holds.
+fn users(history: &History) -> impl Iterator<Item = &Value> {
+    let messages = history.messages.iter();
+    messages.filter(|message| message["info"]["role"] == "user")
+}
+
+/// The text of a message in the user's name.
+fn text_of(message: &Value) -> &str {
+    message["parts"][0]["text"].as_str().unwrap_or_default()
 }
 
 /// With the world calm nothing is open any more: recovery ended, and nobody is busy with nothing alive behind it.

@@ -102,7 +102,12 @@ impl World {
         let book = Book::new(trace.clone());
         let clock = Clock::starting_at(begin);
         let network = Network::new(Dice::of(seed, "network"), trace.clone(), book.clone());
-        let agent = || Scripted::with_clock(script(seed), Duration::from_secs(10), clock);
+        let copies = !Dice::of(seed, "copies").percent(20);
+        let script = || match script(seed) {
+            script if copies => script,
+            script => script.without_fork(),
+        };
+        let agent = || Scripted::with_clock(script(), Duration::from_secs(10), clock);
         let mut agents: BTreeMap<_, _> = (0..dice.between(1, 2))
             .map(|n| (format!("agent-{n}.test:4096"), agent()))
             .collect();
@@ -385,6 +390,7 @@ impl World {
             };
             promises::promise_1_acknowledged_means_durable(pages, &log)?;
             promises::promise_3_once_in_order_and_answered(&ended)?;
+            promises::promise_3_a_fork_knows_what_was_said(&ended)?;
             promises::promise_4_everything_has_an_end(&ended)?;
             promises::promise_5_the_log_is_the_only_truth(&log, &held)?;
             promises::promise_6_what_was_not_seen_live_says_so(&ended)?;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use recount_projections::{Projection, fold};
 use recount_store::{
-    Event, Hash, MessageId, Position, Provenance, Recorded, Refusal, Seq, SessionId, StreamId,
-    Timestamp, derived,
+    Event, Hash, MessageId, Position, Recorded, Refusal, Seq, SessionId, StreamId, Timestamp,
+    derived,
 };
 
 use super::*;
@@ -45,18 +45,8 @@ impl World {
     fn record(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             let number = self.state.seq.next();
-            let recorded = Recorded {
-                position: Position(number.0),
-                stream: StreamId::Session(SessionId::from_bytes([7; 10])),
-                seq: number,
-                at: NOW,
-                cause: None,
-                class: recount_store::Class::Observed,
-                provenance: Provenance::Live,
-                id: None,
-                frame: None,
-                event,
-            };
+            let stream = StreamId::Session(SessionId::from_bytes([7; 10]));
+            let recorded = NewEvent::live(event, NOW).recorded(stream, number, Position(number.0));
             self.state.apply(&recorded);
             self.log.push(recorded);
         }

@@ -430,6 +430,21 @@ async fn a_person_who_gives_up_is_nobodys_rule() {
 }
 
 #[tokio::test]
+async fn what_is_given_up_since_its_log_was_salvaged_is_nobodys_rule() {
+    let mut story = sent();
+    let given_up = Event::MessageDeadLettered {
+        message: MESSAGE,
+        reason: SALVAGED.to_owned(),
+    };
+    story.push((1, given_up));
+    let expected = Derived {
+        decisions: 2,
+        ..Derived::default()
+    };
+    assert_eq!(derived(story).await, expected);
+}
+
+#[tokio::test]
 async fn what_becomes_of_an_unknown_delivery_is_a_decision_that_can_lack_or_be_another() {
     let waits = || Event::UnknownDecided {
         message: MESSAGE,

@@ -2,8 +2,7 @@
 
 use proptest::prelude::*;
 use recount_store::{
-    Class, ConnectionState, Event, OutputKind, Placement, Provenance, Recorded, Rerun, Seq,
-    StreamId, Target,
+    ConnectionState, Event, NewEvent, OutputKind, Placement, Recorded, Rerun, Seq, StreamId, Target,
 };
 
 use super::*;
@@ -40,17 +39,8 @@ fn at(seconds: u64) -> Timestamp {
 fn recorded(story: Vec<Told>) -> Vec<Recorded> {
     let numbered = (1..).zip(story);
     numbered
-        .map(|(position, (stream, seconds, event))| Recorded {
-            position: Position(position),
-            stream,
-            seq: Seq(position),
-            at: at(seconds),
-            cause: None,
-            class: Class::Observed,
-            provenance: Provenance::Live,
-            id: None,
-            frame: None,
-            event,
+        .map(|(n, (stream, seconds, event))| {
+            NewEvent::live(event, at(seconds)).recorded(stream, Seq(n), Position(n))
         })
         .collect()
 }

@@ -5,19 +5,19 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
-use recount_store::{Head, LogReader, Piece, Position, Select, SignedHead, StreamId};
+use recount_store::{Head, LogReader, Piece, Position, Progress, Select, SignedHead, StreamId};
 use serde_json::json;
 
 use super::export::{NewFile, Sink};
 use crate::args::Bundle;
-use crate::export::bundle::{Checker, Writer, streams};
+use crate::export::bundle::{Checker, Writer, Wrong, streams};
 use crate::export::jsonl::NotSaid;
 use crate::export::redact::Redaction;
 use crate::failure::Failure;
 use crate::key_file;
-use crate::output::{Output, note};
+use crate::output::Output;
 use crate::pick;
-use crate::progress::Bar;
+use crate::progress::{Bar, with_bar};
 use crate::render::time;
 use crate::timeline::Timeline;
 
@@ -43,7 +43,8 @@ pub(crate) fn run(
     }
     let timeline = Timeline::of(reader, pick::session(reader, id)?)?;
     let mut redaction = Redaction::of(&wanted.redact);
-    for recorded in timeline.events(reader, signed.head.position, true) {
+    let events = timeline.events(reader, signed.head.position, true);
+    for recorded in with_bar(events, "looking through it", timeline.count(reader)?) {
         redaction.look(&recorded?);
     }
     let withheld = redaction.finish();
@@ -161,14 +162,35 @@ pub(crate) fn check(
     let cannot =
         |error: io::Error| Failure::because(format!("cannot read {}", file.display()), error);
     let mut checker = Checker::default();
-    let lines = BufReader::new(File::open(file).map_err(cannot)?).lines();
-    for (number, line) in (1_u64..).zip(lines) {
-        let taken = checker.take(&line.map_err(cannot)?, trusted.as_ref());
+    let opened = File::open(file).map_err(cannot)?;
+    let total = opened.metadata().map_err(cannot)?.len();
+    let (mut bar, mut done) = (Bar::over("bytes"), 0);
+    let mut lines = BufReader::new(opened);
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        line.clear();
+        let length = lines.read_until(b'\n', &mut line).map_err(cannot)?;
+        if length == 0 {
+            break;
+        }
+        done += length as u64;
+        // What comes through a pipe has no length that is known.
+        if total > 0 {
+            let doing = "checking";
+            bar.show(Progress { doing, done, total });
+        }
+        let text = String::from_utf8_lossy(&line);
+        let whole = text.strip_suffix('\n');
+        let taken = checker.take(whole.unwrap_or(&text), trusted.as_ref());
         taken.map_err(|wrong| {
             let what = format!("not proven: {}, line {number}", file.display());
-            Failure::because(what, wrong)
+            match wrong {
+                Wrong::NoLine if whole.is_none() => Failure::because(what, Wrong::CutShort),
+                wrong => Failure::because(what, wrong),
+            }
         })?;
     }
+    drop(bar);
     let proven = checker.finish().map_err(|wrong| {
         Failure::because(format!("not proven: {}, its end", file.display()), wrong)
     })?;
@@ -201,9 +223,6 @@ pub(crate) fn check(
         ))?;
     }
     output.flush()?;
-    if trusted.is_none() {
-        note("recount: whose key that is, the file alone says: name the one you trust");
-        note("  --public-key KEY    64 hexadecimal digits, or a file of them or of PEM");
-    }
+    key_file::note_trust(trusted.as_ref());
     Ok(())
 }

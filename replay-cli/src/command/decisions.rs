@@ -4,7 +4,7 @@ use std::path::Path;
 
 use recount_engine::decisions::{self, Derived, Difference};
 use recount_engine::{Options, Policy};
-use recount_store::{Class, LogReader, Recorded, SessionId, StreamId};
+use recount_store::{Class, Event, LogReader, Recorded, SessionId, StreamId};
 use serde_json::{Value, json};
 
 use crate::args;
@@ -70,7 +70,7 @@ pub(super) fn told(
     if instead.is_empty() {
         row("today", "nothing")?;
     }
-    row("why", &why(recorded, instead))?;
+    row("why", &why_not(recorded, instead))?;
     if let Some(cause) = cause(reader, recorded)? {
         row(
             "follows",
@@ -79,6 +79,16 @@ pub(super) fn told(
     }
     output.flush()?;
     Err(differs(reader, recorded))
+}
+
+/// In which way a decision is not what it would be; or is not there, and another stands in its place.
+fn why_not(recorded: &Recorded, instead: &[Event]) -> String {
+    let number = recorded.event.type_number();
+    let is_other = |event: &Event| event.type_number() != number;
+    if recorded.class == Class::Decided && !instead.is_empty() && instead.iter().all(is_other) {
+        return "another decision would be made in its place, or before it".to_owned();
+    }
+    why(recorded, instead)
 }
 
 /// The same as JSON.
@@ -93,7 +103,7 @@ pub(super) fn told_json(derived: &Derived) -> Value {
             "cause": recorded.cause,
             "recorded": recorded.event,
             "today": derived,
-            "why": why(recorded, derived),
+            "why": why_not(recorded, derived),
         })
     });
     let mut told = json!({
@@ -169,7 +179,7 @@ pub(crate) fn what_if(
     let others = text::count(others as u64, "decision");
     output.line(&format!(
         "\n{others} would be otherwise, the first (>) at {}.\n\
-         From there on the world would have gone another way: each row below answers what really happened,\n\
+         From there on the world would have gone another way: each later row answers what really happened,\n\
          not what would have.",
         time::rfc3339(first.at)
     ))?;
@@ -210,7 +220,8 @@ fn cause(reader: &LogReader, recorded: &Recorded) -> Result<Option<Recorded>, Fa
 fn failed(error: recount_engine::Error) -> Failure {
     match error {
         recount_engine::Error::Log(error) => error.into(),
-        recount_engine::Error::Policy(error) => Failure::because("cannot use the policy", error),
+        recount_engine::Error::Policy(error) => Failure::because("cannot use the policy", error)
+            .try_next("recount policy    prints every key with its value and what it is for"),
         error => Failure::because("cannot derive the decisions", error),
     }
 }

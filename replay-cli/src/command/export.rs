@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 use recount_projections::{Projection as _, Transcript};
-use recount_store::{LogReader, Position, Select, Seq, SessionId, StreamId};
+use recount_store::{LogReader, Position, Recorded, Select, Seq, SessionId, StreamId};
 use serde_json::json;
 
 use crate::args::{Export, Format};
@@ -17,7 +17,7 @@ use crate::export::trace::trace;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::pick;
-use crate::progress::Bar;
+use crate::progress::{Bar, with_bar};
 use crate::timeline::Timeline;
 
 /// Writes what is wanted to standard output, or into a new file.
@@ -73,7 +73,7 @@ fn write(
     match (wanted.format, session) {
         (Format::Jsonl, session) => jsonl(reader, session, sink),
         (Format::Markdown, Some(session)) => {
-            let spans = Spans::of(Timeline::of(reader, session)?.events(reader, LAST, false))?;
+            let spans = Spans::of(of_session(reader, session)?)?;
             let mut transcript = Transcript::default();
             for recorded in reader.read(StreamId::Session(session), Seq::FIRST) {
                 transcript.apply(&recorded?);
@@ -86,16 +86,34 @@ fn write(
         .try_next("recount sessions    shows what there is")),
         (Format::Trace | Format::Otlp, session) => {
             let spans = match session {
-                Some(session) => {
-                    Spans::of(Timeline::of(reader, session)?.events(reader, LAST, false))?
+                Some(session) => Spans::of(of_session(reader, session)?)?,
+                None => {
+                    let total = reader.head()?.position.0;
+                    Spans::of(with_bar(reader.read_all(Position::FIRST), READING, total))?
                 }
-                None => Spans::of(reader.read_all(Position::FIRST))?,
             };
             let text = picture(&spans).map_err(io::Error::from)?;
             sink(&text)?;
             Ok(sink("\n")?)
         }
     }
+}
+
+/// What a bar says while events are read.
+const READING: &str = "reading";
+
+/// The events of a session and its connection.
+fn of_session(
+    reader: &LogReader,
+    session: SessionId,
+) -> Result<impl Iterator<Item = recount_store::Result<Recorded>>, Failure> {
+    let timeline = Timeline::of(reader, session)?;
+    let count = timeline.count(reader)?;
+    Ok(with_bar(
+        timeline.events(reader, LAST, false),
+        READING,
+        count,
+    ))
 }
 
 fn jsonl(reader: &LogReader, session: Option<SessionId>, sink: Sink<'_>) -> Result<(), Failure> {
@@ -141,7 +159,11 @@ impl NewFile {
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
-        let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
+        // What a process that is killed leaves behind says what it is.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let file = tempfile::Builder::new()
+            .prefix(&format!("{name}.part-"))
+            .tempfile_in(folder.unwrap_or(Path::new(".")));
         let file = file.map_err(|error| cannot_make(path, error))?;
         Ok(Self {
             file: BufWriter::new(file),

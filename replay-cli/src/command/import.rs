@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
-use recount_store::{Error, Head, LogReader};
+use recount_store::{Error, Head, LogReader, Progress};
 use serde_json::json;
 
-use crate::export::jsonl::Reader;
+use crate::export::jsonl::{Reader, Wrong};
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::progress::Bar;
+use crate::render::text;
 
 /// A record with its JSON, in which each of its bytes may be six.
 const LINE_BYTES_MAX: u64 = 8 * recount_store::limits::APPEND_BYTES_MAX as u64;
@@ -22,25 +24,40 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let cannot = |error| Failure::because(format!("cannot read {}", file.display()), error);
-    let mut lines: Box<dyn BufRead> = if file == Path::new("-") {
-        Box::new(io::stdin().lock())
+    let (mut lines, total): (Box<dyn BufRead>, _) = if file == Path::new("-") {
+        (Box::new(io::stdin().lock()), 0)
     } else {
-        Box::new(BufReader::new(File::open(file).map_err(cannot)?))
+        let file = File::open(file).map_err(cannot)?;
+        let bytes = file.metadata().map_err(cannot)?.len();
+        (Box::new(BufReader::new(file)), bytes)
     };
     let mut import = recount_store::Import::begin(directory).map_err(not_begun)?;
     let mut reader = Reader::default();
     let (mut line, mut number) = (Vec::new(), 0_u64);
+    let (mut bar, mut done) = (Bar::over("bytes"), 0);
     loop {
         line.clear();
         let mut bounded = lines.by_ref().take(LINE_BYTES_MAX);
-        if bounded.read_until(b'\n', &mut line).map_err(cannot)? == 0 {
+        let length = bounded.read_until(b'\n', &mut line).map_err(cannot)?;
+        if length == 0 {
             break;
         }
         number += 1;
+        done += length as u64;
+        // What comes through a pipe has no length that is known.
+        if total > 0 {
+            let doing = "importing";
+            bar.show(Progress { doing, done, total });
+        }
         let refused = |error| refused(file, Some(number), error);
-        let text = std::str::from_utf8(&line).map_err(|error| refused(error.into()))?;
-        let text = text.strip_suffix('\n').unwrap_or(text);
-        let piece = reader.take(text).map_err(|wrong| refused(wrong.into()))?;
+        let text = String::from_utf8_lossy(&line);
+        let whole = text.strip_suffix('\n');
+        let piece = reader.take(whole.unwrap_or(&text)).map_err(|wrong| {
+            if wrong == Wrong::NoLine && whole.is_none() {
+                return refused(Wrong::CutShort.into());
+            }
+            refused(wrong.into())
+        })?;
         if let Some(piece) = piece {
             import.add(&piece).map_err(|error| match error {
                 Error::Corrupt { what, .. } => refused(what.into()),
@@ -51,6 +68,7 @@ pub(crate) fn run(
     reader
         .finish()
         .map_err(|wrong| refused(file, None, wrong.into()))?;
+    drop(bar);
     let head = import.finish().map_err(|error| match error {
         Error::Corrupt { what, .. } => refused(file, None, what.into()),
         error @ Error::LogExists { .. } => not_begun(error),
@@ -75,8 +93,9 @@ fn tell(directory: &Path, head: Head, json: bool, output: &mut Output) -> Result
         }))?);
     }
     output.line(&format!(
-        "imported: {events} events of {} streams, proven",
-        streams.len()
+        "imported: {} of {}, proven",
+        text::count(events, "event"),
+        text::count(streams.len() as u64, "stream")
     ))?;
     output.line(&format!(
         "the log stands at position {} with hash {}",
@@ -98,6 +117,7 @@ fn refused(
     let place = line.map_or_else(|| "its end".to_owned(), |line| format!("line {line}"));
     let what = format!("nothing was imported: {}, {place}", file.display());
     Failure::because(what, Refused(error))
+        .try_next("get the file again; recount export ID --out FILE writes what can be imported")
 }
 
 /// Why a line was refused, as one error.

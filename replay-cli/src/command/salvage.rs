@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
+use recount_engine::decisions::SALVAGED;
 use recount_projections::{Session, state_store};
 use recount_store::{
     Cause, Error, Event, Expected, Log, LogReader, NewEvent, Recorded, Salvaged, SalvagedStream,
@@ -17,10 +18,6 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::render::{event, text};
-
-/// Why an open message of a salvaged log is given up.
-const GIVEN_UP: &str =
-    "its log was damaged and salvaged: what became of it after that is not known";
 
 /// Makes a new log of what can be proven, and sees to it that nobody takes its end for the end of what happened.
 pub(crate) fn run(asked: &Salvage, json: bool, output: &mut Output) -> Result<(), Failure> {
@@ -129,7 +126,7 @@ fn ended(state: &Session, is_short: bool) -> (Vec<NewEvent>, Settled) {
     for open in state.queue.open() {
         let given_up = Event::MessageDeadLettered {
             message: open.id,
-            reason: GIVEN_UP.to_owned(),
+            reason: SALVAGED.to_owned(),
         };
         events.push(NewEvent::live(given_up, now).because(Cause::At(open.moved)));
         settled.dead_letters += 1;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::decisions;
 use crate::failure::Failure;
 use crate::key_file;
-use crate::output::{Output, note};
+use crate::output::Output;
 use crate::progress::Bar;
 use crate::render::{text, time};
 use crate::timeline::Timeline;
@@ -111,10 +111,7 @@ pub(crate) fn signed(
         time::rfc3339(at),
     ))?;
     output.flush()?;
-    if trusted.is_none() {
-        note("recount: whose key that is, the file alone says: name the one you trust");
-        note("  --public-key KEY    64 hexadecimal digits, or a file of them or of PEM");
-    }
+    key_file::note_trust(trusted.as_ref());
     Ok(())
 }
 

@@ -299,25 +299,24 @@ fn nanos(at: Timestamp) -> String {
 
 /// 16 bytes: a message's id, or a connection's, and what is left of its stream's name.
 fn trace_id(span: &Span) -> String {
-    let stream = span.stream.to_bytes();
-    let own = match span.what.message() {
+    hex(&[&own_id(span)[..], &span.stream.to_bytes()[..6]].concat())
+}
+
+/// The id of the span's message, or of its connection.
+fn own_id(span: &Span) -> [u8; 10] {
+    match span.what.message() {
         Some(message) => message.to_bytes(),
-        None => *stream
+        None => *span
+            .stream
+            .to_bytes()
             .last_chunk()
             .expect("a stream's name ends with an id"),
-    };
-    hex(&[&own[..], &stream[..6]].concat())
+    }
 }
 
 /// 8 bytes: where the ids of the trace's spans begin, and the number of the span's first event.
 fn span_id(span: &Span, seq: Seq) -> String {
-    let stream = span.stream.to_bytes();
-    let own = match span.what.message() {
-        Some(message) => message.to_bytes(),
-        None => *stream
-            .last_chunk()
-            .expect("a stream's name ends with an id"),
-    };
+    let own = own_id(span);
     let base = u64::from_be_bytes(*own.first_chunk().expect("an id is longer"));
     // Zero means that there is no span.
     let id = base.wrapping_add(seq.0).max(1);

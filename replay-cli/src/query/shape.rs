@@ -75,6 +75,7 @@ pub(crate) const SESSION: Shape = Object(&[
     ("model", Text),
     ("title", Text),
     ("agent_session", Text),
+    ("fork", FORK),
     ("opened_at", Time),
     ("at", Time),
     ("events", Number),
@@ -92,6 +93,14 @@ pub(crate) const SESSION: Shape = Object(&[
     ("turns", List(&TURN)),
     ("connection", CONNECTION),
     ("breaker", Words(&BREAKER_STATES)),
+]);
+
+const FORK: Shape = Object(&[
+    ("from", Text),
+    ("at", Number),
+    ("by", Words(&["copy", "text"])),
+    ("refused", Text),
+    ("added_to", Text),
 ]);
 
 /// The words for where a message stands.

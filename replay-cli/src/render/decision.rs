@@ -209,13 +209,6 @@ mod tests {
     use super::*;
     use crate::render::fixture::{at, connection_event, message, plain, session_event};
 
-    fn decided(n: u64, event: Event) -> Recorded {
-        Recorded {
-            class: Class::Decided,
-            ..session_event(n, event)
-        }
-    }
-
     fn retry(attempt: u32, at: Timestamp) -> Event {
         Event::RetryScheduled {
             message: message(),
@@ -238,7 +231,7 @@ mod tests {
         };
         vec![
             Row {
-                recorded: decided(
+                recorded: session_event(
                     3,
                     Event::TurnRequested {
                         message: message(),
@@ -248,20 +241,17 @@ mod tests {
                 would: None,
             },
             Row {
-                recorded: decided(12, retry(2, at(13))),
+                recorded: session_event(12, retry(2, at(13))),
                 would: Some(vec![given_up(
                     "it was refused 2 times, which is as often as it may be",
                 )]),
             },
             Row {
-                recorded: Recorded {
-                    class: Class::Decided,
-                    ..connection_event(14, reconnect(15))
-                },
+                recorded: connection_event(14, reconnect(15)),
                 would: Some(vec![reconnect(20)]),
             },
             Row {
-                recorded: decided(15, given_up("no more")),
+                recorded: session_event(15, given_up("no more")),
                 would: Some(Vec::new()),
             },
         ]
@@ -269,7 +259,7 @@ mod tests {
 
     #[test]
     fn it_is_said_in_which_way_a_decision_differs() {
-        let recorded = decided(3, retry(2, at(5)));
+        let recorded = session_event(3, retry(2, at(5)));
         let told = |instead: &[Event]| why(&recorded, instead);
         assert_eq!(told(&[]), "nothing would be decided there");
         assert_eq!(told(&[given_up("")]), "another decision would be made");

@@ -755,7 +755,7 @@ mod tests {
     fn json_has_the_agreed_members_in_one_line() {
         let mut recorded = session_event(7, Event::SessionClosed);
         recorded.cause = Some(Position(6));
-        expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":6,"class":"observed","provenance":"live","type":"SessionClosed","data":{}}"#]].assert_eq(&json_line(&recorded, None).expect("it can be said"));
+        expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":6,"class":"asked","provenance":"live","type":"SessionClosed","data":{}}"#]].assert_eq(&json_line(&recorded, None).expect("it can be said"));
         let mut cut = session_event(
             7,
             Event::StreamCut {
@@ -765,7 +765,7 @@ mod tests {
         );
         cut.id = Some(EventId::from_random(0xcd));
         cut.frame = Some(FrameNumber(3));
-        expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":null,"class":"observed","provenance":"live","id":"000000000000000000000000000000cd","frame":3,"type":"StreamCut","data":{"before":5,"hash":"abababababababababababababababababababababababababababababababab"}}"#]].assert_eq(&json_line(&cut, None).expect("it can be said"));
+        expect![[r#"{"position":7,"stream":"session/081040g2081040g2","seq":7,"at":"2026-11-22T09:14:10.000000Z","cause":null,"class":"asked","provenance":"live","id":"000000000000000000000000000000cd","frame":3,"type":"StreamCut","data":{"before":5,"hash":"abababababababababababababababababababababababababababababababab"}}"#]].assert_eq(&json_line(&cut, None).expect("it can be said"));
         assert_eq!(summary(&cut.event), "the events before number 5 were cut");
         // What an agent sent in lines, and a number that no float holds.
         let tool = Event::ToolCallStarted {

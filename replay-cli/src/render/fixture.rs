@@ -2,8 +2,8 @@
 
 use jiff::tz::TimeZone;
 use recount_store::{
-    Class, ConnectionId, ConnectionState, Event, Json, MessageId, OutputKind, Placement, Position,
-    Provenance, Recorded, Rerun, Seq, SessionId, StreamId, Target, Timestamp, ToolOutcome,
+    ConnectionId, ConnectionState, Event, Json, MessageId, NewEvent, OutputKind, Placement,
+    Position, Recorded, Rerun, Seq, SessionId, StreamId, Target, Timestamp, ToolOutcome,
 };
 
 use super::Look;
@@ -37,18 +37,7 @@ pub(crate) fn connection_event(n: u64, event: Event) -> Recorded {
 }
 
 fn recorded(n: u64, stream: StreamId, event: Event) -> Recorded {
-    Recorded {
-        position: Position(n),
-        stream,
-        seq: Seq(n),
-        at: at(n),
-        cause: None,
-        class: Class::Observed,
-        provenance: Provenance::Live,
-        id: None,
-        frame: None,
-        event,
-    }
+    NewEvent::live(event, at(n)).recorded(stream, Seq(n), Position(n))
 }
 
 /// So many seconds after the beginning.

@@ -131,6 +131,12 @@ const fn ended(ending: Ending) -> &'static str {
     }
 }
 
+/// From this width on the table says who was touched; below, the room is for what happened.
+const TOUCHED_WIDTH_MIN: usize = 100;
+
+/// The column that says so.
+const TOUCHED: usize = 3;
+
 /// The incidents as a table with aligned columns, in the order in which they come.
 pub(crate) fn table(incidents: &[Incident], look: &Look) -> String {
     const HEAD: [&str; 6] = ["NAME", "BEGAN", "TOOK", "TOUCHED", "ENDED", "WHAT"];
@@ -141,9 +147,13 @@ pub(crate) fn table(incidents: &[Incident], look: &Look) -> String {
             *width = (*width).max(text::width(cell));
         }
     }
+    let narrow = look.width.is_some_and(|width| width < TOUCHED_WIDTH_MIN);
     let line = |cells: &[String; 6]| {
         let mut line = String::new();
         for (n, (cell, width)) in cells[..5].iter().zip(widths).enumerate() {
+            if narrow && n == TOUCHED {
+                continue;
+            }
             let pad = width - text::width(cell);
             // Durations stand at the right.
             let (before, after) = if n == 2 { (pad, 0) } else { (0, pad) };
@@ -196,4 +206,44 @@ fn cells(incident: &Incident, look: &Look) -> [String; 6] {
         ended(incident.ending).to_owned(),
         what,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use recount_projections::incident::Name;
+
+    use super::*;
+    use crate::render::fixture::{at, message, plain, session};
+
+    #[test]
+    fn a_narrow_table_has_room_for_what_happened() {
+        let incident = Incident {
+            name: Name(Position(4791)),
+            begin: at(3),
+            end: None,
+            ending: Ending::Open,
+            kinds: [(Kind::Connection, 1), (Kind::Breaker, 45)].into(),
+            cause: None,
+            connections: BTreeSet::new(),
+            sessions: [(session(), [message()].into())].into(),
+            messages_left_out: 0,
+            evidence: [Position(4791)].into(),
+            evidence_left_out: 0,
+        };
+        let at_width = |width| {
+            let look = Look {
+                width: Some(width),
+                ..plain()
+            };
+            table(std::slice::from_ref(&incident), &look)
+        };
+        expect![[r#"
+            NAME   BEGAN                TOOK  ENDED  WHAT
+            i4791  2026-11-22 09:14:06        open   connection lost, breaker opened 45 tim…"#]]
+        .assert_eq(&at_width(80));
+        expect![[r#"
+            NAME   BEGAN                TOOK  TOUCHED    ENDED  WHAT
+            i4791  2026-11-22 09:14:06        1 message  open   connection lost, breaker opened 45 times: cause…"#]].assert_eq(&at_width(100));
+    }
 }

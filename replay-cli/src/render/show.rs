@@ -794,6 +794,7 @@ mod tests {
               "model": "test/model",
               "title": null,
               "agent_session": "ses_1",
+              "fork": null,
               "opened_at": "2026-11-22T09:14:04.000000Z",
               "at": "2026-11-22T09:14:23.000000Z",
               "events": 12,

@@ -131,6 +131,24 @@ impl<'a> Block<'a> {
         })
     }
 
+    /// How many of its positions are known to whoever read up to `through`, which it may go back behind: what settles
+    /// between two looks is cut anew. None where all are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] where positions are missing before it.
+    pub(crate) fn known(&self, through: Position) -> Result<Option<usize>> {
+        let expected = through.next();
+        if self.first > expected {
+            return Err(Error::Corrupt {
+                position: expected,
+                what: "it is missing".to_owned(),
+            });
+        }
+        let known = usize::try_from(expected.0 - self.first.0).unwrap_or(usize::MAX);
+        Ok((self.last() >= expected).then_some(known))
+    }
+
     /// Where the log stood after its last record.
     pub(crate) fn tip(&self) -> Tip {
         let mut hash = [0; 32];

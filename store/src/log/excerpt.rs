@@ -174,22 +174,17 @@ impl Excerpt {
         Ok(())
     }
 
-    /// Takes in a block, or the part of it that is new: what settles between two looks is cut anew.
+    /// Takes in a block, or the part of it that is new.
     fn take(&mut self, block: Block<'_>) -> Result<(), Fault> {
-        let expected = self.tip.position.next();
-        if block.last() < expected {
+        let Some(known) = block.known(self.tip.position)? else {
             return Ok(());
-        }
-        if block.first() > expected {
-            return Err(corrupt(expected, "it is missing").into());
-        }
+        };
         if block.is_empty() {
             let events = block.last().0 - self.tip.position.0;
             // A block counts its records in 32 bits.
             self.pass(u32::try_from(events).unwrap_or(u32::MAX), block.tip())?;
             return Ok(());
         }
-        let known = usize::try_from(expected.0 - block.first().0).unwrap_or(usize::MAX);
         for item in block.items().skip(known) {
             match item? {
                 Item::Record(record) if self.wants(record) => self.event(record)?,

@@ -377,26 +377,18 @@ impl Walk {
         Ok(())
     }
 
-    /// Walks over a block, or over the part of it that is new: what settles between two looks is cut anew.
+    /// Walks over a block, or over the part of it that is new.
     fn block(&mut self, view: Option<&View>, block: Block<'_>) -> Result<(), Fault> {
-        let expected = self.tip.position.next();
-        if block.last() < expected {
+        let Some(known) = block.known(self.tip.position)? else {
             return Ok(());
-        }
-        if block.first() > expected {
-            return Err(corrupt(expected, "it is missing").into());
-        }
+        };
         if block.is_empty() {
             // Its head is taken as it says: what comes after it must follow from that.
             self.gone += block.last().0 - self.tip.position.0;
             self.reach(block.tip());
             return Ok(());
         }
-        let known = expected.0 - block.first().0;
-        for item in block
-            .items()
-            .skip(usize::try_from(known).unwrap_or(usize::MAX))
-        {
+        for item in block.items().skip(known) {
             let hash = match item? {
                 Item::Record(record) => {
                     self.record(view, record)?;

@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use recount_projections::Projection;
-use recount_store::{Class, ConnectionId, Position, Provenance, Recorded, Seq, StreamId};
+use recount_store::{ConnectionId, NewEvent, Position, Seq, StreamId};
 
 use super::*;
 
@@ -99,18 +99,10 @@ impl Node {
 
     fn record(&mut self, event: Event) {
         let before = self.breaker.state;
-        self.breaker.apply(&Recorded {
-            position: Position(1),
-            stream: StreamId::Connection(ConnectionId::from_bytes([1; 10])),
-            seq: Seq(1),
-            at: self.now,
-            cause: None,
-            class: Class::Decided,
-            provenance: Provenance::Live,
-            id: None,
-            frame: None,
-            event,
-        });
+        let stream = StreamId::Connection(ConnectionId::from_bytes([1; 10]));
+        let new = NewEvent::live(event, self.now);
+        self.breaker
+            .apply(&new.recorded(stream, Seq(1), Position(1)));
         let after = self.breaker.state;
         let moves = matches!(
             (before, after),

@@ -5,7 +5,7 @@ mod exhaustive;
 use std::time::Duration;
 
 use recount_projections::connection::{Process, Server};
-use recount_store::{Class, FrameNumber, Position, Provenance, Seq, StreamId};
+use recount_store::{FrameNumber, NewEvent, Position, Provenance, Seq, StreamId};
 
 use super::*;
 use crate::limits;
@@ -55,18 +55,10 @@ fn given(events: impl IntoIterator<Item = Event>) -> World {
 impl World {
     fn record(&mut self, event: Event, provenance: Provenance) {
         self.position += 1;
-        self.machine.applied(&Recorded {
-            position: Position(self.position),
-            stream: StreamId::Connection(id()),
-            seq: Seq(self.position),
-            at: self.now,
-            cause: None,
-            class: Class::Observed,
-            provenance,
-            id: None,
-            frame: None,
-            event,
-        });
+        let (seq, position) = (Seq(self.position), Position(self.position));
+        let new = NewEvent::live(event, self.now).known(provenance);
+        let recorded = new.recorded(StreamId::Connection(id()), seq, position);
+        self.machine.applied(&recorded);
     }
 
     fn take(&mut self, step: Step<Effect>) {

@@ -246,10 +246,11 @@ impl SessionMachine {
     fn choose_rerun(&self, state: &Session, message: &Message, turn: &Turn) -> (Rerun, String) {
         let tools: Vec<&str> = turn.tools_begun().collect();
         if turn.run().number >= self.policy.runs_max {
-            return (
-                Rerun::GiveUp,
-                format!("the agent died in all {} runs", self.policy.runs_max),
-            );
+            let why = match self.policy.runs_max {
+                0 | 1 => "no run but the first is allowed".to_owned(),
+                runs => format!("the agent died in all {runs} runs"),
+            };
+            return (Rerun::GiveUp, why);
         }
         if self.is_newest(message) == Some(false) || may_be_overtaken(state) {
             return (Rerun::GiveUp, look::NOT_THE_NEWEST.to_owned());

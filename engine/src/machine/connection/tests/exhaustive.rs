@@ -165,18 +165,10 @@ impl Node {
 
     fn record(&mut self, event: Event, provenance: Provenance) {
         self.position += 1;
-        self.machine.applied(&Recorded {
-            position: Position(self.position),
-            stream: StreamId::Connection(id()),
-            seq: Seq(self.position),
-            at: self.now,
-            cause: None,
-            class: Class::Observed,
-            provenance,
-            id: None,
-            frame: None,
-            event,
-        });
+        let (seq, position) = (Seq(self.position), Position(self.position));
+        let new = NewEvent::live(event, self.now).known(provenance);
+        let recorded = new.recorded(StreamId::Connection(id()), seq, position);
+        self.machine.applied(&recorded);
     }
 
     fn take(&mut self, step: Step<Effect>) {

@@ -221,6 +221,18 @@ fn a_decision_that_was_cut_short_is_made_again() {
 }
 
 #[test]
+fn where_one_run_is_allowed_there_is_no_other() {
+    let mut world = given(running());
+    world.machine.policy.runs_max = 1;
+    world.record([interrupted(1, &[])]);
+    let why = "no run but the first is allowed";
+    let end = format!("the agent died in it, and it is not run again: {why}");
+    world
+        .when(Input::Woke)
+        .then([rerun_decided(1, Rerun::GiveUp, why), failed(1, &end)], []);
+}
+
+#[test]
 fn runs_are_bounded() {
     let mut world = given(running());
     for run in 1..world.policy.runs_max {
