@@ -94,7 +94,7 @@ fn line_of(recorded: &Recorded, of: Option<&str>, look: &Look) -> String {
             let before = text::width(&clock) + 1 + number.len().max(5) + 2;
             let before = before + name.len().max(TYPE_WIDTH) + 2;
             // Below some width there is no sense in it; the terminal wraps.
-            text::clip(&says, width.saturating_sub(before).max(20))
+            text::clip(&says, width.saturating_sub(before).max(12))
         }
         None => says,
     };
@@ -695,11 +695,11 @@ mod tests {
         };
         assert_eq!(
             told(80, ""),
-            "09:14:05.000  081040     2  AgentErrorReported     APIError: the model failed. th…"
+            "09:14:05.000  081040     2  AgentErrorReported     APIError: the model failed. …"
         );
         assert_eq!(
             told(80, "  (turn took 6 h)"),
-            "09:14:05.000  081040     2  AgentErrorReported     APIError: the…  (turn took 6 h)"
+            "09:14:05.000  081040     2  AgentErrorReported     APIError: t…  (turn took 6 h)"
         );
         assert!(told(120, "").contains("  081040g2081040g2  "));
     }
