@@ -130,7 +130,14 @@ fn moments(
         output.line("  nothing is otherwise")?;
     }
     for change in &changed {
-        output.line(&clipped(&format!("  {}", change.line()), &look))?;
+        let line = format!("  {}", change.line());
+        if look.width.is_some_and(|width| text::width(&line) > width) {
+            // The end of a path says more than its beginning, and what changed more than both.
+            output.line(&clipped(&format!("  {}:", change.path), &look))?;
+            output.line(&clipped(&format!("      {}", change.told()), &look))?;
+        } else {
+            output.line(&line)?;
+        }
     }
     output.line(&format!("between: {}", between.told()))?;
     Ok(())
@@ -281,11 +288,12 @@ fn sessions(
         let (_, a, b, more) = pair(*difference);
         for (side, node) in [("-", a), ("+", b)] {
             if let Some(node) = node {
-                let mut told = format!("{side} {}", line(&node.recorded, &look));
-                if node.more > 0 {
-                    told.push_str(&look.dim(&format!("  (and {} more)", node.more)));
-                }
-                output.line(&told)?;
+                let more = match node.more {
+                    0 => String::new(),
+                    more => format!("  (and {more} more)"),
+                };
+                let told = line(&node.recorded, &look.beside(2 + more.len()));
+                output.line(&format!("{side} {told}{}", look.dim(&more)))?;
             }
         }
         if more > 0 {
