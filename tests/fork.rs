@@ -330,6 +330,11 @@ fn what_came_after_a_fork_is_compared_and_not_what_was_before_it() {
         --- exit 0
     "#]]
     .assert_eq(&place.told(&["diff", "0810", new]).replace(new, "NEW"));
+    let page = place.printed(&["export", new, "--format", "markdown"]);
+    assert!(
+        page.contains("- Goes on from session `081040g2081040g2` as of event 14\n"),
+        "{page}"
+    );
     let other_way = place.json(&["diff", new, "0810", "--json"]);
     assert_eq!(other_way.last().unwrap()["forked_at"], 14);
 }
