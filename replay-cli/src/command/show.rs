@@ -89,8 +89,9 @@ pub(super) fn moment(
         None => reader.head()?.position,
     };
     let last = timeline::last_through(reader, stream, through)?;
+    let head = reader.stream_head(stream)?;
     if let Some(At::Time(moment)) = at
-        && last == Seq::default()
+        && last < head.map_or(Seq::FIRST, |head| head.from)
     {
         let moment = time::rfc3339(moment);
         if let Some(cut) = Cut::of(reader, stream)? {
