@@ -237,6 +237,9 @@ fn one_is_reported() {
 
         ```sh
         recount incidents i4791                                             # again, to see how it goes on
+        recount dead-letters --session 255zgdq9ezxwp000                     # what was given up, and whether the agent may have it all the same
+        recount requeue ntd7nc8gzrjpt3dj                                    # queues it again
+        recount recover                                                     # delivers what is queued
         recount why 255zgdq9ezxwp000 414                                    # why it came to that
         recount show 255zgdq9ezxwp000 --at 414                              # how the session stood then
         recount show 255zgdq9ezxwp000                                       # how it stands now
