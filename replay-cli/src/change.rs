@@ -29,18 +29,22 @@ impl Change {
 
     /// As a line.
     pub(crate) fn line(&self) -> String {
-        let path = &self.path;
+        format!("{}: {}", self.path, self.told())
+    }
+
+    /// What changed, without where.
+    pub(crate) fn told(&self) -> String {
         match (&self.before, &self.after) {
             (Some(Value::String(before)), Some(Value::String(after)))
                 if !before.is_empty() && after.starts_with(before.as_str()) =>
             {
                 let more = Value::from(&after[before.len()..]);
-                format!("{path}: went on {more}")
+                format!("went on {more}")
             }
-            (Some(before), Some(after)) => format!("{path}: {before} -> {after}"),
-            (None, Some(after)) => format!("{path}: new {after}"),
-            (Some(before), None) => format!("{path}: gone {before}"),
-            (None, None) => path.clone(),
+            (Some(before), Some(after)) => format!("{before} -> {after}"),
+            (None, Some(after)) => format!("new {after}"),
+            (Some(before), None) => format!("gone {before}"),
+            (None, None) => String::new(),
         }
     }
 }

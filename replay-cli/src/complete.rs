@@ -126,8 +126,8 @@ fn messages(typed: &OsStr, found: Vec<Candidate>) -> Vec<CompletionCandidate> {
 
 /// An event by its type, since nobody knows numbers by heart.
 fn events(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let types = Event::TYPE_NAMES.iter().map(|name| format!("last:{name}"));
-    let events = std::iter::once("last".to_owned()).chain(types);
+    let newest = Event::TYPE_NAMES.iter().map(|name| format!("last:{name}"));
+    let events = std::iter::once("last".to_owned()).chain(newest);
     let matching = events.filter(|event| begins(event, typed));
     matching.map(CompletionCandidate::new).collect()
 }

@@ -29,6 +29,14 @@ pub(crate) struct Look {
 }
 
 impl Look {
+    /// The same, where so many columns of a line are for something else.
+    pub(crate) fn beside(&self, columns: usize) -> Self {
+        Self {
+            width: self.width.map(|width| width.saturating_sub(columns)),
+            ..self.clone()
+        }
+    }
+
     /// What is less important.
     pub(crate) fn dim(&self, text: &str) -> String {
         self.paint(Style::new().dimmed(), text)

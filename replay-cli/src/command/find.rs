@@ -361,13 +361,13 @@ impl Printer<'_> {
             self.output.line(&line)?;
         } else {
             let look = &self.output.look;
-            let mut line = self.lines.next_of_many(recorded, look);
-            if let Some(span) = span {
+            let span = span.map_or_else(String::new, |span| {
                 let still = if span.ended { "took" } else { "goes on for" };
                 let (kind, took) = (span.kind.name(), time::span(span.took));
-                line.push_str(&look.dim(&format!("  ({kind} {still} {took})")));
-            }
-            self.output.line(&line)?;
+                format!("  ({kind} {still} {took})")
+            });
+            let line = self.lines.next_of_many(recorded, span.len(), look);
+            self.output.line(&format!("{line}{}", look.dim(&span)))?;
         }
         if self.output.terminal {
             self.output.flush()?;

@@ -67,7 +67,7 @@ pub(crate) async fn run(
             left -= 1;
         }
         if left == 0 {
-            return Ok(());
+            break;
         }
     }
     output.flush()?;
@@ -76,7 +76,7 @@ pub(crate) async fn run(
         note(&format!("recount: session {id} has no events then"));
     }
     let mut tail = timeline.tail(reader, through.next());
-    while wanted.follow && !closed && left > 0 {
+    while wanted.follow && !closed {
         let Some(recorded) = tail.next().await else {
             break;
         };
@@ -85,7 +85,6 @@ pub(crate) async fn run(
         if within(&recorded) {
             print(&recorded, output)?;
             output.flush()?;
-            left -= 1;
         }
     }
     Ok(())

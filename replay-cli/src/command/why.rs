@@ -256,10 +256,10 @@ impl Printer<'_> {
                 .line(&json_line_beside(recorded, None, &beside)?)?);
         }
         let look = &self.output.look;
-        let mut text = self.lines.next(recorded, look);
-        if let Some(of) = self.elsewhere(recorded) {
-            text.push_str(&look.dim(&format!("  (of {of})")));
-        }
+        let of = self.elsewhere(recorded);
+        let of = of.map_or_else(String::new, |of| format!("  (of {of})"));
+        let mut text = self.lines.next(recorded, &look.beside(of.len()));
+        text.push_str(&look.dim(&of));
         let told = match recorded.class {
             _ if relation == "event" || recorded.cause.is_some() => None,
             Class::Asked => Some("somebody asked for it"),
@@ -315,14 +315,14 @@ impl Printer<'_> {
         for row in &rows {
             let recorded = &effects[row.event];
             let indent = "  ".repeat(row.depth.min(INDENT_MAX));
-            let mut line = format!("{indent}{}", line(recorded, &look));
-            if let Some(of) = self.elsewhere(recorded) {
-                line.push_str(&look.dim(&format!("  (of {of})")));
-            }
+            let of = self.elsewhere(recorded);
+            let mut beside = of.map_or_else(String::new, |of| format!("  (of {of})"));
             if row.more > 0 {
-                line.push_str(&look.dim(&format!("  (and {} more)", row.more)));
+                let _ = write!(beside, "  (and {} more)", row.more);
             }
-            self.output.line(&line)?;
+            let line = line(recorded, &look.beside(indent.len() + beside.len()));
+            self.output
+                .line(&format!("{indent}{line}{}", look.dim(&beside)))?;
         }
         Ok(())
     }

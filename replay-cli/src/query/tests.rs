@@ -167,11 +167,11 @@ fn mistakes_are_pointed_at() {
     check(
         "conection.state == \"connected\"",
         &expect![[r#"
-        there is no `conection` here
-        conection.state == "connected"
-        ^^^^^^^^^
-        there are: session, agent, status, directory, model, title, agent_session, opened_at, at, events, cut, earlier, queue, messages, turns, connection, breaker
-    "#]],
+            there is no `conection` here
+            conection.state == "connected"
+            ^^^^^^^^^
+            there are: session, agent, status, directory, model, title, agent_session, fork, opened_at, at, events, cut, earlier, queue, messages, turns, connection, breaker
+        "#]],
     );
     check(
         "connection.state == \"down\"",
@@ -236,11 +236,11 @@ fn mistakes_are_pointed_at() {
     check(
         "",
         &expect![[r#"
-        the name of a member belongs here, not the end
+            the name of a member belongs here, not the end
 
-        ^
-        there are: session, agent, status, directory, model, title, agent_session, opened_at, at, events, cut, earlier, queue, messages, turns, connection, breaker
-    "#]],
+            ^
+            there are: session, agent, status, directory, model, title, agent_session, fork, opened_at, at, events, cut, earlier, queue, messages, turns, connection, breaker
+        "#]],
     );
     check(
         "at > 2026-11-22",

@@ -20,6 +20,12 @@ use super::{Look, frame, text, time};
 /// How many columns the longest name of a type takes, of those that are often there.
 const TYPE_WIDTH: usize = 21;
 
+/// With fewer columns than this, whole ids would leave no room for what events say.
+const NARROW: usize = 120;
+
+/// How much of an id is shown then.
+const ID_SHORT: usize = 6;
+
 /// Prints events as lines, with the day where it changes.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
@@ -32,14 +38,25 @@ impl Lines {
         self.after_day(recorded, line(recorded, look), look)
     }
 
-    /// The same, of one of many sessions: with the id of its session or connection.
-    pub(crate) fn next_of_many(&mut self, recorded: &Recorded, look: &Look) -> String {
+    /// The same, of one of many sessions: with the id of its session or connection, or, where there is little room,
+    /// as much of it as will do to name it. Leaves so many columns at the end for what is said beside it.
+    pub(crate) fn next_of_many(
+        &mut self,
+        recorded: &Recorded,
+        beside: usize,
+        look: &Look,
+    ) -> String {
         let of = match recorded.stream {
             StreamId::Engine => "engine".to_owned(),
             StreamId::Session(id) => id.to_string(),
             StreamId::Connection(id) => id.to_string(),
         };
-        self.after_day(recorded, line_of(recorded, Some(&of), look), look)
+        let of = match look.width {
+            Some(width) if width < NARROW => &of[..of.len().min(ID_SHORT)],
+            _ => &*format!("{of:16}"),
+        };
+        let line = line_of(recorded, Some(of), &look.beside(beside));
+        self.after_day(recorded, line, look)
     }
 
     fn after_day(&mut self, recorded: &Recorded, line: String, look: &Look) -> String {
@@ -59,7 +76,7 @@ pub(crate) fn line(recorded: &Recorded, look: &Look) -> String {
 fn line_of(recorded: &Recorded, of: Option<&str>, look: &Look) -> String {
     let mut clock = time::clock(recorded.at, &look.zone);
     if let Some(of) = of {
-        clock = format!("{clock}  {of:16}");
+        clock = format!("{clock}  {of}");
     }
     let number = match recorded.stream {
         StreamId::Session(_) => recorded.seq.to_string(),
@@ -77,7 +94,7 @@ fn line_of(recorded: &Recorded, of: Option<&str>, look: &Look) -> String {
             let before = text::width(&clock) + 1 + number.len().max(5) + 2;
             let before = before + name.len().max(TYPE_WIDTH) + 2;
             // Below some width there is no sense in it; the terminal wraps.
-            text::clip(&says, width.saturating_sub(before).max(20))
+            text::clip(&says, width.saturating_sub(before).max(12))
         }
         None => says,
     };
@@ -179,7 +196,8 @@ pub(crate) fn summary(event: &Event) -> String {
         }
         Event::MessageCancelled { message }
         | Event::TurnAbortAsked { message }
-        | Event::MessageSteered { message } => short(*message),
+        | Event::MessageSteered { message }
+        | Event::ContextAdded { message } => short(*message),
         Event::PermissionAnswered {
             permission, answer, ..
         }
@@ -215,9 +233,8 @@ pub(crate) fn summary(event: &Event) -> String {
         }
         Event::AgentSessionBound { agent_session }
         | Event::AgentSessionForked { agent_session }
-        | Event::AgentSessionLost { agent_session } => agent_session.clone(),
-        Event::AgentForkRefused { reason } => reason.clone(),
-        Event::ContextAdded { message } => short(*message),
+        | Event::AgentSessionLost { agent_session }
+        | Event::GapFilled { agent_session } => agent_session.clone(),
         Event::DeliveryAccepted { message, attempt } => {
             format!("{} at attempt {attempt}", short(*message))
         }
@@ -388,7 +405,8 @@ pub(crate) fn summary(event: &Event) -> String {
         Event::ServerReady { url, version } => format!("{url} version {version}"),
         Event::ServerExited { how } => how.clone(),
         Event::ConnectFailed { attempt, reason } => format!("try {attempt}: {reason}"),
-        Event::StreamLost { reason }
+        Event::AgentForkRefused { reason }
+        | Event::StreamLost { reason }
         | Event::ProbeFailed { reason }
         | Event::ServerStopDecided { reason }
         | Event::TaskPanicked { reason } => reason.clone(),
@@ -400,7 +418,6 @@ pub(crate) fn summary(event: &Event) -> String {
             (0, 0) => agent_session.clone(),
             (from, to) => format!("{agent_session}: {from} to {to}"),
         },
-        Event::GapFilled { agent_session } => agent_session.clone(),
         Event::ConnectionChanged { from, to } => {
             format!("{} to {}", connection_state(*from), connection_state(*to))
         }
@@ -653,6 +670,39 @@ mod tests {
 
     use super::*;
     use crate::render::fixture::{connection_event, message, plain, session_event, story};
+
+    /// On a narrow terminal ids are short and every line fits, whatever is said beside it.
+    #[test]
+    fn of_many_sessions_there_is_room_for_what_is_said() {
+        let told = |width, beside: &str| {
+            let look = Look {
+                width: Some(width),
+                ..plain()
+            };
+            let event = session_event(
+                2,
+                Event::AgentErrorReported {
+                    message: message(),
+                    name: "APIError".to_owned(),
+                    reason: "the model failed. ".repeat(20),
+                },
+            );
+            let mut lines = Lines::default();
+            let line = lines.next_of_many(&event, beside.len(), &look);
+            let line = format!("{}{beside}", line.lines().last().unwrap_or_default());
+            assert_eq!(text::width(&line), width);
+            line
+        };
+        assert_eq!(
+            told(80, ""),
+            "09:14:05.000  081040     2  AgentErrorReported     APIError: the model failed. …"
+        );
+        assert_eq!(
+            told(80, "  (turn took 6 h)"),
+            "09:14:05.000  081040     2  AgentErrorReported     APIError: t…  (turn took 6 h)"
+        );
+        assert!(told(120, "").contains("  081040g2081040g2  "));
+    }
 
     #[test]
     fn a_story_reads_line_by_line() {

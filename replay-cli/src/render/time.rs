@@ -39,7 +39,8 @@ pub(crate) fn named(text: &str, day: Timestamp, zone: &TimeZone) -> Option<Times
     let told = match text.parse::<DateTime>() {
         Ok(told) => told,
         Err(_) => {
-            let time: Time = text.parse().ok()?;
+            // An hour alone would be taken for a number, and a number for an hour.
+            let time: Time = text.contains(':').then(|| text.parse().ok())??;
             moment(day).to_zoned(zone.clone()).date().to_datetime(time)
         }
     };
@@ -146,7 +147,7 @@ mod tests {
         ] {
             assert_eq!(named(text).as_deref(), Some(time), "{text}");
         }
-        for bad in ["tea time", "", "2026-13-01", "25:00", "1969-01-01"] {
+        for bad in ["tea time", "", "13", "2026-13-01", "25:00", "1969-01-01"] {
             assert_eq!(named(bad), None, "{bad}");
         }
     }
