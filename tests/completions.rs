@@ -2,18 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::os::unix::fs::symlink;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use recount_tests::command::VERB_TIMEOUT;
 use recount_tests::fixture::fixture;
 use recount_tests::place::Place;
-use recount_tests::process::recount;
 use recount_tests::process::terminal::Terminal;
+use recount_tests::process::{Finished, recount};
 
 /// A fixture in whose folder `bin` has the command under its name.
 fn place() -> Place {
     let place = fixture("week");
-    let bin = place.data().with_file_name("bin");
+    let bin = place.path("bin");
     std::fs::create_dir(&bin).unwrap();
     symlink(recount(), bin.join("recount")).unwrap();
     place
@@ -21,12 +21,12 @@ fn place() -> Place {
 
 /// A command that finds `recount`, and its log.
 fn with_recount(place: &Place, program: &str) -> Command {
-    let folder = place.data().parent().unwrap().to_owned();
+    let folder = place.folder();
     let mut command = Command::new(program);
     command
-        .current_dir(&folder)
+        .current_dir(folder)
         .env_clear()
-        .env("HOME", &folder)
+        .env("HOME", folder)
         .env("PATH", format!("{}/bin:/usr/bin:/bin", folder.display()))
         .env("TERM", "xterm-256color")
         .env("TZ", "UTC")
@@ -44,14 +44,9 @@ fn offered(place: &Place, words: &[&str]) -> Vec<String> {
         .env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string())
         .arg("--")
         .args(words);
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().unwrap();
-    assert!(status.success());
-    assert_eq!(String::from_utf8(stderr).unwrap(), "");
-    let text = String::from_utf8(stdout).unwrap();
+    let finished = Finished::of(&mut command);
+    assert_eq!(finished.stderr, "");
+    let text = finished.printed();
     let words = text.lines().filter(|word| !word.starts_with('-'));
     words.map(str::to_owned).collect()
 }
@@ -91,11 +86,10 @@ fn each_shell_is_told_how_to_ask() {
         assert!(all.iter().any(|known| known == verb), "{verb}: {all:?}");
     }
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let script = place.run(&["completions", shell]).stdout;
+        let script = place.printed(&["completions", shell]);
         assert!(script.contains("RECOUNT_COMPLETE"), "{script}");
         let mut asked = with_recount(&place, "recount");
-        let asked = asked.env("RECOUNT_COMPLETE", shell).output().unwrap();
-        let told = String::from_utf8(asked.stdout).unwrap();
+        let told = Finished::of(asked.env("RECOUNT_COMPLETE", shell)).printed();
         assert!(told.contains("RECOUNT_COMPLETE"), "{shell}: {told}");
     }
 }
@@ -108,16 +102,15 @@ fn an_id_is_told_with_what_to_know_it_by() {
     asked
         .env("RECOUNT_COMPLETE", "fish")
         .args(["--", "recount", "show", "9"]);
-    let told = String::from_utf8(asked.output().unwrap().stdout).unwrap();
+    let told = Finished::of(&mut asked).printed();
     assert_eq!(told, "94vw4pqhnvawj000\tidle, 3 h ago  /project\n");
 }
 
 #[test]
 fn a_tab_in_bash_writes_the_id() {
     let place = place();
-    let mut command = with_recount(&place, "setsid");
-    command.args(["--ctty", "--wait", "bash", "--norc", "--noprofile", "-i"]);
-    let mut bash = Terminal::run(&mut command);
+    let mut command = with_recount(&place, "bash");
+    let mut bash = Terminal::run(command.args(["--norc", "--noprofile", "-i"]));
     bash.type_in("PS1='> '; source <(recount completions bash); echo rea''dy\n");
     assert!(bash.shows("ready", VERB_TIMEOUT), "{bash:#?}");
     bash.type_in("recount sessi\t--js\t| wc -l\n");

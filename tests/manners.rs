@@ -8,31 +8,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use expect_test::expect_file;
-use recount_tests::command::{VERB_TIMEOUT, verbs};
+use recount_tests::command::{VERB_TIMEOUT, objects, verbs};
+use recount_tests::files::copy;
 use recount_tests::fixture::{FIXTURES, fixture};
+use recount_tests::place::command;
+use recount_tests::process::Finished;
 use recount_tests::process::terminal::Terminal;
-use recount_tests::process::{Finished, Running, recount};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A command of these arguments on the log in a directory.
-fn command(data: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(recount());
-    command
-        .args(args)
-        .env_clear()
-        .env("HOME", data.parent().unwrap())
-        .env("PATH", "/usr/bin:/bin")
-        .env("TZ", "UTC")
-        .env("RECOUNT_DATA", data);
-    command
-}
-
-/// The same on a terminal of its own.
+/// Runs a verb on a terminal of its own.
 fn on_terminal(data: &Path, set: &[(&str, &str)], args: &[&str]) -> Finished {
     let mut command = command(data, args);
     command.env("TERM", "xterm").envs(set.iter().copied());
@@ -40,14 +28,12 @@ fn on_terminal(data: &Path, set: &[(&str, &str)], args: &[&str]) -> Finished {
 }
 
 fn run(data: &Path, args: &[&str]) -> Finished {
-    Running::spawn(&mut command(data, args)).finish(VERB_TIMEOUT)
+    Finished::of(&mut command(data, args))
 }
 
 /// Runs a verb that is to succeed.
 fn done(data: &Path, args: &[&str]) -> String {
-    let finished = run(data, args);
-    assert!(finished.status.success(), "{args:?}: {finished:#?}");
-    finished.stdout
+    run(data, args).printed()
 }
 
 /// A folder with a log in `data`: a session whose agent died once, one with a tool, a closed one. Made once; it is
@@ -82,13 +68,7 @@ fn place() -> &'static Path {
 fn own_place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    fs::create_dir(&data).unwrap();
-    for entry in fs::read_dir(place().join("data")).unwrap() {
-        let entry = entry.unwrap();
-        if entry.path().is_file() {
-            fs::copy(entry.path(), data.join(entry.file_name())).unwrap();
-        }
-    }
+    copy(&place().join("data"), &data);
     fs::copy(place().join("key.pem"), folder.path().join("key.pem")).unwrap();
     (folder, data)
 }
@@ -113,21 +93,35 @@ fn schemas() -> BTreeMap<String, Value> {
     files.map(|file| schema(file.unwrap().path())).collect()
 }
 
+/// Makes a schema refuse every field that it does not name. What is published refuses none: a reader of today has to
+/// read what a later release prints, too.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.contains_key("properties") {
+                let closed = fields.insert("additionalProperties".to_owned(), json!(false));
+                assert_eq!(closed, None, "what is added later is refused");
+            }
+            fields.values_mut().for_each(close);
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
 /// Holds everything that a verb prints against a schema, and gives it.
 fn holds(name: &str, data: &Path, args: &[&str]) -> Vec<Value> {
     let args: Vec<_> = args.iter().copied().chain(["--json"]).collect();
     let finished = run(data, &args);
-    let lines = finished.stdout.lines();
-    let objects: Vec<Value> = lines
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let objects = objects(finished.stdout.lines());
     assert!(
         !objects.is_empty(),
         "{args:?} prints nothing: {finished:#?}"
     );
-    let schema = schemas()
+    let mut schema = schemas()
         .remove(name)
         .unwrap_or_else(|| panic!("there is a schema {name}"));
+    close(&mut schema);
     let validator = jsonschema::options()
         .should_validate_formats(true)
         .build(&schema)
@@ -370,7 +364,7 @@ fn the_page_about_json_is_what_the_schemas_say() {
          Every verb that prints has `--json`: one object, or one object a line. This page is made from the schemas in \
          [`schema/`](schema) (JSON Schema 2020-12), and a test holds what the verbs print against them. Within a \
          release of the same first number, fields are added and none is taken away, renamed or given another meaning; a \
-         field that is new may appear in any object.\n\n\
+         field that is new may appear in any object, and no schema refuses it.\n\n\
          A *time* is RFC 3339 in UTC with microseconds, `2026-11-22T09:14:03.120456Z`, whatever `--utc` says. Ids are \
          16 letters and digits. Durations and sizes name their unit.\n",
     );
@@ -479,7 +473,7 @@ fn times_are_told_in_the_zone_that_is_wanted() {
     let data = &place().join("data");
     let told = |zone: &str, args: &[&str]| {
         let mut command = command(data, args);
-        let finished = Running::spawn(command.env("TZ", zone)).finish(VERB_TIMEOUT);
+        let finished = Finished::of(command.env("TZ", zone));
         finished.stdout
     };
     let (here, utc) = (["log", "latest"], ["log", "latest", "--utc"]);

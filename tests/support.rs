@@ -16,7 +16,7 @@ use std::time::Duration;
 use expect_test::expect;
 use recount_tests::agent_http::{Agent, Message};
 use recount_tests::chance::{Chance, Deck};
-use recount_tests::fixture::fixture;
+use recount_tests::fixture::{FIXTURES, fixture};
 use recount_tests::opencode::{Home, Server, ServerOptions};
 use recount_tests::process::{Running, recount};
 use recount_tests::provider::script::{expected_text, expected_texts};
@@ -520,16 +520,7 @@ fn a_deck_deals_each_card_before_any_comes_again() {
 
 #[test]
 fn fixtures_are_what_their_readme_says() {
-    let names = [
-        "clean",
-        "week",
-        "torn",
-        "mangled",
-        "short",
-        "newer_event",
-        "newer_format",
-    ];
-    let told = names.map(|name| format!("{name}: {}", fixture(name).told(&["verify"])));
+    let told = FIXTURES.map(|name| format!("{name}: {}", fixture(name).told(&["verify"])));
     expect![[r#"
         clean: whole: 97 events in 4 streams; 177 frames
         head 5c0a2ccaf765dfa66ef3f2c3d6830f233a880f68e9824a7376cea07f4011848d at position 97

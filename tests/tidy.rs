@@ -161,3 +161,18 @@ fn verbs_that_look_back_cannot_write() {
         }
     }
 }
+
+/// Cargo looks for tests elsewhere, and would pass over a file that nobody names.
+#[test]
+fn every_file_of_tests_is_run() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(tests.join("Cargo.toml")).unwrap();
+    for entry in fs::read_dir(tests).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.extension().is_some_and(|ending| ending == "rs") {
+            let line = format!("path = \"{name}\"\n");
+            assert!(manifest.contains(&line), "Cargo.toml misses {name}");
+        }
+    }
+}

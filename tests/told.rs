@@ -7,12 +7,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use expect_test::expect_file;
 use recount_tests::command::verbs;
-use recount_tests::files::contents;
+use recount_tests::files::{contents, set_mode};
 use recount_tests::fixture::{FIXTURES, fixture};
 use recount_tests::place::Place;
 use recount_tests::process::{Finished, recount};
@@ -318,9 +317,8 @@ fn prepared(name: &str) -> Place {
         ),
         ("key.pem", KEY),
     ] {
-        let path = log.data().with_file_name(file);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+        log.write(file, text);
+        set_mode(&log.path(file), 0o600);
     }
     log
 }

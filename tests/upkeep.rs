@@ -294,10 +294,11 @@ fn what_was_cut_is_told_by_every_verb() {
           recount log 081040g2081040g2    shows what remains
         --- exit 1
         $ recount show 081 --at 2026-11-22T09:14:04.000Z
-        --- stderr
-        recount: how session 081040g2081040g2 stood at 2026-11-22T09:14:04.000000Z is not known any more: the events before number 11 were cut on NOW
-          recount log 081040g2081040g2    shows what remains
-        --- exit 1
+        session 081040g2081040g2  idle, as of event 0 of 18
+
+          cut        the events before number 11 were cut on NOW
+          as of      2026-11-22 09:14:04
+        --- exit 0
         $ recount cut 081 --before 11
         --- stderr
         recount: nothing was cut: session/081040g2081040g2 cannot be cut before event 11: it has the events 11 to 18, and can be cut before a later one of them or after the last

@@ -341,8 +341,8 @@ mod tests {
             panic!("it is a fork");
         };
         assert_eq!((from, at), (OLD, Seq(events.len() as u64)));
-        let copied = agent_session.as_deref().zip(through.as_deref());
-        assert_eq!(copied, copies);
+        let origin = agent_session.as_deref().zip(through.as_deref());
+        assert_eq!(origin, copies);
         told.assert_eq(&context.unwrap_or_default());
     }
 

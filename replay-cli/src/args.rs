@@ -389,11 +389,11 @@ pub(crate) struct Log {
     #[arg(long, value_name = "N", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
 
-    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14` or `09:14`) and later
+    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14`, `09:14`, or as long ago as `2h`) and later
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) since: Option<Timestamp>,
 
-    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14` or `09:14`) and earlier
+    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14`, `09:14`, or as long ago as `2h`) and earlier
     #[arg(long, value_name = "TIME", conflicts_with = "follow", value_parser = moment)]
     pub(crate) until: Option<Timestamp>,
 
@@ -823,7 +823,15 @@ impl FromStr for Age {
 
 fn moment(text: &str) -> Result<Timestamp, String> {
     named(text)
-        .ok_or_else(|| "not a time like 2026-11-22T09:14:03Z, 2026-11-22 or 09:14".to_owned())
+        .or_else(|| ago(text, command::seen_at()))
+        .ok_or_else(|| "not a time like 2026-11-22T09:14:03Z, 2026-11-22, 09:14 or 2h".to_owned())
+}
+
+/// The moment that is as long before `now` as an age says.
+fn ago(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let Age(age) = text.parse().ok()?;
+    let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+    Some(Timestamp(now.0.saturating_sub(micros)))
 }
 
 /// A time as people name it, of today where it is one of the day.
@@ -850,6 +858,17 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_moment_may_be_so_long_ago() {
+        let now = Timestamp::from_millis(10_000_000);
+        assert_eq!(ago("2h", now), Some(Timestamp::from_millis(2_800_000)));
+        // Before anything can have happened.
+        assert_eq!(ago("1000d", now), Some(Timestamp(0)));
+        for text in ["", "2", "yesterday", "-2h", "2 h", "09:14"] {
+            assert_eq!(ago(text, now), None, "{text}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

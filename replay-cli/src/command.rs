@@ -39,10 +39,13 @@ pub(crate) mod why;
 pub(crate) mod wire;
 
 use std::future::Future;
+use std::path::Path;
 
-use recount_store::{Log, Timestamp};
+use recount_projections::{Session, state_store};
+use recount_store::{Error, Log, LogReader, SessionId, StreamId, Timestamp};
 
 use crate::failure::Failure;
+use crate::output::note;
 use crate::query::Mistake;
 use crate::render::time;
 
@@ -68,6 +71,33 @@ fn not_a_condition(mistake: &Mistake) -> Failure {
 pub(crate) fn seen_at() -> Timestamp {
     let said = std::env::var("RECOUNT_NOW").ok();
     said.and_then(|said| time::parse(&said)).unwrap_or_else(now)
+}
+
+/// Says so where by the log something is at work, of all sessions or of one, and nobody works on it, since no process
+/// writes that log. What is wrong with a log is for the verb to say.
+pub(crate) fn hint_at_nobody(reader: &LogReader, only: Option<SessionId>) {
+    if let Ok(true) = is_left_alone(reader, only) {
+        note("· no engine runs on this log: nobody works on what is open");
+        note("  recount recover    carries it to its end");
+    }
+}
+
+fn is_left_alone(reader: &LogReader, only: Option<SessionId>) -> Result<bool, Error> {
+    let directory = reader.path().parent().unwrap_or(Path::new(""));
+    if LogReader::writer(directory)?.is_some() {
+        return Ok(false);
+    }
+    for id in state_store::pending(reader)?.sessions.into_keys() {
+        if only.is_some_and(|only| only != id) {
+            continue;
+        }
+        let state: Session = state_store::load(reader, StreamId::Session(id))?;
+        // What waits for a person says so itself.
+        if state.waits().is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Does the work, and closes the log that it changes, if there is one: all that was changed is on the disk then.

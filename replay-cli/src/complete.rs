@@ -126,9 +126,9 @@ fn messages(typed: &OsStr, found: Vec<Candidate>) -> Vec<CompletionCandidate> {
 
 /// An event by its type, since nobody knows numbers by heart.
 fn events(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let of_type = Event::TYPE_NAMES.iter().map(|name| format!("last:{name}"));
-    let all = std::iter::once("last".to_owned()).chain(of_type);
-    let matching = all.filter(|event| begins(event, typed));
+    let newest = Event::TYPE_NAMES.iter().map(|name| format!("last:{name}"));
+    let events = std::iter::once("last".to_owned()).chain(newest);
+    let matching = events.filter(|event| begins(event, typed));
     matching.map(CompletionCandidate::new).collect()
 }
 

@@ -181,11 +181,17 @@ fn on_a_log(verb: Verb, data: &Path, json: bool, mut output: Output) -> Result<(
         }
         Verb::Sessions(_) => {
             if let Some(reader) = command::sessions::open(data)? {
+                if !json {
+                    command::hint_at_nobody(&reader, None);
+                }
                 command::sessions::run(&reader, json, &mut output)?;
             }
         }
         Verb::Show(show) => {
             let (reader, id) = open(data, &show.session.id)?;
+            if !json && show.at.is_none() {
+                command::hint_at_nobody(&reader, Some(id));
+            }
             command::show::run(&reader, id, show.at, show.all, json, &mut output)?;
         }
         Verb::Step(step) => {

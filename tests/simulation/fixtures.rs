@@ -8,6 +8,7 @@ use recount_engine::adapter::scripted::{Script, Scripted, Step};
 use recount_engine::{OpenSession, Policy};
 use recount_store::{Event, Expected, Log, NewEvent, Position, SessionId, StreamId, Target};
 use recount_tests::files::storage;
+use recount_tests::fixture::FILES;
 use redb::TableDefinition;
 use serde_json::json;
 use tokio::time::sleep;
@@ -16,8 +17,6 @@ use super::{Life, World, week};
 
 /// The files of a data directory, in the order of [`FILES`].
 type Bytes = [Vec<u8>; 3];
-
-const FILES: [&str; 3] = ["log.redb", "journal-a", "journal-b"];
 
 /// Where the host of the quiet worlds is.
 const HOST: &str = "agent-0.test:4096";

@@ -622,12 +622,12 @@ pub(crate) fn promise_3_a_fork_knows_what_was_said(ended: &Ended) -> Result<(), 
             let through = last.map_or(&old[..0], |last| &old[..=last]);
             let expected: Vec<_> = through.iter().map(|message| text_of(message)).collect();
             for copy in copies {
-                let copied = users(copy).filter(|message| is_copied(message));
-                let copied: Vec<_> = copied.map(text_of).collect();
+                let begins = users(copy).filter(|message| is_copied(message));
+                let begins: Vec<_> = begins.map(text_of).collect();
                 holds!(
                     promise_3_once_in_order_and_answered,
-                    !expected.is_empty() && copied == expected,
-                    "{id}: the copy {} holds {copied:?} instead of {expected:?}",
+                    !expected.is_empty() && begins == expected,
+                    "{id}: the copy {} begins with {begins:?} instead of {expected:?}",
                     copy.id
                 );
             }

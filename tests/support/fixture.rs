@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::files::set_mode;
 use crate::place::Place;
 
-/// The files of a data directory.
-const FILES: [&str; 3] = ["log.redb", "journal-a", "journal-b"];
+/// The files of a data directory that are kept.
+pub const FILES: [&str; 3] = ["log.redb", "journal-a", "journal-b"];
 
 /// The logs that are kept, each with a test of its own in `told.rs`.
 pub const FIXTURES: [&str; 7] = [

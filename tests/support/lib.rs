@@ -1,9 +1,12 @@
-//! What the tests stand on: a scripted model provider, the real agent, and processes under watch.
+//! What the tests stand on: places with logs, a scripted model provider, the real agent, and processes under watch.
 //!
-//! A test with the real agent begins with a [`Provider`](provider::Provider), a
-//! [`Home`](opencode::Home) that knows it, and a [`Server`](opencode::Server) or a `recount` that runs
-//! in that home. Its prompts are scripts, and the provider tells afterwards what it was asked and what
-//! it sent. Dropping the home ends whatever was started in it.
+//! A test of the command begins with a [`Place`](place::Place), whose log is a [`story`] of its own or a
+//! [`fixture`](fixture::fixture), and holds what a verb prints there to a text.
+//!
+//! A test with the real agent begins with a [`Scene`](engine::Scene): a [`Provider`](provider::Provider) and a
+//! [`Home`](opencode::Home) that knows it, where a [`Server`](opencode::Server), an engine or a `recount` runs. Its
+//! prompts are scripts, and the provider tells afterwards what it was asked and what it sent. Dropping the home ends
+//! whatever was started in it.
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,

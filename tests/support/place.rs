@@ -56,18 +56,9 @@ impl Place {
         contents(self.folder())
     }
 
-    /// A verb of `recount`, in UTC, with nothing of this process's environment.
+    /// A verb of `recount` on the log here.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(recount());
-        command
-            .args(args)
-            .current_dir(self.folder())
-            .env_clear()
-            .env("HOME", self.folder())
-            .env("PATH", "/usr/bin:/bin")
-            .env("TZ", "UTC")
-            .env("RECOUNT_DATA", self.data());
-        command
+        command(&self.data(), args)
     }
 
     /// Runs a verb to its end.
@@ -114,4 +105,19 @@ impl Place {
     pub fn object(&self, args: &[&str]) -> Value {
         self.run(args).object()
     }
+}
+
+/// A verb of `recount` on the log in this directory, run beside it, in UTC, with nothing of this process's environment.
+pub fn command(data: &Path, args: &[&str]) -> Command {
+    let folder = data.parent().expect("it is in a folder");
+    let mut command = Command::new(recount());
+    command
+        .args(args)
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .env("PATH", "/usr/bin:/bin")
+        .env("TZ", "UTC")
+        .env("RECOUNT_DATA", data);
+    command
 }

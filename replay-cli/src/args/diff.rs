@@ -9,7 +9,8 @@ use super::Session;
 /// With two moments: what `recount show` would show otherwise, and which events happened between. With another session:
 /// the events of both with those of their connections, laid beside each other by what they followed from, and not by
 /// number; the first that differ are named. When something happened is no difference, nor are ids, ports and process
-/// numbers, nor into how many pieces a text was cut.
+/// numbers, nor into how many pieces a text was cut. Of two sessions one of which was forked from the other, what came after
+/// that is compared.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -19,7 +20,7 @@ Examples:
 
 With --json two moments are one object: `from`, `to`, `changes` with `path`, `before` and `after`, and `events` by type. \
 Two sessions are a line for each difference, the first one first: `difference` is only_first, only_second or \
-content, `first` and `second` are the events; then a line with the counts. Alike is what has no difference.")]
+content, `first` and `second` are the events; then a line with the counts, and `forked_at` where one was forked. Alike is what has no difference.")]
 pub(crate) struct Diff {
     #[command(flatten)]
     pub(crate) session: Session,

@@ -60,11 +60,11 @@ pub(crate) struct Find {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) longer_than: Option<Duration>,
 
-    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14` or `09:14`) and later
+    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14`, `09:14`, or as long ago as `2h`) and later
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) since: Option<Timestamp>,
 
-    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14` or `09:14`) and earlier
+    /// Only events of this TIME (RFC 3339, `2026-11-22 09:14`, `09:14`, or as long ago as `2h`) and earlier
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) until: Option<Timestamp>,
 

@@ -20,7 +20,7 @@ use super::moment;
 Examples:
   recount incidents                                 everything that went wrong
   recount incidents --open                          what still goes on, or waits for you
-  recount incidents --since 2026-11-21T20:00:00Z --kind dead-letter
+  recount incidents --since 12h --kind dead-letter
   recount incidents --session latest
   recount incidents i1042 > incident.md             one as a report
   recount incidents latest                          the newest one
@@ -53,11 +53,11 @@ pub(crate) struct Incidents {
     #[arg(value_name = "NAME", conflicts_with_all = ["since", "until", "session", "kind", "open"])]
     pub(crate) name: Option<String>,
 
-    /// Only what went on at this TIME (RFC 3339, `2026-11-22 09:14` or `09:14`) or later
+    /// Only what went on at this TIME (RFC 3339, `2026-11-22 09:14`, `09:14`, or as long ago as `2h`) or later
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) since: Option<Timestamp>,
 
-    /// Only what began at this TIME (RFC 3339, `2026-11-22 09:14` or `09:14`) or earlier
+    /// Only what began at this TIME (RFC 3339, `2026-11-22 09:14`, `09:14`, or as long ago as `2h`) or earlier
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) until: Option<Timestamp>,
 

@@ -1,5 +1,6 @@
 //! `recount diff`: a session at two moments, or two sessions.
 
+use recount_projections::{Session, state_store};
 use recount_store::{LogReader, Position, Recorded, Seq, SessionId, StreamId};
 use serde_json::{Map, Value, json};
 
@@ -235,9 +236,14 @@ fn sessions(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let through = reader.head()?.position;
+    let fork = Parting::of(reader, ids)?;
+    let after = fork
+        .as_ref()
+        .map_or([Position::default(); 2], |fork| fork.after);
+    let forked_at = fork.map(|fork| fork.at);
     let [first, second] = [
-        forest(reader, ids[0], through)?,
-        forest(reader, ids[1], through)?,
+        forest(reader, ids[0], after[0], through)?,
+        forest(reader, ids[1], after[1], through)?,
     ];
     let aligned = align(&first, &second);
     let pair = |difference| match difference {
@@ -262,6 +268,7 @@ fn sessions(
         }
         return Ok(output.json(&json!({
             "sessions": ids,
+            "forked_at": forked_at,
             "alike": aligned.alike,
             "differences": aligned.differences.len(),
         }))?);
@@ -269,11 +276,13 @@ fn sessions(
     let look = output.look.clone();
     let [a, b] = ids.map(|id| id.to_string());
     let alike = text::count(aligned.alike as u64, "event");
+    let parted = forked_at.map(|at| format!(", since they parted at event {at}"));
+    let parted = parted.unwrap_or_default();
     let Some((one, others)) = aligned.differences.split_first() else {
-        return Ok(output.line(&format!("{a} and {b} are alike: {alike}"))?);
+        return Ok(output.line(&format!("{a} and {b} are alike{parted}: {alike}"))?);
     };
     let count = text::count(aligned.differences.len() as u64, "difference");
-    output.line(&format!("- {a} and + {b}: {alike} alike, {count}"))?;
+    output.line(&format!("- {a} and + {b}{parted}: {alike} alike, {count}"))?;
     output.line(&look.bold("the first difference"))?;
     let print = |difference: &Difference, output: &mut Output| -> Result<(), Failure> {
         let (_, a, b, more) = pair(*difference);
@@ -313,9 +322,49 @@ fn sessions(
     Ok(())
 }
 
-fn forest(reader: &LogReader, id: SessionId, through: Position) -> Result<Forest, Failure> {
+/// Where one of two sessions was forked from the other: what was before it, both have.
+struct Parting {
+    /// The last event of the other one that both have.
+    at: Seq,
+    /// The last event of each that is not compared.
+    after: [Position; 2],
+}
+
+impl Parting {
+    fn of(reader: &LogReader, ids: [SessionId; 2]) -> Result<Option<Self>, Failure> {
+        for (new, old) in [(1, 0), (0, 1)] {
+            let state: Session = state_store::load(reader, StreamId::Session(ids[new]))?;
+            let Some(fork) = state.fork.filter(|fork| fork.from == ids[old]) else {
+                continue;
+            };
+            let position = |id, seq: Seq| -> Result<Position, Failure> {
+                let event = reader.read(StreamId::Session(id), seq).next();
+                let event = event.transpose()?;
+                Ok(event.map_or(Position::default(), |event| event.position))
+            };
+            let mut after = [Position::default(); 2];
+            after[old] = position(ids[old], fork.at)?;
+            // Its opening, and beside it where it began.
+            after[new] = position(ids[new], Seq::FIRST.next())?;
+            return Ok(Some(Self { at: fork.at, after }));
+        }
+        Ok(None)
+    }
+}
+
+/// The events of a session and its connection after one of them.
+fn forest(
+    reader: &LogReader,
+    id: SessionId,
+    after: Position,
+    through: Position,
+) -> Result<Forest, Failure> {
     let timeline = Timeline::of(reader, id)?;
     let events = timeline.events(reader, through, false);
     let count = timeline.count(reader)?;
-    Ok(Forest::of(with_bar(events, "reading", count))?)
+    let events = with_bar(events, "reading", count).filter(|event| match event {
+        Ok(recorded) => recorded.position > after,
+        Err(_) => true,
+    });
+    Ok(Forest::of(events)?)
 }

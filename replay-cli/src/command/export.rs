@@ -85,12 +85,11 @@ fn write(
         )
         .try_next("recount sessions    shows what there is")),
         (Format::Trace | Format::Otlp, session) => {
-            let spans = match session {
-                Some(session) => Spans::of(of_session(reader, session)?)?,
-                None => {
-                    let total = reader.head()?.position.0;
-                    Spans::of(with_bar(reader.read_all(Position::FIRST), READING, total))?
-                }
+            let spans = if let Some(session) = session {
+                Spans::of(of_session(reader, session)?)?
+            } else {
+                let total = reader.head()?.position.0;
+                Spans::of(with_bar(reader.read_all(Position::FIRST), READING, total))?
             };
             let text = picture(&spans).map_err(io::Error::from)?;
             sink(&text)?;

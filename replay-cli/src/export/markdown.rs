@@ -68,6 +68,9 @@ impl Page<'_> {
         if let Some(model) = about.model {
             let _ = write!(list, "\n- Model: {}", inline(&model));
         }
+        if let Some((from, at)) = about.fork {
+            let _ = write!(list, "\n- Goes on from session `{from}` as of event {at}");
+        }
         self.paragraph(&list);
     }
 

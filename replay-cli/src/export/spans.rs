@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use recount_projections::turn::Asks;
 use recount_store::{
     ConnectionState, Event, Json, MessageId, OutputKind, Position, Prompt, Recorded, Refusal, Seq,
-    StreamId, Target, Timestamp, ToolOutcome,
+    SessionId, StreamId, Target, Timestamp, ToolOutcome,
 };
 
 use crate::render::event::{name, summary};
@@ -137,6 +137,8 @@ pub(crate) struct About {
     pub(crate) version: Option<String>,
     /// Of a session, its connection.
     pub(crate) connection: Option<StreamId>,
+    /// Of a session that goes on from another one, that one and the last event of it that belongs to both.
+    pub(crate) fork: Option<(SessionId, Seq)>,
 }
 
 /// Events as spans.
@@ -227,6 +229,10 @@ impl Spans {
                 about.model.clone_from(model);
                 about.title.clone_from(title);
                 about.connection = connection;
+                self.mark(recorded, None);
+            }
+            Event::SessionForked { from, at, .. } => {
+                self.about_mut(stream).fork = Some((*from, *at));
                 self.mark(recorded, None);
             }
             Event::ConnectionOpened { agent, target } => {
@@ -480,7 +486,6 @@ impl Spans {
             | Event::ServerStopDecided { .. }
             | Event::ReconnectScheduled { .. } => self.mark(recorded, Some(Key::Link(stream))),
             Event::SessionClosed
-            | Event::SessionForked { .. }
             | Event::AgentSessionBound { .. }
             | Event::AgentSessionForked { .. }
             | Event::AgentForkRefused { .. }

@@ -196,7 +196,8 @@ pub(crate) fn summary(event: &Event) -> String {
         }
         Event::MessageCancelled { message }
         | Event::TurnAbortAsked { message }
-        | Event::MessageSteered { message } => short(*message),
+        | Event::MessageSteered { message }
+        | Event::ContextAdded { message } => short(*message),
         Event::PermissionAnswered {
             permission, answer, ..
         }
@@ -232,9 +233,8 @@ pub(crate) fn summary(event: &Event) -> String {
         }
         Event::AgentSessionBound { agent_session }
         | Event::AgentSessionForked { agent_session }
-        | Event::AgentSessionLost { agent_session } => agent_session.clone(),
-        Event::AgentForkRefused { reason } => reason.clone(),
-        Event::ContextAdded { message } => short(*message),
+        | Event::AgentSessionLost { agent_session }
+        | Event::GapFilled { agent_session } => agent_session.clone(),
         Event::DeliveryAccepted { message, attempt } => {
             format!("{} at attempt {attempt}", short(*message))
         }
@@ -405,7 +405,8 @@ pub(crate) fn summary(event: &Event) -> String {
         Event::ServerReady { url, version } => format!("{url} version {version}"),
         Event::ServerExited { how } => how.clone(),
         Event::ConnectFailed { attempt, reason } => format!("try {attempt}: {reason}"),
-        Event::StreamLost { reason }
+        Event::AgentForkRefused { reason }
+        | Event::StreamLost { reason }
         | Event::ProbeFailed { reason }
         | Event::ServerStopDecided { reason }
         | Event::TaskPanicked { reason } => reason.clone(),
@@ -417,7 +418,6 @@ pub(crate) fn summary(event: &Event) -> String {
             (0, 0) => agent_session.clone(),
             (from, to) => format!("{agent_session}: {from} to {to}"),
         },
-        Event::GapFilled { agent_session } => agent_session.clone(),
         Event::ConnectionChanged { from, to } => {
             format!("{} to {}", connection_state(*from), connection_state(*to))
         }

@@ -58,7 +58,7 @@ struct Trail {
 struct Key {
     messages: Vec<Option<MessageKey>>,
     agent: (bool, bool, Option<TurnKey>),
-    fork: Option<([bool; 4], Option<(u32, When)>)>,
+    fork: Option<ForkKey>,
     link: (bool, bool),
     calls: (Option<Flight>, Option<u8>, bool, bool),
     looks: (When, u32, u32, u32),
@@ -76,6 +76,7 @@ type MessageKey = (
     When,
     [bool; 5],
 );
+type ForkKey = ([bool; 4], Option<(u32, When)>);
 type TurnKey = (bool, Option<(TurnState, u32, [bool; 4])>);
 
 /// A time, as seen from now.

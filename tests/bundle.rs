@@ -5,9 +5,9 @@
     reason = "expect-test writes snapshots like that"
 )]
 
-#[path = "verb_export/place.rs"]
+#[path = "export/place.rs"]
 mod place;
-#[path = "verb_bundle/verifier.rs"]
+#[path = "bundle/verifier.rs"]
 mod verifier;
 
 use base64::Engine as _;
@@ -54,7 +54,7 @@ fn a_bundle_is_proven_by_its_description_alone() {
     }
     assert_eq!(text, bundle(&place, &[]), "a second one is the same");
     // Nor is it more than that: the verifier knows nothing of ours.
-    assert!(!include_str!("verb_bundle/verifier.rs").contains("recount_"));
+    assert!(!include_str!("bundle/verifier.rs").contains("recount_"));
 }
 
 #[test]

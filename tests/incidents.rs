@@ -79,6 +79,21 @@ fn only_some_of_them() {
 }
 
 #[test]
+fn what_went_wrong_lately() {
+    let week = fixture("week");
+    let lately = |args: &[&str]| {
+        let mut command = week.command(args);
+        week.text(&Finished::of(
+            command.env("RECOUNT_NOW", "2026-11-09T00:00:00Z"),
+        ))
+    };
+    assert_eq!(
+        lately(&["incidents", "--since", "4h"]),
+        week.told(&["incidents", "--since", "2026-11-08T20:00:00Z"])
+    );
+}
+
+#[test]
 fn one_is_reported() {
     let week = fixture("week");
     // An agent forgot what it was asked, and a person had to decide.

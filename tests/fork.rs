@@ -6,7 +6,7 @@
 )]
 
 use expect_test::expect;
-use recount_store::{Event, MessageId, NewEvent, StreamId};
+use recount_store::{Event, MessageId, NewEvent, SessionId, StreamId};
 use recount_tests::place::Place;
 use recount_tests::story::{self, CONNECTION, SESSION, after};
 use serde_json::{Value, json};
@@ -306,4 +306,35 @@ fn an_agent_that_has_no_copy_is_told_what_was_said() {
             .contains("decided as today")
     );
     place.printed(&["replay", new, "--wire"]);
+}
+
+#[test]
+fn what_came_after_a_fork_is_compared_and_not_what_was_before_it() {
+    let mut events = two_answers();
+    events.extend(answered(3, "make it fast", "It is faster now."));
+    let place = holding(events);
+    let forked = place.object(&["fork", "0810", "--at", "14", "--json"]);
+    let new = forked["session"].as_str().unwrap();
+    let id: SessionId = new.parse().unwrap();
+    let again = answered(4, "make it fast, and keep it small", "It is faster now.");
+    let again = again
+        .into_iter()
+        .map(|event| NewEvent::live(event, after(60_000)));
+    story::record(&place.data(), [(StreamId::Session(id), again.collect())]);
+    expect![[r#"
+        - 081040g2081040g2 and + NEW, since they parted at event 14: 5 events alike, 1 difference
+        the first difference
+        - 09:14:18.000    15  MessageQueued          0c1g60 "make it fast"
+        + 09:15:03.000     3  MessageQueued          0g2081 "make it fast, and keep it small"
+                              text: went on ", and keep it small"
+        --- exit 0
+    "#]]
+    .assert_eq(&place.told(&["diff", "0810", new]).replace(new, "NEW"));
+    let page = place.printed(&["export", new, "--format", "markdown"]);
+    assert!(
+        page.contains("- Goes on from session `081040g2081040g2` as of event 14\n"),
+        "{page}"
+    );
+    let other_way = place.json(&["diff", new, "0810", "--json"]);
+    assert_eq!(other_way.last().unwrap()["forked_at"], 14);
 }

@@ -6,9 +6,9 @@
     reason = "expect-test writes snapshots like that"
 )]
 
-#[path = "verb_export/place.rs"]
+#[path = "export/place.rs"]
 mod place;
-#[path = "verb_export/trace_format.rs"]
+#[path = "export/trace_format.rs"]
 mod trace_format;
 
 use std::collections::{HashMap, HashSet};
