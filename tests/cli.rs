@@ -475,6 +475,8 @@ fn events_are_read_backwards_and_between_times() {
     place.check(
         &["log", "081", "--since", "2027-01-01T00:00:00Z"],
         &expect![[r#"
+            --- stderr
+            recount: session 081040g2081040g2 has no events then
             --- exit 0
         "#]],
     );

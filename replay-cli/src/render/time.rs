@@ -36,13 +36,12 @@ pub(crate) fn named(text: &str, day: Timestamp, zone: &TimeZone) -> Option<Times
     if let Some(at) = parse(text) {
         return Some(at);
     }
-    let told = match text.parse::<DateTime>() {
-        Ok(told) => told,
-        Err(_) => {
-            // An hour alone would be taken for a number, and a number for an hour.
-            let time: Time = text.contains(':').then(|| text.parse().ok())??;
-            moment(day).to_zoned(zone.clone()).date().to_datetime(time)
-        }
+    let told = if let Ok(told) = text.parse::<DateTime>() {
+        told
+    } else {
+        // An hour alone would be taken for a number, and a number for an hour.
+        let time: Time = text.contains(':').then(|| text.parse().ok())??;
+        moment(day).to_zoned(zone.clone()).date().to_datetime(time)
     };
     let then = told.to_zoned(zone.clone()).ok()?.timestamp();
     u64::try_from(then.as_microsecond()).ok().map(Timestamp)
