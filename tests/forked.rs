@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use recount_engine::adapter::opencode::OpenCode;
 use recount_engine::adapter::{
-    Activity, AgentAdapter, AgentSession, CallError, Delivery, Endpoint, ForkOrigin, SessionSpec,
+    Activity, AgentAdapter, AgentSession, CallError, Delivery, Endpoint, Origin, SessionSpec,
 };
 use recount_engine::policy::CallPolicy;
 use recount_store::{MessageId, Timestamp};
@@ -128,8 +128,8 @@ impl World {
         through: &str,
         title: &str,
     ) -> Result<AgentSession, CallError> {
-        let origin = ForkOrigin {
-            session: session.to_owned(),
+        let origin = Origin {
+            agent_session: session.to_owned(),
             through: through.to_owned(),
         };
         let spec = self.spec(title);

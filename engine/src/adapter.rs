@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+pub use recount_projections::session::Origin;
 use recount_store::{Json, MessageId, OutputKind, PermissionAnswer, Prompt, Timestamp};
 
 use crate::policy::CallPolicy;
@@ -109,15 +110,6 @@ pub struct SessionSpec {
     pub directory: String,
     /// What the agent calls it. It ends with the marker by which it can be found again.
     pub title: String,
-}
-
-/// Where a copy of a session begins.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ForkOrigin {
-    /// The agent's name for the session that is copied.
-    pub session: String,
-    /// The last message that is copied, by the identity that the agent knows it by; its answers go with it.
-    pub through: String,
 }
 
 /// A session at the agent.
@@ -588,7 +580,7 @@ pub trait AgentAdapter: Send + Sync + 'static {
         spec: &SessionSpec,
     ) -> Result<Option<String>, CallError>;
 
-    /// Copies the agent's session `origin.session` up to and including its answers to the message that it knows as
+    /// Copies the agent's session `origin.agent_session` up to and including its answers to the message that it knows as
     /// `origin.through`, and gives the agent's name for the copy. The copy bears `spec.title`, so
     /// [`AgentAdapter::find_session`] finds it; `spec.directory` is the folder of both. The session that is copied
     /// stays as it is. What the agent still works on is copied as far as it has come.
@@ -607,7 +599,7 @@ pub trait AgentAdapter: Send + Sync + 'static {
         &self,
         _: &Endpoint,
         _: &SessionSpec,
-        _: &ForkOrigin,
+        _: &Origin,
     ) -> Result<String, CallError> {
         Err(CallError::Unsupported {
             reason: "this agent cannot copy a session".to_owned(),

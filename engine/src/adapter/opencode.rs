@@ -28,9 +28,9 @@ use recount_store::{MessageId, PermissionAnswer, Timestamp};
 use self::calls::Calls;
 use super::http::{Network, Transport};
 use super::{
-    AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, ForkOrigin, Frame,
-    FrameStream, Health, Launch, LaunchSpec, Observation, Report, SessionSpec, StreamItem,
-    Translated, sse,
+    AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream,
+    Health, Launch, LaunchSpec, Observation, Origin, Report, SessionSpec, StreamItem, Translated,
+    sse,
 };
 use crate::limits;
 
@@ -219,7 +219,7 @@ impl AgentAdapter for OpenCode {
         &self,
         endpoint: &Endpoint,
         spec: &SessionSpec,
-        origin: &ForkOrigin,
+        origin: &Origin,
     ) -> Result<String, CallError> {
         fork::fork_session(&self.calls, endpoint, spec, origin).await
     }

@@ -35,9 +35,8 @@ use self::hub::locked;
 use self::store::Store;
 use super::opencode::OpenCode;
 use super::{
-    AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, ForkOrigin, Frame,
-    FrameStream, Health, InProcessServer, Launch, LaunchSpec, Report, Secret, SessionSpec,
-    Translated,
+    AgentAdapter, AgentSession, AnswerOutcome, CallError, Delivery, Endpoint, Frame, FrameStream,
+    Health, InProcessServer, Launch, LaunchSpec, Origin, Report, Secret, SessionSpec, Translated,
 };
 
 /// What its servers say of themselves.
@@ -339,7 +338,7 @@ impl AgentAdapter for Scripted {
         &self,
         endpoint: &Endpoint,
         spec: &SessionSpec,
-        origin: &ForkOrigin,
+        origin: &Origin,
     ) -> Result<String, CallError> {
         self.opencode.fork_session(endpoint, spec, origin).await
     }

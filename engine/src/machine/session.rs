@@ -29,7 +29,7 @@ use recount_store::{
 };
 
 use crate::adapter::{
-    AgentSession, AnswerOutcome, CallError, Delivery, ForkOrigin, Observation, Report, SessionSpec,
+    AgentSession, AnswerOutcome, CallError, Delivery, Observation, Origin, Report, SessionSpec,
 };
 use draft::Draft;
 use fork::Copying;
@@ -95,7 +95,7 @@ pub enum Effect {
         /// What it is to be like.
         spec: SessionSpec,
         /// What is to be copied.
-        origin: ForkOrigin,
+        origin: Origin,
     },
     /// Find the session that may have been made. Comes back as [`Input::Bound`].
     FindSession(SessionSpec),

@@ -627,7 +627,7 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::adapter::ForkOrigin;
+    use crate::adapter::Origin;
     use crate::adapter::opencode::{fork, look};
 
     /// Answers every request with this.
@@ -687,8 +687,8 @@ mod tests {
             title: "t".to_owned(),
         };
         let once = PermissionAnswer::Once;
-        let origin = ForkOrigin {
-            session: session.id.clone(),
+        let origin = Origin {
+            agent_session: session.id.clone(),
             through: delivery.agent_message.clone(),
         };
         let failed = [

@@ -6,13 +6,13 @@
 
 use super::calls::Calls;
 use super::history::{self, History, Message, Page};
-use crate::adapter::{AgentSession, CallError, Endpoint, ForkOrigin, SessionSpec};
+use crate::adapter::{AgentSession, CallError, Endpoint, Origin, SessionSpec};
 
 pub(super) async fn fork_session(
     calls: &Calls,
     endpoint: &Endpoint,
     spec: &SessionSpec,
-    origin: &ForkOrigin,
+    origin: &Origin,
 ) -> Result<String, CallError> {
     let session = |id: &str| AgentSession {
         id: id.to_owned(),
@@ -23,7 +23,7 @@ pub(super) async fn fork_session(
         endpoint,
         session,
     };
-    let source = session(&origin.session);
+    let source = session(&origin.agent_session);
     let page = history(&source).back(|_| false).await?;
     let end = end_of(&page, &origin.through).map_err(|why| CallError::RefusedForGood {
         reason: format!("the session {} cannot be copied: {why}", source.id),

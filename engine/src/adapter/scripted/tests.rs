@@ -780,8 +780,8 @@ impl World {
     }
 
     async fn fork_of(&self, session: &str, through: &str) -> Result<AgentSession, CallError> {
-        let origin = ForkOrigin {
-            session: session.to_owned(),
+        let origin = Origin {
+            agent_session: session.to_owned(),
             through: through.to_owned(),
         };
         let spec = self.spec_of_copy();
@@ -1014,8 +1014,8 @@ async fn a_copy_that_holds_other_messages_than_it_should_gets_no_title() {
             change,
         };
         let opencode = OpenCode::over(Arc::new(meanwhile));
-        let origin = ForkOrigin {
-            session: world.session.id.clone(),
+        let origin = Origin {
+            agent_session: world.session.id.clone(),
             through: through.agent_message.clone(),
         };
         let spec = world.spec_of_copy();

@@ -1,14 +1,13 @@
 //! The agent's session of one that was forked: a copy of the old one where the agent makes it, else a new one that
 //! is told what was said.
 
-use recount_projections::session::Origin;
 use recount_projections::{Message, Session};
 use recount_store::{Event, Provenance, Timestamp};
 
 use super::deliver::pause;
 use super::draft::Draft;
 use super::{Effect, SessionMachine, Step};
-use crate::adapter::{CallError, ForkOrigin, SessionSpec};
+use crate::adapter::{CallError, SessionSpec};
 
 /// What was tried to get a copy, by this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,15 +34,9 @@ impl SessionMachine {
     pub(super) fn make(state: &Session, spec: SessionSpec) -> Effect {
         match state.to_copy() {
             None => Effect::CreateSession(spec),
-            Some(Origin {
-                agent_session,
-                through,
-            }) => Effect::ForkSession {
+            Some(origin) => Effect::ForkSession {
                 spec,
-                origin: ForkOrigin {
-                    session: agent_session.clone(),
-                    through: through.clone(),
-                },
+                origin: origin.clone(),
             },
         }
     }

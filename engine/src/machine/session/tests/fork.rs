@@ -18,8 +18,8 @@ pub(super) fn forked() -> Event {
 fn fork() -> Effect {
     Effect::ForkSession {
         spec: spec(),
-        origin: ForkOrigin {
-            session: "old".to_owned(),
+        origin: Origin {
+            agent_session: "old".to_owned(),
             through: "agent:old".to_owned(),
         },
     }
