@@ -305,7 +305,7 @@ impl<F: FnMut(Judged<'_>)> Judge<'_, F> {
                     let other = other.as_ref().map(<[_; _]>::as_slice);
                     self.judge(&ahead, (&decide(policy), &[]), other)
                 }
-                Class::Observed if stances::answers_nothing(&state, &first.event) => {
+                Class::Observed if stances::answers_nothing(&state, first) => {
                     let begun =
                         Stance::Ready.decide(&policy.session, &identity, &state, id, moment);
                     self.lacks(first, begun);

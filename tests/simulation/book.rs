@@ -61,6 +61,8 @@ pub(crate) struct Pages {
     pub(crate) written: BTreeMap<String, usize>,
     /// Which message of the user's is the newest in an agent's session, by host and session, as the engine was shown.
     pub(crate) newest: BTreeMap<(String, String), String>,
+    /// How many messages the engine has written there.
+    pub(crate) writes: BTreeMap<(String, String), u64>,
     /// When an agent was asked how it stands, where, and of which of its sessions: `None` is all of them.
     pub(crate) looks: Vec<(Timestamp, String, Option<String>)>,
     /// When a call began to hang, and where.
@@ -198,12 +200,18 @@ impl Book {
             self.with(|pages| {
                 *pages.written.entry(agent_message.clone()).or_default() += 1;
                 pages.newest.insert(place(url), agent_message.clone());
+                *pages.writes.entry(place(url)).or_default() += 1;
             });
         }
     }
 
-    /// An answer came whole.
-    pub(crate) fn showed(&self, url: &Url, answer: &[u8]) {
+    /// How many messages the engine has written into the session that this is about.
+    pub(crate) fn written(&self, url: &Url) -> u64 {
+        self.with(|pages| pages.writes.get(&place(url)).copied().unwrap_or_default())
+    }
+
+    /// An answer came whole, which was given when so many were written.
+    pub(crate) fn showed(&self, url: &Url, answer: &[u8], written: u64) {
         let path: Vec<&str> = url.path_segments().into_iter().flatten().collect();
         let is_newest_page = !url.query_pairs().any(|(name, _)| name == "before");
         let ["session", _, "message"] = path[..] else {
@@ -213,7 +221,12 @@ impl Book {
         let newest = listed.iter().rfind(|m| m["info"]["role"] == "user");
         let newest = newest.and_then(|message| message["info"]["id"].as_str());
         if let Some(newest) = newest.filter(|_| is_newest_page) {
-            self.with(|pages| pages.newest.insert(place(url), newest.to_owned()));
+            self.with(|pages| {
+                // Whoever copies a session reads it, too, and may be shown what was before another one's message came.
+                if pages.writes.get(&place(url)).copied().unwrap_or_default() == written {
+                    pages.newest.insert(place(url), newest.to_owned());
+                }
+            });
         }
     }
 

@@ -230,11 +230,12 @@ impl Transport for Wire {
             let (server, book) = (server.clone(), network.book.clone());
             let (url, asked) = (url.clone(), asked.clone());
             tokio::spawn(async move {
+                let written = book.written(&url);
                 let answer = server.answer(request).await;
                 if answer.as_ref().is_some_and(|a| a.status.is_success()) {
                     book.done(&url, asked.as_ref());
                 }
-                answer
+                answer.map(|answer| (answer, written))
             })
         };
         let answer = answer.await.ok().flatten();
@@ -252,7 +253,7 @@ impl Transport for Wire {
             return Err(no_answer(false, "connection reset"));
         }
         sleep(self.delay(weather)).await;
-        let Some(mut answer) = answer else {
+        let Some((mut answer, written)) = answer else {
             return Err(no_answer(false, "connection closed"));
         };
         say(answer.status.as_str());
@@ -262,7 +263,7 @@ impl Transport for Wire {
         answer.body = if is_stream {
             self.stream(answer.body, server, host)
         } else {
-            self.body(answer.body, weather, &url).await
+            self.body(answer.body, weather, (&url, written)).await
         };
         Ok(answer)
     }
@@ -279,12 +280,12 @@ impl Wire {
     }
 
     /// The body of a call's answer: whole, or broken off somewhere.
-    async fn body(&self, body: Body, weather: Weather, url: &Url) -> Body {
+    async fn body(&self, body: Body, weather: Weather, (url, written): (&Url, u64)) -> Body {
         let dice = &self.network.dice;
         let chunks: Vec<_> = body.collect().await;
         let bytes: Vec<u8> = chunks.into_iter().flatten().flatten().collect();
         if bytes.is_empty() || !dice.permille(weather.torn) {
-            self.network.book.showed(url, &bytes);
+            self.network.book.showed(url, &bytes, written);
             return stream::iter([Ok(Bytes::from(bytes))]).boxed();
         }
         let part = Bytes::copy_from_slice(&bytes[..dice.below(bytes.len())]);

@@ -5,7 +5,7 @@
 //! and the machine that decides in it is the one that runs.
 
 use recount_projections::{MessageState, Session};
-use recount_store::{Event, NewEvent, SessionId, Timestamp};
+use recount_store::{Event, NewEvent, Recorded, SessionId, Timestamp};
 
 use super::draft::Draft;
 use super::policy::SessionPolicy;
@@ -149,8 +149,8 @@ impl Stance {
 
 /// Whether this only follows from a decision that the log lacks: an outcome of an attempt or of a run that was never begun,
 /// an agent's session that was never asked for.
-pub(crate) fn answers_nothing(state: &Session, event: &Event) -> bool {
-    match event {
+pub(crate) fn answers_nothing(state: &Session, recorded: &Recorded) -> bool {
+    match &recorded.event {
         Event::AgentSessionBound { .. }
         | Event::AgentSessionForked { .. }
         | Event::AgentForkRefused { .. } => state.bind_requested.is_none(),
@@ -168,9 +168,11 @@ pub(crate) fn answers_nothing(state: &Session, event: &Event) -> bool {
             let known = state.queue.get(*message);
             known.is_some_and(|known| known.attempts < *attempt)
         }
-        // The run that went on before may take up a message that steers, without having been asked to.
+        // The run that went on before may take up a message that steers, without having been asked to; and a look may find
+        // that somebody else had the agent work on what it holds.
         Event::TurnStarted { message, .. }
-            if state.queue.get(*message).is_some_and(|known| known.steered) =>
+            if recorded.frame.is_none()
+                || state.queue.get(*message).is_some_and(|known| known.steered) =>
         {
             false
         }
