@@ -28,18 +28,19 @@ pub fn recount() -> &'static Path {
             Some(name) => name,
             None => panic!("a test runs in target/PROFILE/deps"),
         };
-        // Cargo's own lock lets one test process build while the others wait.
+        // Cargo's own lock lets one test process build while the others wait. The whole workspace is named, and an
+        // example of it, so that dependencies have the features that they have for its tests, and are not built again.
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
             .args([
                 "build",
-                "--package",
-                "recount",
+                "--workspace",
                 "--bin",
                 "recount",
-                "--profile",
-                profile,
+                "--example",
+                "embed",
             ])
+            .args(["--profile", profile])
             .args(["--message-format", "json-render-diagnostics"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stderr(Stdio::inherit())
@@ -48,7 +49,9 @@ pub fn recount() -> &'static Path {
         assert!(output.status.success(), "recount does not build");
         let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
         messages
-            .filter_map(|message| Some(PathBuf::from(message.ok()?["executable"].as_str()?)))
+            .filter_map(Result::ok)
+            .filter(|message| message["target"]["name"] == "recount")
+            .filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
             .last()
             .expect("cargo names what it built")
     })
