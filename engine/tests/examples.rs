@@ -7,8 +7,8 @@ use std::process::Command;
 fn printed(example: &str) -> String {
     // All of the workspace, since dependencies then have the features that they have for its tests, and are built once.
     let mut cargo = Command::new(env!("CARGO"));
-    let build = ["build", "--quiet", "--workspace", "--example", example];
-    let built = cargo.args(build).status().unwrap();
+    let asked = ["build", "--quiet", "--workspace", "--example", example];
+    let built = cargo.args(asked).status().unwrap();
     assert!(built.success(), "{example} does not build");
     let test = std::env::current_exe().unwrap();
     let builds = test.ancestors().nth(2).unwrap();
