@@ -616,7 +616,7 @@ fn a_process_that_writes_and_one_that_was_killed_are_told_apart() {
 fn what_is_no_log_or_a_damaged_one_is_told() {
     let nowhere = Place::new();
     expect![[r#"
-        note: there is no such directory
+        note: there is no directory HERE/data
           nothing was recorded there, or its name is mistyped
             recount run MESSAGE    begins a session, and makes it
         nothing needs doing

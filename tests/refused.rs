@@ -139,12 +139,37 @@ fn a_file_where_the_directory_would_be() {
     refused(
         &place,
         &expect![[r#"
-        recount sessions
-        --- stderr
-        recount: cannot open the log: cannot look at HERE/data/log.redb: Not a directory (os error 20)
-        --- exit 1
-    "#]],
+            recount sessions
+            --- stderr
+            recount: cannot open the log: cannot look at HERE/data/log.redb: Not a directory (os error 20)
+              name the directory that holds log.redb: --data DIR, or RECOUNT_DATA
+            --- exit 1
+        "#]],
     );
+    let mut told = place.told(&["doctor"]);
+    told += &place.told(&["doctor", "data"]);
+    told += &place.told(&["doctor", "date"]);
+    expect![[r#"
+        error: cannot look at HERE/data/log.redb: Not a directory (os error 20)
+          it is a file, and not a data directory
+            name the directory that holds log.redb: --data DIR, or RECOUNT_DATA
+        --- stderr
+        recount: 1 thing needs doing in HERE/data
+        --- exit 1
+        error: cannot look at data/log.redb: Not a directory (os error 20)
+          it is a file, and not a data directory
+            name the directory that holds log.redb: --data DIR, or RECOUNT_DATA
+        --- stderr
+        recount: 1 thing needs doing in data
+        --- exit 1
+        error: there is no directory date
+          its name is mistyped, or it was moved away
+            recount doctor    looks at the data directory that is used without a name
+        --- stderr
+        recount: 1 thing needs doing in date
+        --- exit 1
+    "#]]
+    .assert_eq(&told);
 }
 
 #[test]

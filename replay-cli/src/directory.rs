@@ -1,5 +1,6 @@
 //! Where the log is.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
@@ -88,6 +89,7 @@ pub(crate) fn cannot_open(error: Error) -> Failure {
     let next = match &error {
         Error::NoLog { .. } => Some(BEGIN),
         Error::Locked { .. } => Some(MEANWHILE),
+        Error::Io { source, .. } if source.kind() == ErrorKind::NotADirectory => Some(OF_THE_FILE),
         _ => None,
     };
     let failure = Failure::because("cannot open the log", error);
@@ -96,6 +98,10 @@ pub(crate) fn cannot_open(error: Error) -> Failure {
         None => failure,
     }
 }
+
+/// What to do where a file was named, and a directory was meant.
+pub(crate) const OF_THE_FILE: &str =
+    "name the directory that holds log.redb: --data DIR, or RECOUNT_DATA";
 
 /// What to do where another process writes the log.
 const MEANWHILE: &str = "\

@@ -1,5 +1,6 @@
 //! What is wrong with a data directory, from what was seen of it: pure.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use recount_store::{ConnectionId, Error, Holder, Position};
@@ -18,6 +19,8 @@ const ROOM_WANTED: u64 = 512 << 20;
 pub(crate) struct Facts {
     /// Its path.
     pub(crate) directory: PathBuf,
+    /// Whether it was named as the one to look at: else it is where this user's data is.
+    pub(crate) named: bool,
     /// Whether it is there at all.
     pub(crate) is_there: bool,
     /// What others than its owner may read, and the mode of it.
@@ -121,10 +124,17 @@ pub(crate) fn findings(facts: &Facts) -> Vec<Finding> {
 
 fn opening(facts: &Facts) -> Option<Finding> {
     let directory = facts.directory.display();
+    if !facts.is_there && facts.named {
+        let what = format!("there is no directory {directory}");
+        let next = "recount doctor    looks at the data directory that is used without a name";
+        return Some(Finding::error(what, "its name is mistyped, or it was moved away").then(next));
+    }
     if !facts.is_there {
         let means = "nothing was recorded there, or its name is mistyped";
         let begin = "recount run MESSAGE    begins a session, and makes it";
-        return Some(Finding::note("there is no such directory", means).then(begin));
+        return Some(
+            Finding::note(format!("there is no directory {directory}"), means).then(begin),
+        );
     }
     let error = facts.log.as_ref()?;
     let what = error.to_string();
@@ -144,6 +154,10 @@ fn opening(facts: &Facts) -> Option<Finding> {
             "another program's file stands in its place, or its first pages are damaged",
         )
         .then(salvage),
+        Error::Io { source, .. } if source.kind() == ErrorKind::NotADirectory => {
+            Finding::error(what, "it is a file, and not a data directory")
+                .then(crate::directory::OF_THE_FILE)
+        }
         Error::Io { .. } => Finding::error(what, "the system does not let it be read")
             .then("see to its owner and its mode, or run this as its owner"),
         _ => Finding::error(what, "what leads to its events is damaged").then(salvage),
@@ -339,6 +353,7 @@ mod tests {
     fn well() -> Facts {
         Facts {
             directory: "/data".into(),
+            named: false,
             is_there: true,
             open_to_others: Vec::new(),
             log: None,

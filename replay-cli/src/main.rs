@@ -253,8 +253,8 @@ fn on_a_log(verb: Verb, data: &Path, json: bool, mut output: Output) -> Result<(
             }
         }
         Verb::Doctor(doctor) => {
-            let directory = doctor.directory.as_deref().unwrap_or(data);
-            command::doctor::run(directory, doctor.quick, json, &mut output)?;
+            let named = doctor.directory.as_deref();
+            command::doctor::run(named, data, doctor.quick, json, &mut output)?;
         }
         Verb::Export(export) => {
             let reader = directory::open(data)?;

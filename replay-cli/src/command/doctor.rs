@@ -21,14 +21,16 @@ use crate::render::{Look, text};
 /// The files of a log that its owner alone may read.
 const PRIVATE: [&str; 3] = ["log.redb", "journal-a", "journal-b"];
 
-/// Says what is wrong with a directory. It changes nothing.
+/// Says what is wrong with a directory: the one that was named, or where this user's data is. It changes nothing.
 pub(crate) fn run(
-    directory: &Path,
+    named: Option<&Path>,
+    data: &Path,
     quick: bool,
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let found = findings(&look_at(directory, quick));
+    let directory = named.unwrap_or(data);
+    let found = findings(&look_at(directory, named.is_some(), quick));
     let needed = found.iter().filter(|one| one.severity > Severity::Note);
     let needed = needed.count() as u64;
     if json {
@@ -72,11 +74,16 @@ fn told(finding: &Finding, look: &Look) -> String {
 }
 
 /// Sees what there is to see.
-fn look_at(directory: &Path, quick: bool) -> Facts {
+fn look_at(directory: &Path, named: bool, quick: bool) -> Facts {
     let mut facts = Facts {
         directory: directory.to_owned(),
+        named,
         is_there: directory.exists(),
-        open_to_others: open_to_others(directory),
+        open_to_others: if directory.is_file() {
+            Vec::new()
+        } else {
+            open_to_others(directory)
+        },
         log: None,
         writer: LogReader::writer(directory).ok().flatten(),
         journal: PRIVATE[1..]
