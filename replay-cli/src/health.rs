@@ -14,15 +14,24 @@ const ROOM_NEEDED: u64 = 32 << 20;
 /// Less room than this is gone within days of much use.
 const ROOM_WANTED: u64 = 512 << 20;
 
+/// Whether a directory is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It is.
+    There,
+    /// It is not, and nobody said that it was: nothing was recorded yet.
+    NotYet,
+    /// It is not, and was named as the one to look at.
+    Mistaken,
+}
+
 /// What was seen of a data directory.
 #[derive(Debug)]
 pub(crate) struct Facts {
     /// Its path.
     pub(crate) directory: PathBuf,
-    /// Whether it was named as the one to look at: else it is where this user's data is.
-    pub(crate) named: bool,
     /// Whether it is there at all.
-    pub(crate) is_there: bool,
+    pub(crate) presence: Presence,
     /// What others than its owner may read, and the mode of it.
     pub(crate) open_to_others: Vec<(PathBuf, u32)>,
     /// Why its log cannot be opened, if it cannot.
@@ -124,17 +133,20 @@ pub(crate) fn findings(facts: &Facts) -> Vec<Finding> {
 
 fn opening(facts: &Facts) -> Option<Finding> {
     let directory = facts.directory.display();
-    if !facts.is_there && facts.named {
-        let what = format!("there is no directory {directory}");
-        let next = "recount doctor    looks at the data directory that is used without a name";
-        return Some(Finding::error(what, "its name is mistyped, or it was moved away").then(next));
-    }
-    if !facts.is_there {
-        let means = "nothing was recorded there, or its name is mistyped";
-        let begin = "recount run MESSAGE    begins a session, and makes it";
-        return Some(
-            Finding::note(format!("there is no directory {directory}"), means).then(begin),
-        );
+    match facts.presence {
+        Presence::There => {}
+        Presence::NotYet => {
+            let what = format!("there is no directory {directory}");
+            let means = "nothing was recorded there, or its name is mistyped";
+            let begin = "recount run MESSAGE    begins a session, and makes it";
+            return Some(Finding::note(what, means).then(begin));
+        }
+        Presence::Mistaken => {
+            let what = format!("there is no directory {directory}");
+            let means = "its name is mistyped, or it was moved away";
+            let next = "recount doctor    looks at the data directory that is used without a name";
+            return Some(Finding::error(what, means).then(next));
+        }
     }
     let error = facts.log.as_ref()?;
     let what = error.to_string();
@@ -353,8 +365,7 @@ mod tests {
     fn well() -> Facts {
         Facts {
             directory: "/data".into(),
-            named: false,
-            is_there: true,
+            presence: Presence::There,
             open_to_others: Vec::new(),
             log: None,
             writer: None,

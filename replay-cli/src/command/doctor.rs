@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::engine;
 use crate::failure::Failure;
-use crate::health::{Facts, Finding, Severity, findings};
+use crate::health::{Facts, Finding, Presence, Severity, findings};
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::render::{Look, text};
@@ -30,7 +30,12 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let directory = named.unwrap_or(data);
-    let found = findings(&look_at(directory, named.is_some(), quick));
+    let presence = match named {
+        _ if directory.exists() => Presence::There,
+        Some(_) => Presence::Mistaken,
+        None => Presence::NotYet,
+    };
+    let found = findings(&look_at(directory, presence, quick));
     let needed = found.iter().filter(|one| one.severity > Severity::Note);
     let needed = needed.count() as u64;
     if json {
@@ -74,11 +79,10 @@ fn told(finding: &Finding, look: &Look) -> String {
 }
 
 /// Sees what there is to see.
-fn look_at(directory: &Path, named: bool, quick: bool) -> Facts {
+fn look_at(directory: &Path, presence: Presence, quick: bool) -> Facts {
     let mut facts = Facts {
         directory: directory.to_owned(),
-        named,
-        is_there: directory.exists(),
+        presence,
         open_to_others: if directory.is_file() {
             Vec::new()
         } else {
