@@ -536,7 +536,13 @@ async fn forty_messages_arrive_once_and_in_order_though_the_server_is_killed_aga
         let (mut server, mut left) = (None, 0);
         for killed in 0.. {
             while server.is_none() || left > 0 {
-                match tail.next().await.unwrap().unwrap().event {
+                // One that was asked and says nothing more would live for minutes.
+                let Ok(next) = tokio::time::timeout(Duration::from_secs(30), tail.next()).await
+                else {
+                    left = 0;
+                    continue;
+                };
+                match next.unwrap().unwrap().event {
                     Event::ServerSpawned { pid, .. } => (server, left) = (Some(pid), draw(80)),
                     _ => left = left.saturating_sub(1),
                 }
