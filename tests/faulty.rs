@@ -9,7 +9,7 @@ use recount_engine::{
     MessageState, Options, PermissionAnswer, RerunPolicy, Session, SessionManager,
 };
 use recount_projections::{Turn, TurnState};
-use recount_store::{Event, MessageId, Position, Select, StreamId, Timestamp};
+use recount_store::{Event, LogReader, MessageId, Position, Select, StreamId, Timestamp};
 use recount_tests::agent_http::{Agent, Message};
 use recount_tests::chance::{Chance, Deck};
 use recount_tests::engine::{Scene, connection_events, events, go_on, kill_9, pause, transcript};
@@ -201,15 +201,18 @@ impl Asked {
         Self { session, messages }
     }
 
-    async fn answered(&self) {
+    /// All of them, with a whole answer.
+    async fn answered(&self, log: &LogReader) {
         for (message, prompt) in &self.messages {
-            let state = self.session.settled(*message).await.unwrap();
-            assert_eq!(
-                state,
-                MessageState::Completed,
-                "{prompt}: {:#?}",
-                self.session.state().unwrap()
-            );
+            let settled = self.session.settled(*message).await.unwrap();
+            let told = || {
+                let state = self.session.state().unwrap();
+                let told = state.queue.messages().iter().find(|m| m.id == *message);
+                let transcript = transcript(log, &self.session);
+                format!("{:?}\n{:?}", told, transcript.turn_of(*message))
+            };
+            let completed = settled == MessageState::Completed;
+            assert!(completed, "{prompt}: {}", told());
         }
     }
 
@@ -228,10 +231,10 @@ impl Asked {
 }
 
 /// Waits until everything is answered.
-async fn all_answered(asked: &[Asked]) {
+async fn all_answered(log: &LogReader, asked: &[Asked]) {
     let answering = async {
         for asked in asked {
-            asked.answered().await;
+            asked.answered(log).await;
         }
     };
     if timeout(ALL_ANSWERED, answering).await.is_err() {
@@ -285,7 +288,7 @@ async fn two_hundred_messages_arrive_once_through_a_network_that_fails_all_the_t
     };
     let (answered, mut is_answered) = watch::channel(false);
     let answering = async {
-        all_answered(&asked).await;
+        all_answered(manager.log(), &asked).await;
         answered.send_replace(true);
     };
     // By what is recorded and not by the time, so that machines of any speed come through.
@@ -402,7 +405,7 @@ async fn messages_arrive_once_though_the_engines_own_server_falls_and_stands_sti
         }
     };
     tokio::select! {
-        () = all_answered(&asked) => {}
+        () = all_answered(manager.log(), &asked) => {}
         () = striking => unreachable!("it strikes until all is answered"),
     }
     permitting.abort_all();
