@@ -127,6 +127,7 @@ impl Projection for Breaker {
             | Event::TurnStarted { .. }
             | Event::OutputAppended { .. }
             | Event::OutputReplaced { .. }
+            | Event::OutputOrdered { .. }
             | Event::ToolCallStarted { .. }
             | Event::ToolCallEnded { .. }
             | Event::PermissionAsked { .. }

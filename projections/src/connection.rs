@@ -221,6 +221,7 @@ impl Projection for Connection {
             | Event::TurnStarted { .. }
             | Event::OutputAppended { .. }
             | Event::OutputReplaced { .. }
+            | Event::OutputOrdered { .. }
             | Event::ToolCallStarted { .. }
             | Event::ToolCallEnded { .. }
             | Event::PermissionAsked { .. }

@@ -439,6 +439,7 @@ impl Projection for Queue {
             | Event::AgentSessionLost { .. }
             | Event::OutputAppended { .. }
             | Event::OutputReplaced { .. }
+            | Event::OutputOrdered { .. }
             | Event::ToolCallStarted { .. }
             | Event::ToolCallEnded { .. }
             | Event::PermissionAsked { .. }

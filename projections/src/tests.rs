@@ -370,6 +370,42 @@ fn a_hole_is_closed_by_what_belongs_into_it() {
 }
 
 #[test]
+fn what_came_late_stands_where_the_agent_has_it() {
+    let part = |name: &str| Event::OutputAppended {
+        message: M1,
+        run: 1,
+        part: name.to_owned(),
+        kind: OutputKind::Text,
+        placement: Placement::End,
+        text: name.to_owned(),
+    };
+    let call = |name: &str| Event::ToolCallStarted {
+        message: M1,
+        run: 1,
+        call: name.to_owned(),
+        tool: "bash".to_owned(),
+        input: Json(b"{}".to_vec()),
+    };
+    let mut events = a_long_turn()[..5].to_vec();
+    assert!(matches!(events[4], Event::TurnStarted { .. }));
+    events.extend(["a", "d", "e"].map(part));
+    events.extend([call("c"), part("b")]);
+    let items = ["b", "c", "d", "e", "of which nothing is known"];
+    events.push(Event::OutputOrdered {
+        message: M1,
+        run: 1,
+        items: items.map(str::to_owned).to_vec(),
+    });
+    // It goes on behind them.
+    events.push(part("f"));
+    let state: Session = fold(&given(events));
+    let turn = state.turn.expect("it is there");
+    let items: Vec<&str> = turn.run().items.iter().map(Item::id).collect();
+    assert_eq!(items, ["a", "b", "c", "d", "e", "f"]);
+    assert_eq!(turn.text(), "abdef");
+}
+
+#[test]
 fn what_an_agent_takes_back_is_kept_apart() {
     let mut events = a_long_turn()[..7].to_vec();
     events.push(Event::OutputReplaced {
@@ -931,7 +967,7 @@ fn every_front_of_a_session_and_of_a_connection_can_be_cut() {
 /// Any event about one of two messages, sensible or not.
 pub(crate) fn any_event() -> impl Strategy<Value = Event> {
     let message = prop_oneof![Just(M1), Just(M2)];
-    let shape = (message, 0_u8..37, 1_u32..4, "[a-c]{0,3}", "[pq]");
+    let shape = (message, 0_u8..38, 1_u32..4, "[a-c]{0,3}", "[pq]");
     shape.prop_map(|(message, kind, run, text, id)| {
         let attempt = run;
         let part = || id.clone();
@@ -1057,6 +1093,11 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
             34 => Event::ContextAdded { message },
             35 => Event::AgentSessionLost {
                 agent_session: text.clone(),
+            },
+            36 => Event::OutputOrdered {
+                message,
+                run,
+                items: vec!["q".to_owned(), "p".to_owned()],
             },
             _ => Event::AgentSessionBound {
                 agent_session: text.clone(),

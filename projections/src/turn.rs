@@ -1,5 +1,6 @@
 //! One turn: the agent's work on one message, over all its runs.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use recount_store::{
@@ -76,7 +77,7 @@ pub enum CallOutcome {
     Lost,
 }
 
-/// One thing in an answer, in the order in which it began.
+/// One thing in an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Item {
@@ -84,6 +85,17 @@ pub enum Item {
     Part(Part),
     /// A tool call.
     Call(Call),
+}
+
+impl Item {
+    /// The agent's name for it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Part(part) => &part.id,
+            Self::Call(call) => &call.id,
+        }
+    }
 }
 
 /// A question of the agent's.
@@ -193,7 +205,7 @@ pub struct Run {
     pub number: u32,
     /// Whether the agent was seen to begin.
     pub started: bool,
-    /// What it said and did.
+    /// What it said and did, in the order in which it began.
     pub items: Vec<Item>,
 }
 
@@ -241,6 +253,19 @@ impl Run {
                 Item::Part(_) | Item::Call(_) => None,
             })
             .collect()
+    }
+
+    /// Puts these in this order, at the places that they take now.
+    fn order(&mut self, names: &[String]) {
+        let names: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
+        let places: Vec<usize> = (0..self.items.len())
+            .filter(|at| names.contains_key(self.items[*at].id()))
+            .collect();
+        let mut moved: Vec<Item> = places.iter().map(|at| self.items[*at].clone()).collect();
+        moved.sort_by_key(|item| names[item.id()]);
+        for (at, item) in places.into_iter().zip(moved) {
+            self.items[at] = item;
+        }
     }
 
     fn part_mut(&mut self, id: &str, kind: OutputKind) -> &mut Part {
@@ -410,6 +435,7 @@ impl Turn {
                     }
                 }
             }
+            Event::OutputOrdered { items, .. } => self.run_mut().order(items),
             Event::OutputReplaced {
                 part, kind, text, ..
             } => {

@@ -146,7 +146,7 @@ const TIMES: [&str; 3] = ["at", "until", "next"];
 const WORDS: [&str; 3] = ["reason", "evidence", "how"];
 
 /// The members whose values are different each time, and mean only which one of them is meant.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "message",
     "again",
     "key",
@@ -154,6 +154,7 @@ const NAMES: [&str; 17] = [
     "agent_session",
     "agent_message",
     "part",
+    "items",
     "call",
     "permission",
     "question",

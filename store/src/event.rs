@@ -544,6 +544,17 @@ pub enum Event {
         /// The text that holds now; empty where the agent took the part back.
         text: String,
     },
+    /// What the agent said and did was recorded in another order than it has it: a part that was missed came to light
+    /// after later ones.
+    OutputOrdered {
+        /// The message whose turn it is.
+        message: MessageId,
+        /// Which run of the turn, from 1.
+        run: u32,
+        /// The agent's names of parts and of tool calls, in its order. The places that they take among all of the run
+        /// are theirs together; the rest stays where it is.
+        items: Vec<String>,
+    },
     /// A tool began. From here on a run that is lost may have done work.
     ToolCallStarted {
         /// The message whose turn it is.
@@ -951,6 +962,7 @@ impl Event {
             | Self::TurnStarted { message, .. }
             | Self::OutputAppended { message, .. }
             | Self::OutputReplaced { message, .. }
+            | Self::OutputOrdered { message, .. }
             | Self::ToolCallStarted { message, .. }
             | Self::ToolCallEnded { message, .. }
             | Self::PermissionAsked { message, .. }

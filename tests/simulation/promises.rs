@@ -11,7 +11,8 @@ use recount_engine::machine::session::policy::Retry;
 use recount_engine::{MessageState, Policy, SessionManager, Status, decisions};
 use recount_projections::queue::RefusedHow;
 use recount_projections::state_store::load;
-use recount_projections::{Projection, Session, Transcript, fold};
+use recount_projections::turn::Item;
+use recount_projections::{Projection, Session, Transcript, Turn, fold};
 use recount_store::{
     ConnectionState, Event, Json, LogReader, MessageId, PermissionAnswer, Placement, Position,
     Provenance, Recorded, Rerun, Resolution, Seq, SessionId, StreamId, Timestamp, Verdict, verify,
@@ -892,10 +893,29 @@ pub(crate) fn promise_6_what_was_not_seen_live_says_so(ended: &Ended) -> Result<
         for message in names.filter(|message| message.state == MessageState::Completed) {
             let turn = transcript.turn_of(message.id);
             let name = message.agent_message.as_deref().unwrap_or_default();
+            let run = turn.map(Turn::run);
             for history in ended.histories_of(id) {
+                let said = answers(history, name).flat_map(parts);
+                let said = said.filter_map(|part| part["id"].as_str());
+                let theirs: Vec<&str> = said
+                    .filter(|id| run.is_some_and(|run| run.part(id).is_some()))
+                    .collect();
+                let ours = run.iter().flat_map(|run| &run.items);
+                let ours: Vec<&str> = ours
+                    .filter_map(|item| match item {
+                        Item::Part(part) => Some(part.id.as_str()),
+                        Item::Call(_) => None,
+                    })
+                    .filter(|id| theirs.contains(id))
+                    .collect();
+                holds!(
+                    promise_6_what_was_not_seen_live_says_so,
+                    ours == theirs,
+                    "{id}: the agent said {theirs:?} in this order, and the log has {ours:?}"
+                );
                 for part in answers(history, name)
                     .filter(|answer| answer["info"]["finish"] == "stop")
-                    .flat_map(|answer| answer["parts"].as_array().into_iter().flatten())
+                    .flat_map(parts)
                     .filter(|part| part["time"]["end"].is_u64())
                 {
                     let part_id = part["id"].as_str().unwrap_or_default();
@@ -913,6 +933,11 @@ pub(crate) fn promise_6_what_was_not_seen_live_says_so(ended: &Ended) -> Result<
     Ok(())
 }
 
+/// What an answer consists of, in the agent's order.
+fn parts(answer: &Value) -> impl Iterator<Item = &Value> {
+    answer["parts"].as_array().into_iter().flatten()
+}
+
 /// No words in the agent's answer to one message are recorded as an answer to another.
 fn whose_answer_it_is(
     ended: &Ended,
@@ -928,8 +953,7 @@ fn whose_answer_it_is(
     let mut answered: BTreeMap<&str, MessageId> = BTreeMap::new();
     for answer in answers {
         let parent = answer["info"]["parentID"].as_str().unwrap_or_default();
-        let parts = answer["parts"].as_array().into_iter().flatten();
-        let parts = parts.filter_map(|part| part["id"].as_str());
+        let parts = parts(answer).filter_map(|part| part["id"].as_str());
         if let Some(message) = named.get(parent) {
             answered.extend(parts.map(|part| (part, *message)));
         }

@@ -13,6 +13,7 @@ mod fork;
 mod steer;
 mod watch;
 mod observe;
+mod order;
 mod look;
 mod gather;
 mod draft;

@@ -258,6 +258,7 @@ fn weight(update: &Update) -> usize {
                 Event::MessageQueued { text, .. }
                 | Event::OutputAppended { text, .. }
                 | Event::OutputReplaced { text, .. } => text.len(),
+                Event::OutputOrdered { items, .. } => items.iter().map(String::len).sum(),
                 Event::ToolCallStarted { input, .. } => input.0.len(),
                 Event::ToolCallEnded { output, .. } => output.len(),
                 Event::FrameUnrecognised { frame, .. } => frame.0.len(),

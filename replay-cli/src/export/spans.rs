@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use recount_projections::Turn;
 use recount_projections::turn::Asks;
 use recount_store::{
-    ConnectionState, Event, Json, MessageId, OutputKind, Position, Prompt, Recorded, Refusal, Seq,
-    SessionId, StreamId, Target, Timestamp, ToolOutcome,
+    ConnectionState, Event, Json, MessageId, Position, Prompt, Recorded, Refusal, Seq, SessionId,
+    StreamId, Target, Timestamp, ToolOutcome,
 };
 
 use crate::render::event::{name, summary};
@@ -152,6 +153,8 @@ pub(crate) struct Spans {
     pub(crate) about: Vec<(StreamId, About)>,
     /// The spans that have not ended.
     open: HashMap<Key, usize>,
+    /// The turns whose runs are open, for what they answer.
+    turns: HashMap<Key, Turn>,
     /// The span that each event belongs to.
     belongs: HashMap<Position, usize>,
     last: Timestamp,
@@ -194,9 +197,12 @@ impl Spans {
             spans.apply(&recorded?);
         }
         // What is open lasts as long as anything is known.
-        for index in spans.open.values() {
+        for (key, index) in &spans.open {
             let span = &mut spans.all[*index];
             span.end = span.end.max(spans.last);
+            if let (What::Run { answer, .. }, Some(turn)) = (&mut span.what, spans.turns.get(key)) {
+                *answer = turn.text();
+            }
         }
         Ok(spans)
     }
@@ -263,13 +269,17 @@ impl Spans {
                 let what = What::Attempt { message, attempt };
                 self.begin(recorded, Key::Attempt(stream, message), what);
             }
-            Event::TurnRequested { message, run } => {
-                let key = Key::Run(stream, *message);
+            // One that steers is taken up without having been asked for.
+            Event::TurnRequested { message, run } | Event::TurnStarted { message, run } => {
+                let (message, run) = (*message, *run);
+                let key = Key::Run(stream, message);
+                let turn = self.turns.entry(key.clone());
+                turn.or_insert_with(|| Turn::begin(message, recorded))
+                    .apply(recorded);
                 if self.open.contains_key(&key) {
-                    // Nothing had begun, and it is asked for again.
+                    // It begins, or nothing had begun and it is asked for again.
                     self.mark(recorded, Some(key));
                 } else {
-                    let (message, run) = (*message, *run);
                     let answer = String::new();
                     let what = What::Run {
                         message,
@@ -443,23 +453,17 @@ impl Spans {
             }
 
             // ---- what happens meanwhile
-            Event::OutputAppended {
-                message,
-                kind,
-                text,
-                ..
-            } => {
+            Event::OutputAppended { message, .. } => {
                 let key = Key::Run(stream, *message);
-                if let (OutputKind::Text, Some(What::Run { answer, .. })) =
-                    (kind, self.what_mut(&key))
-                {
-                    answer.push_str(text);
-                }
+                self.goes_on(recorded, &key);
                 self.belongs_to(recorded, &key);
             }
-            Event::OutputReplaced { message, .. }
-            | Event::TurnStarted { message, .. }
-            | Event::AgentRetried { message, .. }
+            Event::OutputReplaced { message, .. } | Event::OutputOrdered { message, .. } => {
+                let key = Key::Run(stream, *message);
+                self.goes_on(recorded, &key);
+                self.mark(recorded, Some(key));
+            }
+            Event::AgentRetried { message, .. }
             | Event::AgentErrorReported { message, .. }
             | Event::TurnAbortAsked { message }
             | Event::TurnStalled { message, .. } => {
@@ -554,7 +558,12 @@ impl Spans {
     /// Ends a run, and what was open in it.
     fn end_run(&mut self, recorded: &Recorded, message: MessageId, ending: &Ending) {
         let stream = recorded.stream;
-        self.end(recorded, &Key::Run(stream, message), ending.clone());
+        let key = Key::Run(stream, message);
+        let text = self.turns.remove(&key).map(|turn| turn.text());
+        if let (Some(What::Run { answer, .. }), Some(text)) = (self.what_mut(&key), text) {
+            *answer = text;
+        }
+        self.end(recorded, &key, ending.clone());
         let left: Vec<Key> = self
             .open
             .keys()
@@ -599,6 +608,13 @@ impl Spans {
                 self.belongs.insert(recorded.position, index);
             }
             None => self.marks.push((recorded.stream, mark)),
+        }
+    }
+
+    /// Takes in what the agent says in a run.
+    fn goes_on(&mut self, recorded: &Recorded, run: &Key) {
+        if let Some(turn) = self.turns.get_mut(run) {
+            turn.apply(recorded);
         }
     }
 

@@ -63,6 +63,7 @@ impl Answer {
             } if is_last(turn, part) => self.grow(text),
             Event::OutputAppended { .. }
             | Event::OutputReplaced { .. }
+            | Event::OutputOrdered { .. }
             | Event::TurnRequested { .. } => {
                 let text = turn.text();
                 self.read(text)
@@ -279,6 +280,24 @@ mod tests {
             completed(1),
         ];
         assert_eq!(printed(events), "ac|abcd");
+    }
+
+    #[test]
+    fn a_part_that_came_to_light_late_stands_apart_with_all() {
+        let events = [
+            requested(1),
+            said(1, "q", Placement::End, "behind it"),
+            said(1, "p", Placement::End, "in front, "),
+            Event::OutputOrdered {
+                message: message(),
+                run: 1,
+                items: vec!["p".to_owned(), "q".to_owned()],
+            },
+            said(1, "q", Placement::End, ", and on"),
+            completed(1),
+        ];
+        let text = "behind itin front, |in front, behind it, and on";
+        assert_eq!(printed(events), text);
     }
 
     #[test]

@@ -291,6 +291,9 @@ pub(crate) fn summary(event: &Event) -> String {
             };
             format!("{kind}{placement}\"{text}\"")
         }
+        Event::OutputOrdered { items, .. } => {
+            format!("in the agent's order: {}", items.join(", "))
+        }
         Event::OutputReplaced { kind, text, .. } => {
             let kind = match kind {
                 OutputKind::Text => "",

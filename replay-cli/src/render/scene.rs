@@ -156,6 +156,7 @@ pub(crate) fn aside(recorded: &Recorded, look: &Look) -> Option<String> {
         | Event::TurnStarted { .. }
         | Event::OutputAppended { .. }
         | Event::OutputReplaced { .. }
+        | Event::OutputOrdered { .. }
         | Event::PermissionSettled { .. }
         | Event::TurnCompleted { .. }
         | Event::FrameUnrecognised { .. }

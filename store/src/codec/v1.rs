@@ -200,6 +200,7 @@ events! {
     121 Observed QuestionSettled<'a> { message: Id, question: &'a str, #[serde(borrow)] answers: Option<Bytes<'a>> }
     122 Observed AgentForkRefused<'a> { reason: &'a str }
     123 Observed AgentSessionForked<'a> { agent_session: &'a str }
+    124 Observed OutputOrdered<'a> { message: Id, run: u32, #[serde(borrow)] items: Vec<&'a str> }
     200 Decided AgentSessionRequested<'a> { marker: &'a str }
     201 Decided DeliveryStarted<'a> { message: Id, attempt: u32, agent_message: &'a str }
     202 Decided TurnRequested { message: Id, run: u32 }

@@ -39,6 +39,11 @@ impl Draft {
         self.cause = Cause::Sibling(self.events.len() - 1);
     }
 
+    /// The events so far.
+    pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().map(|new| &new.event)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }

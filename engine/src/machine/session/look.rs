@@ -11,6 +11,7 @@ use recount_store::{Event, MessageId, Placement, Provenance, Resolution, Timesta
 use super::deliver::NOT_TOLD;
 use super::draft::Draft;
 use super::observe::{ask, ask_permission, reconcile_call, settle};
+use super::order::{self, Name};
 use super::{Effect, Flight, Looks, SessionMachine, Step};
 use crate::adapter::{Activity, Answer, AnswerItem, CallError, OutputPart, Report, ReportedAnswer};
 use crate::machine::backoff;
@@ -227,9 +228,15 @@ impl SessionMachine {
             .and_then(|(last, refused)| ending(message, turn, last, (*refused, report.went_on)));
         let completed = matches!(ending, Some(Event::TurnCompleted { .. }));
         let let_go = idle && ending == Some(ended_on_request(message, turn));
+        let theirs: Vec<Name> = answers
+            .iter()
+            .flat_map(|answer| &answer.items)
+            .map(Name::reported)
+            .collect();
         for reported in answers {
             self.backfill(&mut draft, message, turn, reported, completed);
         }
+        order::keep(&mut draft, turn, &theirs);
         if let_go && self.may_run_again(message, turn) {
             if !draft.is_empty() {
                 // First what it did until then, so that no tool counts as lost that ended.

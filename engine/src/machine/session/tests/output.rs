@@ -138,6 +138,33 @@ fn a_part_that_was_missed_comes_from_the_look() {
 }
 
 #[test]
+fn a_part_that_comes_to_light_after_later_ones_is_put_in_its_place() {
+    let mut world = begun();
+    world.observed(Observation::Missed).then([], [look()]);
+    let _ = world.observed(tool("x1", "c", done("ok")));
+    let _ = world.observed(part_opened("x1", "q"));
+    let _ = world.observed(part_ended("x1", "q", "behind it"));
+    let said = || {
+        let call = AnswerItem::Tool(call("c", done("ok")));
+        [whole("p", "in front, "), call, whole("q", "behind it")]
+    };
+    let then = world.looked(busy([with(answer_to(&a1(), "x1"), said())]));
+    let order = Event::OutputOrdered {
+        message: M1,
+        run: 1,
+        items: ["p", "c", "q"].map(str::to_owned).to_vec(),
+    };
+    then.then([output(1, "p", Placement::End, "in front, "), order], []);
+    assert_eq!(then.provenances(), [Provenance::Backfilled; 2]);
+    assert_eq!(world.transcript().turns[0].text(), "in front, behind it");
+    // It is in its place from then on.
+    world.observed(Observation::Idle).then([], [look()]);
+    world
+        .looked(idle([with(finished("x1", "stop"), said())]))
+        .then([completed(M1, 1)], []);
+}
+
+#[test]
 fn the_agents_own_record_holds_where_it_differs() {
     let mut world = begun();
     let _ = world.observed(part_opened("x1", "p"));
