@@ -189,6 +189,8 @@ pub struct SessionMachine {
     /// The attempt that this process began: one that it did not begin has an unknown outcome.
     attempting: Option<(MessageId, u32)>,
     copying: Copying,
+    /// When an agent's session that was looked for and is not there is looked for once more.
+    search_again: Option<Timestamp>,
     /// The further attempt that the connection gave leave for.
     leave: Option<(MessageId, u32)>,
     /// How often this opening of the stream saw the agent asked to begin the run: what a server that died
@@ -247,6 +249,7 @@ impl SessionMachine {
             flight: None,
             attempting: None,
             copying: Copying::default(),
+            search_again: None,
             leave: None,
             requests: 0,
             start_refused: None,

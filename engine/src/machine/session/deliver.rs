@@ -219,6 +219,12 @@ impl SessionMachine {
         let Some(spec) = self.spec(state) else {
             return Step::default();
         };
+        if let Some(due) = self.search_again
+            && now < due
+        {
+            self.wake_at(due);
+            return Step::default();
+        }
         self.flight = Some(Flight::Binding);
         if state.bind_requested.is_some() {
             return Step::act(Effect::FindSession(spec));
@@ -252,6 +258,7 @@ impl SessionMachine {
         self.flight = None;
         match outcome {
             Ok(Some(agent_session)) => {
+                self.search_again = None;
                 let mut draft = Draft::after(state.bind_requested.unwrap_or(state.last), now);
                 let event = match state.to_copy() {
                     Some(_) => Event::AgentSessionForked { agent_session },
@@ -260,8 +267,14 @@ impl SessionMachine {
                 draft.push(event, Provenance::Live);
                 draft.step()
             }
-            // It was looked for and is not there: what was asked for never came to be.
+            // The agent may still be at what it was asked for: so it was seen with a server that had just started.
+            Ok(None) if self.search_again.is_none() => {
+                self.search_again = Some(now.plus(self.policy.second_look_after));
+                Step::default()
+            }
+            // It was looked for twice and is not there: what was asked for never came to be.
             Ok(None) => {
+                self.search_again = None;
                 let Some(spec) = self.spec(state) else {
                     return Step::default();
                 };

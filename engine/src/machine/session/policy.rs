@@ -112,7 +112,8 @@ pub struct SessionPolicy {
     /// The longest that it is doubled to.
     #[serde(with = "duration")]
     pub request_grace_max: Duration,
-    /// How long an agent that seems idle with the turn unfinished is left before it is looked at once more.
+    /// How long an agent that seems idle with the turn unfinished, or that has no session where one was asked for, is left
+    /// before it is looked at once more.
     #[serde(with = "duration")]
     pub second_look_after: Duration,
     /// How often a look may fail in a row, with the connection standing, before it is given up.

@@ -480,6 +480,13 @@ fn a_session_whose_making_was_cut_short_is_looked_for() {
 
     let mut world = given(making);
     let _ = world.linked();
+    // The agent may still be at making it: a moment later it is looked for once more.
+    world.when(Input::Bound(Ok(None))).nothing();
+    assert_eq!(
+        world.wake_at,
+        Some(world.now.plus(world.policy.second_look_after))
+    );
+    world.woken().then([], [Effect::FindSession(spec())]);
     world
         .when(Input::Bound(Ok(None)))
         .then([], [Effect::CreateSession(spec())]);

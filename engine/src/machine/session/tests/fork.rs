@@ -117,7 +117,9 @@ fn a_copy_that_may_have_been_made_is_looked_for_before_another_one_is_asked_for(
     let lost = Input::Bound(Err(unknown("lost")));
     world.when(lost).then([], [Effect::Suspect]);
     world.woken().then([], [Effect::FindSession(spec())]);
-    // It was not made, so it is asked for once more.
+    // It was not made, nor is it a moment later, so it is asked for once more.
+    world.when(Input::Bound(Ok(None))).nothing();
+    world.woken().then([], [Effect::FindSession(spec())]);
     world.when(Input::Bound(Ok(None))).then([], [fork()]);
     // Another process looks for it first, too.
     world.restart();
@@ -139,6 +141,8 @@ fn copies_are_asked_for_as_often_as_the_policy_says_and_later_each_time() {
         world.when(lost).then([], [Effect::Suspect]);
         world.woken().then([], [Effect::FindSession(spec())]);
         pauses.push(world.now.since(began));
+        world.when(Input::Bound(Ok(None))).nothing();
+        world.woken().then([], [Effect::FindSession(spec())]);
         world.when(Input::Bound(Ok(None))).then([], [fork()]);
     }
     let backoff = world.policy.retries.unknown.backoff;
