@@ -148,7 +148,8 @@ pub struct Message {
     pub parent: Option<String>,
     /// Its parts of text, in order.
     pub texts: Vec<String>,
-    /// Whether the answer has come to its end.
+    /// Whether the answer has come to its end. A server that is killed as it keeps that it has leaves the word for how it
+    /// ended, and goes by that.
     pub completed: bool,
     /// Why it ended.
     pub finish: Option<String>,
@@ -186,7 +187,7 @@ impl From<Stored> for Message {
             role: info.role,
             parent: info.parent,
             texts: parts.iter().filter_map(text).collect(),
-            completed: info.time["completed"].is_number(),
+            completed: info.time["completed"].is_number() || info.finish.as_deref() == Some("stop"),
             finish: info.finish,
             error: info.error["name"].as_str().map(str::to_owned),
         }

@@ -17,7 +17,8 @@ use super::calls::{Calls, Reply};
 use super::history::{self, History, Message};
 use super::wire::{AskedIn, PermissionAsked, QuestionAsked, SessionInfo, Statuses};
 use crate::adapter::{
-    Activity, AgentSession, CallError, Endpoint, Permission, Question, Report, ReportedAnswer,
+    Activity, AgentSession, Answer, CallError, Endpoint, Permission, Question, Report,
+    ReportedAnswer,
 };
 
 /// How long to wait before each further look at a turn that seems idle and unfinished.
@@ -65,6 +66,9 @@ pub(super) async fn look_up(
             break;
         }
     }
+    if report.activity == Activity::Idle {
+        close(&mut report.answers);
+    }
     Ok(report)
 }
 
@@ -72,12 +76,27 @@ pub(super) async fn look_up(
 fn finished(answers: &[ReportedAnswer]) -> bool {
     answers.last().is_some_and(|last| {
         let answer = &last.answer;
-        let ended = match answer.finish.as_deref() {
-            None | Some("tool-calls" | "unknown") => answer.error.is_some() || last.refused,
-            Some(_) => true,
-        };
-        answer.completed && ended
+        answer.completed && (is_final(answer) || answer.error.is_some() || last.refused)
     })
+}
+
+/// Whether the model's word for how it ended an answer says that nothing follows.
+fn is_final(answer: &Answer) -> bool {
+    !matches!(
+        answer.finish.as_deref(),
+        None | Some("tool-calls" | "unknown")
+    )
+}
+
+/// Takes the last answer of an agent that rests for completed where it says how it ended.
+///
+/// 1.18.33 keeps how an answer ended a moment before it keeps that it did. A server that is killed between the two leaves
+/// a whole answer with no time of its end, and so it stays: the next one takes the message for answered, and asked to work
+/// on it says 204 and does nothing (seen, and made again by taking the time out of its database).
+fn close(answers: &mut [ReportedAnswer]) {
+    if let Some(last) = answers.last_mut() {
+        last.answer.completed |= is_final(&last.answer);
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -261,6 +280,29 @@ mod tests {
         // What follows somebody else's message belongs to that one.
         assert_eq!(found("u1 a1<u1 u2 c1 a2<c1", "u1"), answers(false, &["a1"]));
         assert_eq!(found("u1 a1<u1 m1 a2<m1", "u1"), answers(false, &["a1"]));
+    }
+
+    #[test]
+    fn an_answer_that_says_how_it_ended_has_ended_where_the_agent_rests() {
+        let closed = |info: &str| {
+            let json = format!(r#"{{"info":{{"id":"a","role":"assistant",{info}}}}}"#);
+            match Message::of(serde_json::from_str(&json).expect("a listed message")) {
+                Message::Assistant(answer) => {
+                    let mut answers = [answer];
+                    close(&mut answers);
+                    let [answer] = answers;
+                    answer.answer.completed
+                }
+                Message::User { .. } => unreachable!(),
+            }
+        };
+        let begun = r#""time":{"created":1}"#;
+        assert!(closed(&format!(r#"{begun},"finish":"stop""#)));
+        assert!(closed(&format!(r#"{begun},"finish":"length""#)));
+        // Another answer was to follow, or it was never ended.
+        assert!(!closed(&format!(r#"{begun},"finish":"tool-calls""#)));
+        assert!(!closed(begun));
+        assert!(closed(r#""time":{"created":1,"completed":2}"#));
     }
 
     #[test]
