@@ -162,17 +162,39 @@ fn verbs_that_look_back_cannot_write() {
     }
 }
 
-/// Cargo looks for tests elsewhere, and would pass over a file that nobody names.
+/// Cargo looks for tests elsewhere, and nobody misses a file that no other names.
 #[test]
 fn every_file_of_tests_is_run() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest = fs::read_to_string(tests.join("Cargo.toml")).unwrap();
+    for file in code_in(tests) {
+        let line = format!("path = \"{file}.rs\"\n");
+        assert!(manifest.contains(&line), "Cargo.toml misses {file}.rs");
+    }
     for entry in fs::read_dir(tests).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if path.extension().is_some_and(|ending| ending == "rs") {
-            let line = format!("path = \"{name}\"\n");
-            assert!(manifest.contains(&line), "Cargo.toml misses {name}");
+        let folder = entry.unwrap().path();
+        let Ok(main) = fs::read_to_string(folder.join("main.rs")) else {
+            continue;
+        };
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let line = format!("path = \"{name}/main.rs\"\n");
+        assert!(manifest.contains(&line), "Cargo.toml misses {name}");
+        for file in code_in(&folder) {
+            let line = format!("mod {file};\n");
+            assert!(
+                file == "main" || main.contains(&line),
+                "{name}/main.rs misses {file}"
+            );
         }
     }
+}
+
+/// The names, without their ending, of the files of code right in this folder.
+fn code_in(folder: &Path) -> Vec<String> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect()
 }

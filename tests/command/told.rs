@@ -1,8 +1,7 @@
 //! What each verb tells of the logs that are kept to look back at: output, error and exit code together.
 //!
-//! One file for each log and verb, in `tests/told`: each command as it was typed, and what came. `UPDATE_EXPECT=1` writes
+//! One file for each log and verb, in `tests/command/told`: each command as it was typed, and what came. `UPDATE_EXPECT=1` writes
 //! them anew. A verb that is missing here fails a test.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -374,7 +373,7 @@ fn steady(about: &str, told: &str) -> String {
 
 /// Where it is kept what is told of a log.
 fn kept(log: &str, about: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("told");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("command/told");
     folder.join(log).join(format!("{about}.txt"))
 }
 
@@ -419,7 +418,7 @@ fn nothing_is_kept_that_nobody_tells() {
         let files = fs::read_dir(folder).unwrap();
         files.map(|file| file.unwrap().path()).collect()
     };
-    let all = files(Path::new(env!("CARGO_MANIFEST_DIR")).join("told"));
+    let all = files(Path::new(env!("CARGO_MANIFEST_DIR")).join("command/told"));
     let found: BTreeSet<PathBuf> = all.into_iter().flat_map(files).collect();
     // One that lacks is missed where it is told.
     let left_over: Vec<_> = found.difference(&told).collect();

@@ -1,9 +1,4 @@
 //! `recount show` of a long session, or a long connection: what is left out, and that milestones change nothing but the time.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use expect_test::expect;
 use recount_store::{Event, LogReader, MessageId, NewEvent, Seq, StreamId};

@@ -1,13 +1,5 @@
 //! `recount bundle`: what one program puts into a file, another proves that shares nothing with it but the description.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
-#[path = "export/place.rs"]
-mod place;
-#[path = "bundle/verifier.rs"]
 mod verifier;
 
 use base64::Engine as _;
@@ -17,7 +9,7 @@ use recount_store::{LogReader, Position, SigningKey};
 use recount_tests::place::Place;
 use recount_tests::story::BEGIN;
 
-use place::with_a_log;
+use crate::leaving::with_a_log;
 
 fn key() -> SigningKey {
     SigningKey::from_seed(&[7; 32])

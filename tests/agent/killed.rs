@@ -1,5 +1,4 @@
 //! The `recount` command with the real agent: killed at any point, alone or with its server, and carried on.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -1,9 +1,4 @@
 //! `recount incidents` as its text, on the logs that are kept for that; and the guide that begins with it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

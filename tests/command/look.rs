@@ -1,9 +1,4 @@
 //! `recount find`, `bisect`, `why` and `diff` as their text: what they print where, and their exit codes.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use expect_test::expect;
 use recount_store::{

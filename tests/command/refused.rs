@@ -1,9 +1,4 @@
 //! What `recount` is given and cannot use: a clear word, nothing recorded, nothing overwritten, nothing left.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -1,5 +1,4 @@
 //! `recount run` on a terminal, with a person at it whom the real agent asks.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use recount_tests::aftermath::{count, log, verified};
 use recount_tests::command::{VERB_TIMEOUT, on_terminal};

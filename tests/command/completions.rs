@@ -1,5 +1,4 @@
 //! What a shell completes: asked as it asks, and by a real Tab in a real bash.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::os::unix::fs::symlink;
 use std::process::Command;

@@ -1,10 +1,5 @@
 //! Recovery by hand, as the command's text: what was given up, what waits for a person, what is wrong with a data
 //! directory, and what can still be had of a damaged one.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use std::fs;
 

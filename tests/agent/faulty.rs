@@ -1,5 +1,4 @@
 //! The real agent behind a network and a machine that fail all the time: everything arrives once all the same.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

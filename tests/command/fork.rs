@@ -1,9 +1,4 @@
 //! `recount fork`: a new session that begins where an old one stood, as the command's text and in the log.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use expect_test::expect;
 use recount_store::{Event, MessageId, NewEvent, SessionId, StreamId};

@@ -1,9 +1,4 @@
 //! `recount step` on a terminal: keys in, screen out.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use std::ops::RangeInclusive;
 

@@ -1,9 +1,4 @@
 //! `recount key`, `sign` and `verify --signed`: what a signed head proves, and what is told where it does not.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use std::fs;
 

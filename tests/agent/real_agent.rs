@@ -1,5 +1,4 @@
 //! An engine with the real agent: what the model said is what the log has, whatever happens on the way.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -1,14 +1,6 @@
 //! `recount export` and `recount import`: what goes out is what the formats' own definitions say, and what comes in is
 //! what went out.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
-#[path = "export/place.rs"]
-mod place;
-#[path = "export/trace_format.rs"]
 mod trace_format;
 
 use std::collections::{HashMap, HashSet};
@@ -21,7 +13,7 @@ use recount_tests::place::Place;
 use recount_tests::story::BEGIN;
 use serde_json::Value;
 
-use place::with_a_log;
+use crate::leaving::with_a_log;
 
 #[test]
 fn an_import_is_the_same_log_and_is_exported_to_the_same_bytes() {

@@ -1,5 +1,4 @@
 //! Copies of the real agent's sessions: what they hold, and what the model is asked in them.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::time::{Duration, SystemTime};

@@ -1,9 +1,4 @@
 //! The `recount` command as its text: what it prints where, and its exit code, with everything it may be given.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use std::fs;
 use std::process::Command;

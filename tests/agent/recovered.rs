@@ -1,5 +1,4 @@
 //! `recount recover` with the real agent: killed itself, and where the agent had asked a question when things fell.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

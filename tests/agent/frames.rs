@@ -1,5 +1,4 @@
 //! Frames over whole engines: all that an agent sent is kept as it was sent, and takes little room.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// What people write, to be said by the agent: no text of which a part foretells the rest.
 fn prose() -> Vec<char> {
     let pages = [
-        include_str!("../ARCHITECTURE.md"),
-        include_str!("../store/FORMAT.md"),
-        include_str!("../README.md"),
-        include_str!("../store/src/event.rs"),
+        include_str!("../../ARCHITECTURE.md"),
+        include_str!("../../store/FORMAT.md"),
+        include_str!("../../README.md"),
+        include_str!("../../store/src/event.rs"),
     ];
     pages.iter().flat_map(|page| page.chars()).collect()
 }

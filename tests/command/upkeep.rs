@@ -1,10 +1,5 @@
 //! What lets go of something, or makes it anew: `recount close`, `cut`, `retain`, `compact` and `rebuild`. Killed at any
 //! moment, they leave the log whole, and what is begun again is done.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use std::fs;
 use std::path::Path;

@@ -1,10 +1,5 @@
 //! Whether decisions and frames are read as they were: `verify --decisions`, `whatif`, `replay --wire`, on logs of
 //! which a build with a mistake wrote a part.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::needless_raw_string_hashes,
-    reason = "expect-test writes snapshots like that"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;

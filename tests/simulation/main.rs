@@ -6,29 +6,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::cast_possible_truncation, reason = "dice are small numbers")]
 
-#[path = "simulation/application.rs"]
 mod application;
-#[path = "simulation/book.rs"]
 mod book;
-#[path = "simulation/computer.rs"]
 mod computer;
-#[path = "simulation/dice.rs"]
 mod dice;
-#[path = "simulation/disk.rs"]
 mod disk;
-#[path = "simulation/life.rs"]
 mod life;
-#[path = "simulation/network.rs"]
 mod network;
-#[path = "simulation/promises.rs"]
 mod promises;
-#[path = "simulation/script.rs"]
 mod script;
-#[path = "simulation/storm.rs"]
 mod storm;
-#[path = "simulation/trace.rs"]
 mod trace;
-#[path = "simulation/world.rs"]
 mod world;
 
 use std::cell::RefCell;

@@ -2,7 +2,6 @@
 //! its word.
 //!
 //! The schemas in `docs/schema` say what each verb prints for machines; `docs/json.md` is made from them.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
