@@ -61,6 +61,8 @@ pub(crate) struct Pages {
     pub(crate) written: BTreeMap<String, usize>,
     /// Which message of the user's is the newest in an agent's session, by host and session, as the engine was shown.
     pub(crate) newest: BTreeMap<(String, String), String>,
+    /// The messages there to which the engine was shown an answer that ended, by the agent's names for them.
+    pub(crate) answered: BTreeMap<(String, String), BTreeSet<String>>,
     /// How many messages the engine has written there.
     pub(crate) writes: BTreeMap<(String, String), u64>,
     /// When an agent was asked how it stands, where, and of which of its sessions: `None` is all of them.
@@ -168,8 +170,13 @@ impl Book {
         };
         let checked = self.with(|pages| {
             if let Asked::Work { agent_message } = &asked {
-                let newest = pages.newest.get(&place(&request.url));
+                let place = place(&request.url);
+                let newest = pages.newest.get(&place);
                 promises::promise_3_only_the_newest_is_worked_on(agent_message, newest)?;
+                promises::promise_3_what_is_answered_is_left(
+                    agent_message,
+                    pages.answered.get(&place),
+                )?;
             }
             if let Asked::Keep { agent_message } = &asked {
                 promises::promise_3_nothing_overtakes(&pages.events, agent_message)?;
@@ -218,6 +225,12 @@ impl Book {
             return;
         };
         let listed: Vec<Value> = serde_json::from_slice(answer).unwrap_or_default();
+        let ended = listed.iter().filter(|m| m["info"]["finish"] == "stop");
+        let answered = ended.filter_map(|answer| answer["info"]["parentID"].as_str());
+        self.with(|pages| {
+            let known = pages.answered.entry(place(url)).or_default();
+            known.extend(answered.map(str::to_owned));
+        });
         let newest = listed.iter().rfind(|m| m["info"]["role"] == "user");
         let newest = newest.and_then(|message| message["info"]["id"].as_str());
         if let Some(newest) = newest.filter(|_| is_newest_page) {

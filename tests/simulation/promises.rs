@@ -319,6 +319,20 @@ pub(crate) fn promise_3_only_the_newest_is_worked_on(
     Ok(())
 }
 
+/// The part of promise 3 that is looked at all along: what an agent has shown its answer to is answered, and asked to
+/// work on it the agent would do nothing.
+pub(crate) fn promise_3_what_is_answered_is_left(
+    agent_message: &String,
+    answered: Option<&BTreeSet<String>>,
+) -> Result<(), Broken> {
+    holds!(
+        promise_3_once_in_order_and_answered,
+        !answered.is_some_and(|answered| answered.contains(agent_message)),
+        "the agent is asked to work on {agent_message}, and had shown its answer"
+    );
+    Ok(())
+}
+
 /// What an agent's session holds at the end, by its own word.
 #[derive(Debug)]
 pub(crate) struct History {

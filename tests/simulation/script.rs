@@ -115,7 +115,8 @@ fn step(dice: &Dice, prompt: &str, run: u32, n: u64) -> Step {
             reason: "the model failed".to_owned(),
         },
         // What dies in every run would only show how many there may be.
-        92..98 if run < 3 => Step::Die,
+        92..97 if run < 3 => Step::Die,
+        97 if run < 3 => Step::DieEnding,
         98 if run < 3 => Step::Stall,
         _ => say(dice, format!("{prompt} at last. ")),
     }

@@ -182,11 +182,12 @@ impl<'a> Turn<'a> {
                     self.status(json!({"type": "busy"}));
                 }
                 Step::Fail { name, reason } => return End::Failed(name, reason),
-                Step::Die => {
-                    self.agent.hub.drained().await;
-                    tokio::time::sleep(LAST_BYTES).await;
-                    self.agent.die();
-                    std::future::pending::<()>().await;
+                Step::Die => self.die().await,
+                Step::DieEnding => {
+                    self.close();
+                    self.answer();
+                    self.finish("stop");
+                    self.die().await;
                 }
                 Step::Stall => std::future::pending::<()>().await,
                 Step::Gate(name) => self.agent.shared.gate(&name).await,
@@ -195,6 +196,14 @@ impl<'a> Turn<'a> {
         self.close();
         self.answer();
         End::Completed
+    }
+
+    /// Dies, and what was streamed before has left the server.
+    async fn die(&self) {
+        self.agent.hub.drained().await;
+        tokio::time::sleep(LAST_BYTES).await;
+        self.agent.die();
+        std::future::pending::<()>().await;
     }
 
     /// Streams a text, into the part that is open where it is of the same kind.
@@ -413,24 +422,41 @@ impl<'a> Turn<'a> {
         self.status(json!({"type": "busy"}));
     }
 
+    /// Keeps how the answer that is being written ended, and not yet that it did.
+    fn finish(&self, how: &'static str) {
+        self.change_answer(|role| {
+            if let Role::Assistant { finish, .. } = role {
+                *finish = Some(how);
+            }
+        });
+    }
+
     /// Ends the answer that is being written.
-    fn complete(&mut self, finish: &'static str, failure: Option<(String, String)>) {
-        let Some(id) = self.answer.take() else { return };
-        self.keep(|session| {
-            let Some(message) = session.message_mut(&id) else {
-                return ((), Vec::new());
-            };
+    fn complete(&mut self, how: &'static str, failure: Option<(String, String)>) {
+        self.change_answer(|role| {
             if let Role::Assistant {
                 completed,
-                finish: ended,
+                finish,
                 error,
                 ..
-            } = &mut message.role
+            } = role
             {
                 *completed = Some(self.agent.now());
-                *ended = failure.is_none().then_some(finish);
+                *finish = failure.is_none().then_some(how);
                 *error = failure;
             }
+        });
+        self.answer = None;
+    }
+
+    /// Changes the answer that is being written, if there is one.
+    fn change_answer(&self, change: impl FnOnce(&mut Role)) {
+        let Some(id) = &self.answer else { return };
+        self.keep(|session| {
+            let Some(message) = session.message_mut(id) else {
+                return ((), Vec::new());
+            };
+            change(&mut message.role);
             ((), vec![message.updated()])
         });
     }

@@ -62,6 +62,9 @@ pub enum Step {
     /// The server dies as by SIGKILL: no event, no end of any stream, nothing more is kept. What was
     /// streamed before has left it.
     Die,
+    /// The same at the end of the turn: how the answer ended is kept, and not yet that it did, since the real agent
+    /// keeps the one a moment before the other.
+    DieEnding,
     /// Says nothing more and stays busy, until it is aborted or its server ends.
     Stall,
     /// Waits until the gate of this name is opened, then goes on. See [`super::Scripted::open_gate`].

@@ -273,14 +273,15 @@ impl Session {
         self.messages.iter().rev().find(users)
     }
 
-    /// Whether a message has its whole answer: only then it is not run again.
+    /// Whether a message has its whole answer: only then it is not run again. As with the real agent it need not be
+    /// known when that ended.
     pub(super) fn answered(&self, id: &str) -> bool {
         self.messages.iter().any(|message| match &message.role {
             Role::Assistant {
                 parent,
-                completed: Some(_),
                 finish: Some(finish),
                 error: None,
+                ..
             } => parent == id && *finish != "tool-calls",
             _ => false,
         })

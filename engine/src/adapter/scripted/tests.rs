@@ -538,6 +538,36 @@ async fn a_death_takes_the_streamed_text_and_leaves_the_message() {
 }
 
 #[tokio::test]
+async fn a_death_between_how_an_answer_ended_and_that_it_did_leaves_it_whole() {
+    let script = Script::always(vec![Step::text("Hello, world", 2), Step::DieEnding]);
+    let mut world = World::new(script).await;
+    let mut stream = world.stream().await;
+    let delivery = world.delivery(1, "hi");
+    world.deliver(&delivery).await;
+    while let Some(Ok(_)) = stream.next().await {}
+
+    world.restart().await;
+    {
+        let store = locked(&world.agent.shared.store);
+        let kept = store.session(&world.session.id).expect("a session");
+        let info = kept.message(ANSWER).expect("an answer").info();
+        assert_eq!(info["time"].get("completed"), None, "{info}");
+    }
+    let whole = ReportedAnswer {
+        answer: answer(ANSWER, &delivery.agent_message, Some("stop")),
+        refused: false,
+        items: vec![AnswerItem::Output(text(PART, "Hello, world", true))],
+    };
+    let report = world.report(&delivery).await;
+    assert_eq!(report.answers, [whole]);
+
+    // Asked again it does nothing, as the real agent does.
+    world.deliver(&delivery).await;
+    assert_eq!(world.report(&delivery).await, report);
+    assert_eq!(world.agent.runs("hi"), 1);
+}
+
+#[tokio::test]
 async fn a_death_takes_questions_and_leaves_tools_running() {
     let mut world = World::new(tool_script(true)).await;
     let mut stream = world.stream().await;
