@@ -781,75 +781,65 @@ fn outcome(done: Result<Input, JoinError>) -> Result<Input, End> {
 
 /// Does one effect through the adapter.
 async fn perform(adapter: &dyn AgentAdapter, endpoint: Option<Endpoint>, effect: Effect) -> Input {
-    let endpoint = endpoint.ok_or_else(|| CallError::NeverSent {
+    let to = endpoint.ok_or_else(|| CallError::NeverSent {
         reason: "the connection was lost before it was sent".to_owned(),
     });
     match effect {
-        Effect::CreateSession(spec) => Input::Bound(match endpoint {
-            Ok(endpoint) => adapter.create_session(&endpoint, &spec).await.map(Some),
-            Err(error) => Err(error),
-        }),
-        Effect::ForkSession { spec, origin } => Input::Bound(match endpoint {
-            Ok(endpoint) => {
-                let copy = adapter.fork_session(&endpoint, &spec, &origin).await;
-                copy.map(Some)
-            }
-            Err(error) => Err(error),
-        }),
-        Effect::FindSession(spec) => Input::Bound(match endpoint {
-            Ok(endpoint) => adapter.find_session(&endpoint, &spec).await,
-            Err(error) => Err(error),
-        }),
-        Effect::Store(delivery) => Input::Stored(match endpoint {
-            Ok(endpoint) => adapter.store_message(&endpoint, &delivery).await,
-            Err(error) => Err(error),
-        }),
-        Effect::Start(delivery) => Input::Started(match endpoint {
-            Ok(endpoint) => adapter.start_turn(&endpoint, &delivery).await,
-            Err(error) => Err(error),
-        }),
+        Effect::CreateSession(spec) => {
+            let call = async { adapter.create_session(&to?, &spec).await.map(Some) };
+            Input::Bound(call.await)
+        }
+        Effect::ForkSession { spec, origin } => {
+            let call = async { adapter.fork_session(&to?, &spec, &origin).await.map(Some) };
+            Input::Bound(call.await)
+        }
+        Effect::FindSession(spec) => {
+            let call = async { adapter.find_session(&to?, &spec).await };
+            Input::Bound(call.await)
+        }
+        Effect::Store(delivery) => {
+            let call = async { adapter.store_message(&to?, &delivery).await };
+            Input::Stored(call.await)
+        }
+        Effect::Start(delivery) => {
+            let call = async { adapter.start_turn(&to?, &delivery).await };
+            Input::Started(call.await)
+        }
         Effect::Look {
             session,
-            agent_message,
-        } => Input::Looked(match endpoint {
-            Ok(endpoint) => adapter.look_up(&endpoint, &session, &agent_message).await,
-            Err(error) => Err(error),
-        }),
-        Effect::Abort(session) => Input::AbortSent(match endpoint {
-            Ok(endpoint) => adapter.abort(&endpoint, &session).await,
-            Err(error) => Err(error),
-        }),
+            agent_message: id,
+        } => {
+            let call = async { adapter.look_up(&to?, &session, &id).await };
+            Input::Looked(call.await)
+        }
+        Effect::Abort(session) => {
+            let call = async { adapter.abort(&to?, &session).await };
+            Input::AbortSent(call.await)
+        }
         Effect::AnswerPermission {
             session,
-            permission,
+            permission: question,
             answer,
         } => {
-            let outcome = match endpoint {
-                Ok(endpoint) => {
-                    adapter
-                        .answer_permission(&endpoint, &session, &permission, answer)
-                        .await
-                }
-                Err(error) => Err(error),
+            let call = async {
+                let to = to?;
+                let answered = adapter.answer_permission(&to, &session, &question, answer);
+                answered.await
             };
-            Input::Answered {
-                question: permission,
-                outcome,
-            }
+            let outcome = call.await;
+            Input::Answered { question, outcome }
         }
         Effect::AnswerQuestion {
             session,
             question,
             answers,
         } => {
-            let outcome = match endpoint {
-                Ok(endpoint) => {
-                    adapter
-                        .answer_question(&endpoint, &session, &question, answers.as_deref())
-                        .await
-                }
-                Err(error) => Err(error),
+            let call = async {
+                let (to, answers) = (to?, answers.as_deref());
+                let answered = adapter.answer_question(&to, &session, &question, answers);
+                answered.await
             };
+            let outcome = call.await;
             Input::Answered { question, outcome }
         }
         Effect::Suspect | Effect::MayRetry => Input::Woke,
