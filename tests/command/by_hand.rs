@@ -123,15 +123,18 @@ fn what_was_given_up_is_listed_with_the_command_that_queues_it_again() {
     place.check(
         &["dead-letters"],
         &expect![[r#"
-        no dead letters
-        --- exit 0
-    "#]],
+            --- stderr
+            recount: no dead letters
+            --- exit 0
+        "#]],
     );
     place.check(
         &["dead-letters", "--json"],
         &expect![[r#"
-        --- exit 0
-    "#]],
+            --- stderr
+            recount: no dead letters
+            --- exit 0
+        "#]],
     );
     let nowhere = Place::new();
     nowhere.check(

@@ -35,8 +35,8 @@ fn done(data: &Path, args: &[&str]) -> String {
     run(data, args).printed()
 }
 
-/// A folder with a log in `data`: a session whose agent died once, one with a tool, a closed one. Made once; it is
-/// looked at and not written.
+/// A folder with a log in `data`: a message that was given up, a session whose agent died once, one with a tool, a closed
+/// one. Made once; it is looked at and not written.
 fn place() -> &'static Path {
     static PLACE: OnceLock<TempDir> = OnceLock::new();
     let made = PLACE.get_or_init(|| {
@@ -52,6 +52,10 @@ fn place() -> &'static Path {
             "--dir",
             dir,
         ];
+        let nobody = ["--url", "http://127.0.0.1:9", "hello"];
+        let mut given_up = command(&data, &[&run[..], &nobody].concat());
+        given_up.env("RECOUNT_POLICY_SESSION_UNREACHABLE_PATIENCE", "100ms");
+        assert_eq!(Finished::of(&mut given_up).status.code(), Some(1));
         let say = |script: &str| done(&data, &[&run[..], &[script]].concat());
         say("script: words=3 delay=1ms");
         done(&data, &["close", "latest"]);
@@ -141,23 +145,27 @@ fn the_json_of_verbs_that_look_back_is_what_the_schemas_say() {
     let policy = place().join("policy.toml");
     fs::write(&policy, "session.rerun = 'never'").unwrap();
     let policy = policy.to_str().unwrap();
-    assert_eq!(holds("sessions", data, &["sessions"]).len(), 3);
+    assert_eq!(holds("sessions", data, &["sessions"]).len(), 4);
     for session in holds("sessions", data, &["sessions"]) {
         let id = session["session"].as_str().unwrap();
         holds("event", data, &["log", id, "--frames"]);
         holds("event", data, &["replay", id, "--instant"]);
         holds("show", data, &["show", id]);
-        holds("show", data, &["show", id, "--at", "9"]);
+        holds("show", data, &["show", id, "--at", "3"]);
         holds("replay-wire", data, &["replay", id, "--wire"]);
         holds("whatif", data, &["whatif", id, "--policy", policy]);
         holds("verify", data, &["verify", id, "--decisions"]);
         holds("find", data, &["find", "--session", id]);
         holds("bisect", data, &["bisect", id, "queue.open > 0", "--all"]);
-        holds("why", data, &["why", id, "last:TurnCompleted", "--effects"]);
-        holds("diff", data, &["diff", id, "2", "9"]);
+        holds("why", data, &["why", id, "last:MessageQueued", "--effects"]);
+        holds("diff", data, &["diff", id, "1", "3"]);
         holds("diff", data, &["diff", id, "latest"]);
     }
     holds("find", data, &["find", "--longer-than", "0s"]);
+    holds("why", data, &["why", "latest", "last:TurnCompleted"]);
+    holds("show", data, &["show", "latest", "--at", "9"]);
+    holds("diff", data, &["diff", "latest", "2", "9"]);
+    holds("dead-letters", data, &["dead-letters"]);
     holds("incidents", data, &["incidents"]);
     holds("incidents", data, &["incidents", "latest"]);
     holds("frames", data, &["frames"]);

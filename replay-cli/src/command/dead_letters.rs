@@ -7,7 +7,7 @@ use recount_projections::{Session, state_store};
 use recount_store::{LogReader, SessionId, StreamId};
 
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, note};
 use crate::render::dead_letter::Row;
 
 /// Lists the messages that were given up and not queued again: of one session, or of all.
@@ -18,8 +18,8 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let found = newest_first(reader, only)?;
-    if found.is_empty() && !json {
-        output.line("no dead letters")?;
+    if found.is_empty() {
+        note("recount: no dead letters");
     }
     for (letter, closed) in found {
         let row = Row::new(letter, closed);
