@@ -5,6 +5,15 @@ use std::time::Duration;
 /// The bytes of one append's records: what one session may hold in memory for one call.
 pub const APPEND_BYTES_MAX: usize = 64 << 20;
 
+/// The chunks that are read before a thread reads ahead: a megabyte, which takes longer than starting one.
+pub(crate) const AHEAD_AFTER_CHUNKS: u32 = 4;
+
+/// The chunks that wait for whoever reads, beside the one that is filled and the one that is read.
+pub(crate) const AHEAD_CHUNKS: usize = 1;
+
+/// The threads of this process that read ahead: who comes after them reads for itself.
+pub(crate) const AHEAD_THREADS_MAX: usize = 8;
+
 /// The bytes of all appends that wait: callers beyond it wait before they are queued.
 pub(crate) const QUEUE_BYTES_MAX: usize = 128 << 20;
 

@@ -14,6 +14,7 @@
 //! `writer.rs`, and `recent.rs` for the reading side.
 
 pub(crate) mod block;
+mod ahead;
 mod compact;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod damaged;
@@ -57,10 +58,11 @@ use crate::hex;
 use crate::id::{ConnectionId, FrameNumber, Position, Seq, StreamId, Timestamp};
 use crate::limits;
 
+use ahead::Events;
 use follow::Follower;
 use journal::{Journal, Mark};
 use plan::{Outcome, Part, Placed};
-use reader::{ReadAll, ReadBack, ReadFrames, ReadStream, Shared};
+use reader::{All, ReadBack, ReadFrames, Shared, Stream};
 use recent::{Generation, Recent, View};
 use storage::{Fault, Storage};
 
@@ -331,10 +333,12 @@ impl LogReader {
         })
     }
 
-    /// The events of one stream from a number on, in order; memory is bounded by a block.
+    /// The events of one stream from a number on, in order; memory is bounded by a few blocks.
     ///
     /// It sees what is durable when it gets there, so it may see more than there was when it began. It
     /// ends where the stream does, or after the first error.
+    ///
+    /// What is long is read ahead by a thread, which ends with the iterator.
     ///
     /// # Errors
     ///
@@ -344,7 +348,7 @@ impl LogReader {
         stream: StreamId,
         from: Seq,
     ) -> impl Iterator<Item = Result<Recorded>> + use<> {
-        ReadStream::new(Arc::clone(&self.shared), stream, from)
+        Events::new(Stream::new(Arc::clone(&self.shared), stream, from))
     }
 
     /// The events of one stream from a number down to the first that remains; memory is bounded by a few blocks.
@@ -388,21 +392,23 @@ impl LogReader {
         self.shared.look(|view| view.position_at(time))
     }
 
-    /// All events from a position on, in order; memory is bounded by a block.
+    /// All events from a position on, in order; memory is bounded by a few blocks.
     ///
     /// It sees what is durable when it gets there, so it may see more than there was when it began. It
     /// ends where the log does, or after the first error.
+    ///
+    /// What is long is read ahead by a thread, which ends with the iterator.
     ///
     /// # Errors
     ///
     /// [`Error::Read`], [`Error::Corrupt`]; [`Error::Closed`] after the log was closed.
     pub fn read_all(&self, from: Position) -> impl Iterator<Item = Result<Recorded>> + use<> {
-        ReadAll::new(Arc::clone(&self.shared), from)
+        Events::new(All::new(Arc::clone(&self.shared), from))
     }
 
     /// Of the events from one position through another, those that `keep` wants, in order: to look for something in
     /// much. What it does not want costs next to nothing, since its payload is never read. Memory is bounded by a
-    /// block.
+    /// few blocks.
     ///
     /// It ends after the last position, where the log does, or after the first error.
     ///
@@ -414,7 +420,11 @@ impl LogReader {
         range: RangeInclusive<Position>,
         keep: Keep,
     ) -> impl Iterator<Item = Result<Recorded>> + Send + use<Keep> {
-        ReadAll::of_range(Arc::clone(&self.shared), range, Box::new(keep))
+        Events::beside_others(All::of_range(
+            Arc::clone(&self.shared),
+            range,
+            Box::new(keep),
+        ))
     }
 
     /// The frames that were kept, from a number on, in order; memory is bounded by a chunk of them.

@@ -11,10 +11,11 @@ use crate::event::Recorded;
 use crate::frame::Frame;
 use crate::id::{FrameNumber, Position, Seq, StreamId};
 use crate::limits;
+use crate::log::ahead::Fill;
 use crate::log::follow::{Follower, Last};
 use crate::log::journal::Mark;
 use crate::log::recent::{Generation, Go, Recent, View};
-use crate::log::scan::{Chunk, Keep, Scan};
+use crate::log::scan::{Chunk, Keep, Range};
 use crate::log::storage::{Fault, Storage, guard};
 use crate::log::{Head, Select, frames, snapshot};
 
@@ -123,20 +124,16 @@ impl Shared {
     }
 }
 
-/// Events by position: all from one on, or those of a range that are wanted.
-pub(crate) struct ReadAll {
+/// Records by position: all from one on, or those of a range that are wanted.
+pub(crate) struct All {
     shared: Arc<Shared>,
-    scan: Scan,
-    over: bool,
+    range: Range,
 }
 
-impl ReadAll {
+impl All {
     pub(crate) fn new(shared: Arc<Shared>, from: Position) -> Self {
-        Self {
-            shared,
-            scan: Scan::new(Select::All, from),
-            over: false,
-        }
+        let range = Range::new(Select::All, from);
+        Self { shared, range }
     }
 
     pub(crate) fn of_range(
@@ -144,58 +141,38 @@ impl ReadAll {
         range: RangeInclusive<Position>,
         keep: Box<Keep>,
     ) -> Self {
-        Self {
-            shared,
-            scan: Scan::of_range(range, keep),
-            over: false,
-        }
+        let range = Range::of_those(range, keep);
+        Self { shared, range }
     }
 }
 
-impl Iterator for ReadAll {
-    type Item = Result<Recorded>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.over {
-            return None;
-        }
-        let next = self.scan.next(&self.shared, Last::Sync);
-        self.over = !matches!(next, Some(Ok(_)));
-        next
+impl Fill for All {
+    fn fill(&mut self, chunk: &mut Chunk) -> Result<bool> {
+        self.range.fill(&self.shared, Last::Sync, chunk)
     }
 }
 
-/// The events of one stream from a number on, to the end of the stream.
-pub(crate) struct ReadStream {
+/// The records of one stream from a number on, to the end of the stream.
+pub(crate) struct Stream {
     shared: Arc<Shared>,
     key: StreamKey,
     /// The number that comes next.
     next: Seq,
-    chunk: Chunk,
-    over: bool,
 }
 
-impl ReadStream {
+impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, stream: StreamId, from: Seq) -> Self {
         Self {
             shared,
             key: stream.to_bytes(),
             next: from.max(Seq::FIRST),
-            chunk: Chunk::default(),
-            over: false,
         }
     }
+}
 
-    /// Copies what comes next; false where nothing does.
-    fn fill(&mut self) -> Result<bool> {
-        self.chunk.clear();
-        let Self {
-            shared,
-            key,
-            next,
-            chunk,
-            ..
-        } = self;
+impl Fill for Stream {
+    fn fill(&mut self, chunk: &mut Chunk) -> Result<bool> {
+        let Self { shared, key, next } = self;
         let before = *next;
         let looked = shared.look(|view| {
             let from = view.end(key)?.map_or(Seq::FIRST, |end| end.head.from);
@@ -223,28 +200,6 @@ impl ReadStream {
         looked
             .map(|()| moved)
             .or_else(|error| if moved { Ok(true) } else { Err(error) })
-    }
-}
-
-impl Iterator for ReadStream {
-    type Item = Result<Recorded>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.over {
-            if let Some(record) = self.chunk.next() {
-                let decoded = record.decode();
-                self.over = decoded.is_err();
-                return Some(decoded);
-            }
-            match self.fill() {
-                Ok(filled) => self.over = !filled,
-                Err(error) => {
-                    self.over = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-        None
     }
 }
 

@@ -86,43 +86,23 @@ enum Wanted {
 /// Whether a record is wanted, by its envelope.
 pub(crate) type Keep = dyn Fn(&Envelope) -> bool + Send;
 
-/// Records by position.
+/// Events by position, as they are asked for.
 pub(crate) struct Scan {
-    wanted: Wanted,
-    /// The first position that was not looked at.
-    next: Position,
-    /// Nothing after this is wanted.
-    through: Position,
+    range: Range,
     chunk: Chunk,
 }
 
 impl Scan {
     pub(crate) fn new(select: Select, from: Position) -> Self {
         Self {
-            wanted: match select {
-                Select::All => Wanted::All,
-                Select::Streams(streams) => {
-                    Wanted::Streams(streams.into_iter().map(StreamId::to_bytes).collect())
-                }
-            },
-            next: from.max(Position::FIRST),
-            through: Position(u64::MAX),
+            range: Range::new(select, from),
             chunk: Chunk::default(),
-        }
-    }
-
-    /// Of the records from one position through another, those whose envelopes are wanted.
-    pub(crate) fn of_range(range: RangeInclusive<Position>, keep: Box<Keep>) -> Self {
-        Self {
-            wanted: Wanted::If(keep),
-            through: *range.end(),
-            ..Self::new(Select::All, *range.start())
         }
     }
 
     /// The first position that was not looked at.
     pub(crate) fn next_position(&self) -> Position {
-        self.next
+        self.range.next
     }
 
     /// How many records were copied and not given yet.
@@ -136,17 +116,50 @@ impl Scan {
             if let Some(record) = self.chunk.next() {
                 return Some(record.decode());
             }
-            match self.fill(shared, last) {
+            self.chunk.clear();
+            match self.range.fill(shared, last, &mut self.chunk) {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => return Some(Err(error)),
             }
         }
     }
+}
+
+/// Which records come next, by position.
+pub(crate) struct Range {
+    wanted: Wanted,
+    /// The first position that was not looked at.
+    next: Position,
+    /// Nothing after this is wanted.
+    through: Position,
+}
+
+impl Range {
+    pub(crate) fn new(select: Select, from: Position) -> Self {
+        Self {
+            wanted: match select {
+                Select::All => Wanted::All,
+                Select::Streams(streams) => {
+                    Wanted::Streams(streams.into_iter().map(StreamId::to_bytes).collect())
+                }
+            },
+            next: from.max(Position::FIRST),
+            through: Position(u64::MAX),
+        }
+    }
+
+    /// Of the records from one position through another, those whose envelopes are wanted.
+    pub(crate) fn of_those(range: RangeInclusive<Position>, keep: Box<Keep>) -> Self {
+        Self {
+            wanted: Wanted::If(keep),
+            through: *range.end(),
+            ..Self::new(Select::All, *range.start())
+        }
+    }
 
     /// Copies what comes next; false where nothing does.
-    fn fill(&mut self, shared: &Shared, last: Last) -> Result<bool> {
-        self.chunk.clear();
+    pub(crate) fn fill(&mut self, shared: &Shared, last: Last, chunk: &mut Chunk) -> Result<bool> {
         if self.next > self.through {
             return Ok(false);
         }
@@ -155,9 +168,9 @@ impl Scan {
         let each = |block: Block<'_>| {
             visited += 1;
             if block.last() >= self.next {
-                self.take(&block)?;
+                self.take(&block, chunk)?;
             }
-            let enough = self.chunk.is_full() || visited == limits::CHUNK_BLOCKS_MAX;
+            let enough = chunk.is_full() || visited == limits::CHUNK_BLOCKS_MAX;
             Ok(if enough { Go::Stop } else { Go::On })
         };
         // Who follows what this process writes needs nothing but memory.
@@ -175,7 +188,7 @@ impl Scan {
     }
 
     /// Copies what is wanted of a block.
-    fn take(&mut self, block: &Block<'_>) -> Result<()> {
+    fn take(&mut self, block: &Block<'_>, chunk: &mut Chunk) -> Result<()> {
         if block.first() > self.next {
             return Err(Error::Corrupt {
                 position: self.next,
@@ -191,7 +204,7 @@ impl Scan {
             };
             if record.position() >= self.next {
                 if wanted {
-                    self.chunk.push(record);
+                    chunk.push(record);
                 }
                 self.next = record.position().next();
             }
