@@ -340,13 +340,14 @@ pub(crate) struct Sessions {}
 ///
 /// Queue, attempts, turns with their text, connection and breaker, folded from the log up to the end
 /// or up to a moment: exactly what the engine believed then. Of a long session, the last twenty messages
-/// are shown.
+/// are shown; --json leaves nothing out.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   recount show latest
   recount show 7kq3 --at 12                      just after event 12, as `recount log` numbers them
-  recount show 7kq3 --at 2026-11-22T09:14:03Z")]
+  recount show 7kq3 --at 2026-11-22T09:14:03Z
+  recount show 7kq3 --json --last 1 | jq -r '.turns[].text'    the last answer")]
 pub(crate) struct Show {
     #[command(flatten)]
     pub(crate) session: Session,
@@ -355,9 +356,13 @@ pub(crate) struct Show {
     #[arg(long, value_name = "N|TIME")]
     pub(crate) at: Option<At>,
 
-    /// All messages, however many
+    /// All messages, however many, as with --json
     #[arg(long)]
     pub(crate) all: bool,
+
+    /// The last N messages, and the turns of these
+    #[arg(long, value_name = "N", conflicts_with = "all")]
+    pub(crate) last: Option<usize>,
 }
 
 /// Print the events of a session, with those of its connection between them

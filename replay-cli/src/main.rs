@@ -192,7 +192,7 @@ fn on_a_log(verb: Verb, data: &Path, json: bool, mut output: Output) -> Result<(
             if !json && show.at.is_none() {
                 command::hint_at_nobody(&reader, Some(id));
             }
-            command::show::run(&reader, id, show.at, show.all, json, &mut output)?;
+            command::show::run(&reader, id, &show, json, &mut output)?;
         }
         Verb::Step(step) => {
             command::step::needs_terminal(json, &output)?;

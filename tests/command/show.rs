@@ -54,8 +54,8 @@ fn any_moment_is_shown_the_same_with_milestones_and_without() {
         numbers,
         [1, 32_767, 32_768, 32_769, 69_999, 36_001].map(Value::from)
     );
-    let whole = shown(&["--all"]);
-    let last = shown(&[]);
+    let whole = shown(&[]);
+    let last = shown(&["--last", "20"]);
 
     place.printed(&["rebuild"]);
     let reader = LogReader::open(place.data()).unwrap();
@@ -69,10 +69,10 @@ fn any_moment_is_shown_the_same_with_milestones_and_without() {
     );
     drop(reader);
     assert_eq!(moments.iter().map(show).collect::<Vec<_>>(), before);
-    assert_eq!(shown(&["--all"]), whole);
-    assert_eq!(shown(&[]), last);
+    assert_eq!(shown(&[]), whole);
+    assert_eq!(shown(&["--last", "20"]), last);
 
-    // The last twenty, each with its whole answer.
+    // A program gets all, or the last ones that it asks for, each with its whole answer.
     let (messages, turns) = (
         whole["messages"].as_array().unwrap(),
         whole["turns"].as_array().unwrap(),
@@ -81,6 +81,13 @@ fn any_moment_is_shown_the_same_with_milestones_and_without() {
     assert_eq!(last["earlier"], 5);
     assert_eq!(last["messages"], json!(messages[5..]));
     assert_eq!(last["turns"], json!(turns[5..]));
+    assert_eq!(shown(&["--all"]), whole);
+    assert_eq!(shown(&["--last", "25"]), whole);
+    let none = shown(&["--last", "0"]);
+    assert_eq!(
+        [&none["earlier"], &none["messages"], &none["turns"]],
+        [&json!(25), &json!([]), &json!([])]
+    );
 
     let text = place.printed(&["show", "latest", "--at", "69999"]);
     let from = text.find("5 earlier").unwrap();
@@ -91,6 +98,12 @@ fn any_moment_is_shown_the_same_with_milestones_and_without() {
         message 6 0000000000000006  completed, 0 attempts
           > question 5"#]]
     .assert_eq(&lines.join("\n"));
+    for (more, left_out) in [("--all", None), ("--last=3", Some("22 earlier"))] {
+        let text = place.printed(&["show", "latest", more]);
+        let says = text.lines().find(|line| line.contains("earlier message"));
+        let says = says.and_then(|line| line.split(" message").next());
+        assert_eq!(says.map(str::trim), left_out, "{more}");
+    }
 }
 
 /// A session on a connection that is lost again and again: so many events on it before the session, and after.

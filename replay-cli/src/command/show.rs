@@ -3,7 +3,7 @@
 use recount_projections::{Projection, Turn, state_store};
 use recount_store::{LogReader, Position, Result, Seq, SessionId, StreamId, Timestamp};
 
-use crate::args::At;
+use crate::args::{self, At};
 use crate::failure::Failure;
 use crate::front::Cut;
 use crate::output::Output;
@@ -11,24 +11,30 @@ use crate::render::show::{Standing, Through};
 use crate::render::{Look, time};
 use crate::timeline;
 
-/// How many messages are shown with all that was said and done about them: what a person looks for is near the end,
-/// and a long session would take as long as it is.
+/// How many messages a person is shown with all that was said and done about them: what is looked for is near the end,
+/// and a long session would take as long as it is. A program gets what it asked for.
 const MESSAGES_MAX: usize = 20;
 
 /// Shows a session as of its last event, or as of a moment; with its last messages, or with all of them.
 pub(crate) fn run(
     reader: &LogReader,
     id: SessionId,
-    at: Option<At>,
-    all: bool,
+    wanted: &args::Show,
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
+    let at = wanted.at;
     let (through, last) = moment(reader, id, at, &output.look)?;
+    let most = if wanted.all || json {
+        usize::MAX
+    } else {
+        MESSAGES_MAX
+    };
+    let most = wanted.last.unwrap_or(most);
     let stream = StreamId::Session(id);
     let head = reader.stream_head(stream)?;
     let events = head.map_or(0, |head| head.seq.0);
-    let mut standing = standing(reader, id, (through, last), all)?;
+    let mut standing = standing(reader, id, (through, last), most)?;
     standing.cut = Cut::of(reader, stream)?;
     if json {
         output.json(&standing.view(id))?;
@@ -113,13 +119,13 @@ pub(super) fn moment(
     Ok((through, last))
 }
 
-/// Where a session and its connection stood at a moment; with what was said and done about its last messages, or about
-/// all of them.
+/// Where a session and its connection stood at a moment; with what was said and done about its last messages, at most so
+/// many.
 fn standing(
     reader: &LogReader,
     id: SessionId,
     (through, last): (Position, Seq),
-    all: bool,
+    most: usize,
 ) -> Result<Standing> {
     let stream = StreamId::Session(id);
     let mut standing = Standing {
@@ -128,10 +134,12 @@ fn standing(
     };
     let messages = standing.session.queue.messages();
     let mut from = Seq::FIRST;
-    if !all && messages.len() > MESSAGES_MAX {
-        standing.earlier = messages.len() - MESSAGES_MAX;
-        let queued = messages[standing.earlier].queued;
-        from = timeline::last_through(reader, stream, queued)?;
+    if messages.len() > most {
+        standing.earlier = messages.len() - most;
+        from = match messages.get(standing.earlier) {
+            Some(first) => timeline::last_through(reader, stream, first.queued)?,
+            None => last.next(),
+        };
     }
     for recorded in reader.read(stream, from) {
         let recorded = recorded?;
