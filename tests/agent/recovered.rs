@@ -13,6 +13,7 @@ use recount_tests::process::Running;
 use recount_tests::provider::Outcome;
 use recount_tests::provider::script::expected_text;
 use recount_tests::timing::within;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 /// How soon the first events of a recovery come, and those after its agent's turn.
@@ -382,6 +383,44 @@ async fn a_turn_that_is_never_to_be_run_again_is_given_up() {
         "{events:#?}"
     );
     assert!(nothing_open(&recover(&scene, &[])));
+    verified(&scene);
+}
+
+/// The times at which answers ended, as the agent's database has them.
+fn ends(database: &Connection) -> Vec<Option<i64>> {
+    let asked = "SELECT json_extract(data, '$.time.completed') FROM message
+                 WHERE json_extract(data, '$.role') = 'assistant'";
+    let mut asked = database.prepare(asked).unwrap();
+    let ends = asked.query_map([], |row| row.get(0)).unwrap();
+    ends.map(Result::unwrap).collect()
+}
+
+/// The agent keeps how an answer ended a moment before it keeps that it did, and dies between the two: a death too rare to
+/// be met by killing, so the end is taken out of its database.
+#[tokio::test]
+async fn an_answer_whose_end_died_with_its_server_is_taken_for_whole() {
+    let scene = Scene::new();
+    let prompt = "fake:gate name=end after=3 chunks=6 words=60";
+    killed_run(&scene, prompt, "OutputAppended");
+    let server = server_left(&scene);
+    scene.provider.open_gate("end");
+    let database = Connection::open(scene.home.path("data/opencode/opencode.db")).unwrap();
+    let ended = async {
+        while !matches!(ends(&database)[..], [Some(_)]) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(EVENTS_TIMEOUT, "the answer to end", ended).await;
+    kill_9(server);
+    scene.home.marker().assert_none_left();
+    let lost = "UPDATE message SET data = json_remove(data, '$.time.completed')
+                WHERE json_extract(data, '$.finish') = 'stop'";
+    assert_eq!(database.execute(lost, []), Ok(1));
+    assert_eq!(ends(&database), [None]);
+    drop(database);
+
+    recovers(&scene, &"without an end");
+    answered(&scene, prompt, &[Outcome::Done], 2, "without an end");
     verified(&scene);
 }
 
